@@ -1,0 +1,143 @@
+"""EditActor: one model, loaded once, behind both doors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Self
+
+import torch
+
+from engine.config import EngineConfig
+from engine.edit import EditFailure, EditOutcome, EditRequest
+from engine.errors import EngineError, InternalError, NotReady
+from engine.loading import load_model
+from engine.loop import DenoiseLoop, LoopCounters, Progress
+from engine.registry import ModelSpec, find_model
+
+
+class EditActor:
+    """`submit` returns a future for each request and never raises for one; `edit_batch` waits.
+
+    One thread owns the device. What is queued joins the running batch at the next step boundary;
+    nothing ever waits for a batch to fill.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig | None = None,
+        spec: ModelSpec | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Loads the model; raises `ModelError`. `spec` stands in for `config.model`."""
+        self.config = config or EngineConfig()
+        self.spec = spec or find_model(self.config.model, self.config.resolution)
+        torch.set_num_threads(self.config.threads)
+        loaded = load_model(self.spec, self.config)
+        self.revision = loaded.revision
+        self._loop = DenoiseLoop(
+            loaded.editor,
+            max_batch_size=self.config.max_batch_size,
+            determinism=self.config.determinism,
+            progress=progress,
+        )
+        self._changed = threading.Condition()
+        self._inbox: list[tuple[EditRequest, tuple[str, ...]]] = []
+        self._cancelled: set[str] = set()
+        self._futures: dict[str, Future[EditOutcome]] = {}
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="denoise", daemon=True)
+        self._thread.start()
+
+    @property
+    def counters(self) -> LoopCounters:
+        return self._loop.counters
+
+    @property
+    def alive(self) -> bool:
+        """Whether the denoising thread still works."""
+        return self._thread.is_alive() and not self._closing
+
+    def submit(self, requests: Sequence[EditRequest]) -> list[Future[EditOutcome]]:
+        """One future a request, in order; its result is an `EditResult` or an `EditFailure`.
+
+        A request id may be in flight only once.
+        """
+        return [self._submit(request) for request in requests]
+
+    def edit_batch(self, requests: Sequence[EditRequest]) -> list[EditOutcome]:
+        """The outcomes of `requests`, in order."""
+        return [future.result() for future in self.submit(requests)]
+
+    def cancel(self, id: str) -> None:
+        """Drop this request at the next step boundary; its future resolves as `cancelled`."""
+        with self._changed:
+            self._cancelled.add(id)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Finish what runs, refuse what comes, end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit(self, request: EditRequest) -> Future[EditOutcome]:
+        future: Future[EditOutcome] = Future()
+        try:
+            warnings = self._loop.check(request)
+            with self._changed:
+                if self._closing or not self._thread.is_alive():
+                    raise NotReady("this worker is shutting down; send the edit again")
+                if request.id in self._futures:
+                    raise InternalError(f"request id {request.id} is already in flight")
+                self._futures[request.id] = future
+                self._inbox.append((request, warnings))
+                self._changed.notify()
+        except EngineError as error:
+            future.set_result(EditFailure.of(request.id, error))
+        return future
+
+    def _run(self) -> None:
+        torch.set_num_threads(self.config.threads)  # a thread of its own has a count of its own
+        try:
+            while self._take():
+                for outcome in self._loop.step():
+                    self._resolve(outcome)
+        except BaseException as error:
+            self._fail_all(error)
+            raise
+
+    def _take(self) -> bool:
+        """Move what arrived into the loop; waits while there is nothing; False at the end."""
+        with self._changed:
+            while not (self._inbox or not self._loop.idle or self._closing):
+                self._cancelled.clear()
+                self._changed.wait()
+            arrived, self._inbox = self._inbox, []
+            cancelled, self._cancelled = self._cancelled, set()
+        for request, warnings in arrived:
+            self._loop.admit(request, warnings)
+        for outcome in self._loop.cancel(cancelled) if cancelled else ():
+            self._resolve(outcome)
+        return not (self._closing and self._loop.idle)
+
+    def _resolve(self, outcome: EditOutcome) -> None:
+        with self._changed:
+            future = self._futures.pop(outcome.id)
+        if not future.cancelled():
+            future.set_result(outcome)
+
+    def _fail_all(self, error: BaseException) -> None:
+        with self._changed:
+            futures, self._futures = self._futures, {}
+        for id, future in futures.items():
+            if not future.done():
+                future.set_result(EditFailure.of(id, error))

@@ -1,0 +1,76 @@
+"""What an operator sets: one frozen model, read from YAML, unknown keys refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.edit import Determinism, validate
+from engine.errors import OptionInvalid
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class EngineConfig(BaseModel):
+    """How one `EditActor` loads and runs its model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[
+        str, Field(description="a registered name, a diffusers folder, or hub_id@revision")
+    ] = "pocket"
+    resolution: Annotated[
+        int | None, Field(ge=16, le=4096, description="side in px that replaces the model's own")
+    ] = None
+    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:N")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        Field(description="weights; auto: float32 on a CPU, the model's half precision on a GPU"),
+    ] = "auto"
+    determinism: Annotated[
+        Determinism,
+        Field(
+            description="seeded: noise from the seed alone; bucket: same bytes whatever the "
+            "neighbours; strict: the output is a function of the request alone"
+        ),
+    ] = "seeded"
+    num_threads: Annotated[
+        int | None, Field(ge=1, description="CPU threads of torch; default: this machine's cores")
+    ] = None
+    max_batch_size: Annotated[
+        int, Field(ge=1, le=256, description="samples that share a denoising step")
+    ] = 4
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of torch. 1 and 2 threads differ in bits, so every door uses this number."""
+        return self.num_threads or len(os.sched_getaffinity(0))
+
+
+def load_config(path: str | Path, model: type[M], **overrides: Any) -> M:
+    """The YAML file at `path` as a `model`, with `overrides` (those not `None`) on top.
+
+    Raises `OptionError` naming the file and the key.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
+    if not isinstance(loaded or {}, dict):
+        raise OptionInvalid(f"{path} must hold keys and values", param="config")
+    return validate(model, merge(loaded or {}, overrides), strict=False)
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `overrides` that are not `None`, section by section."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        if isinstance(value, dict):
+            merged[key] = merge(merged.get(key) or {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged

@@ -1,0 +1,155 @@
+"""The records that cross every boundary: a request goes in, an outcome comes out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from engine.errors import (
+    EngineError,
+    InternalError,
+    OptionError,
+    OptionInvalid,
+    OptionUnknown,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+Determinism = Literal["seeded", "bucket", "strict"]
+Resize = Literal["fit", "crop", "pad"]
+Scheduler = Literal["ddim", "euler", "euler_ancestral", "pndm"]
+
+MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
+MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+class EditOptions(BaseModel):
+    """What a caller may set for one edit; `None` means the model's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    num_inference_steps: Annotated[int, Field(ge=1, le=100)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=20)] | None = None
+    image_guidance_scale: Annotated[float, Field(ge=0, le=5)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = ""
+    scheduler: Scheduler | None = None
+    num_images: Annotated[int, Field(ge=1, le=4)] = 1
+    size: str | None = None
+    resize: Resize = "fit"
+    restore_size: bool = False
+    strict_language: bool = False
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_width_by_height(cls, value: str | None) -> str | None:
+        if value is None or value == "auto":
+            return None
+        if not _SIZE.fullmatch(value):
+            raise ValueError('must be "auto" or WIDTHxHEIGHT in pixels, such as "512x512"')
+        return value
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
+        """Raises `OptionError`. `strict=False` reads numbers from text (forms, CSV)."""
+        return validate(cls, values, strict=strict)
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """(width, height) that the caller asked for."""
+        return parse_size(self.size) if self.size else None
+
+
+def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) -> M:
+    """`values` as a `model`; raises `OptionError` with the first fault in one sentence."""
+    try:
+        return model.model_validate(dict(values), strict=strict)
+    except ValidationError as error:
+        raise _option_error(error.errors(), model.model_fields) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Did you mean "x"?' for the nearest of `known`, or the list of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
+
+
+def _option_error(errors: Sequence[Mapping[str, Any]], known: Iterable[str]) -> OptionError:
+    """The first of pydantic's `errors()` as one sentence; `known`: the model's field names."""
+    first = errors[0]
+    name = ".".join(str(part) for part in first["loc"]) or "body"
+    if first["type"] == "extra_forbidden":
+        return OptionUnknown(f'unknown field "{name}". {nearest(name, known)}', param=name)
+    shown = repr(first.get("input"))
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
+    return OptionInvalid(f"{name}: {reason}; got {shown}", param=name)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "512x384" -> (512, 384): width, height in pixels."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise OptionInvalid(f"size must be WIDTHxHEIGHT; got {text!r}", param="size")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """One edit, ready for the model.
+
+    `pixels`: (H, W, 3) uint8 RGB at model size (sides are multiples of the model's `multiple`).
+    `options`: resolved, so no field of it is `None` but `size`.
+    """
+
+    id: str
+    pixels: np.ndarray
+    instruction: str
+    options: EditOptions
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """`images`: `num_images` arrays (H, W, 3) uint8 RGB at model size, image k from `seeds[k]`.
+
+    `batch_size`: the most samples that shared a model call with it; `model_s`: seconds from its
+    first model call to its last; `warnings`: what was softened, as codes.
+    """
+
+    id: str
+    images: list[np.ndarray]
+    seeds: list[int]
+    warnings: tuple[str, ...] = ()
+    batch_size: int = 1
+    model_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EditFailure:
+    """Why a request has no result; `code` is one of `engine.errors`."""
+
+    id: str
+    code: str
+    message: str
+    retryable: bool = False
+    status: int = 500
+    param: str | None = field(default=None)
+
+    @classmethod
+    def of(cls, id: str, error: BaseException) -> EditFailure:
+        """The failure that `error` means for request `id`; a foreign error is internal."""
+        if not isinstance(error, EngineError):
+            text = f"{type(error).__name__}: {error}"
+            error = InternalError(text if len(text) <= 500 else text[:497] + "...")
+        return cls(id, error.code, error.message, error.retryable, error.status, error.param)
+
+
+EditOutcome = EditResult | EditFailure

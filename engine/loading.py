@@ -1,0 +1,61 @@
+"""Spec + config -> Editor: dtype and device chosen, each with its logged reason."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.config import EngineConfig
+from engine.errors import ModelError
+from engine.models import Editor
+from engine.registry import ModelSpec
+from engine.weights import find_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """`revision`: hub commit, or the digest of the folder's weights."""
+
+    editor: Editor
+    spec: ModelSpec
+    revision: str
+
+
+def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
+    """Raises `ModelError` saying which file is wrong."""
+    device = _choose_device(config.device)
+    dtype = _choose_dtype(config.dtype, device, spec)
+    folder, revision = find_weights(spec)
+    try:
+        editor = _editor_class(spec.editor).load(folder, spec, device, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
+    logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)
+    return LoadedModel(editor, spec, revision)
+
+
+def _editor_class(name: str) -> Any:
+    module, _, cls = name.partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def _choose_device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        logger.info("device %s: %s", wanted, "a GPU is there" if wanted == "cuda" else "no GPU")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device {wanted} was asked for, and torch finds no GPU here")
+    return torch.device(wanted)
+
+
+def _choose_dtype(wanted: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
+    if wanted == "auto":
+        wanted = "float32" if device.type == "cpu" else spec.half
+        logger.info("dtype %s: the choice for %s", wanted, device.type)
+    return getattr(torch, wanted)

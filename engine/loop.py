@@ -1,0 +1,231 @@
+"""DenoiseLoop: samples join and leave a running batch at step boundaries.
+
+Each step takes the lane of the oldest sample, lets waiting samples of that lane join, makes the
+model calls that the determinism level allows, and moves every sample one step along its own
+sampler table. Single-threaded; the actor owns the thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+import torch
+
+from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
+from engine.errors import Cancelled, NonFinite, OutOfMemory
+from engine.models import Editor
+from engine.probing import SamplerTables
+from engine.samples import Job, Sample, guide, scaled_latents, stack_states, step_samples
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
+
+# Rows of a padded model call (`bucket`): at most a third of a call is padding.
+BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+@dataclass(slots=True)
+class LoopCounters:
+    """What a loop did: model calls, branch rows in them, rows that guidance did not need, and rows
+    that were padding."""
+
+    steps: int = 0
+    calls: int = 0
+    rows: int = 0
+    rows_saved: int = 0
+    rows_padded: int = 0
+
+
+class DenoiseLoop:
+    """`admit` requests, `step` until `idle`; each step returns the outcomes it finished."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        *,
+        max_batch_size: int = 4,
+        determinism: Determinism = "seeded",
+        progress: Progress | None = None,
+    ) -> None:
+        self.counters = LoopCounters()
+        self._editor = editor
+        self._tables = SamplerTables(editor.scheduler_config)
+        self._max_batch_size = max_batch_size
+        self._determinism = determinism
+        self._progress = progress
+        self._order = count()
+        self._waiting: list[Job] = []
+        self._running: list[Job] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    def check(self, request: EditRequest) -> tuple[str, ...]:
+        """Warnings; raises `RequestError` for what cannot be done. From any thread."""
+        self._tables.table(request.options.scheduler, request.options.num_inference_steps or 1)
+        return tuple(self._editor.check(request))
+
+    def admit(self, request: EditRequest, warnings: Iterable[str] = ()) -> None:
+        """Queue a checked request; it joins its lane at the next step with room."""
+        self._waiting.append(Job(request, next(self._order), tuple(warnings)))
+
+    def cancel(self, ids: set[str]) -> list[EditOutcome]:
+        """Drop these requests at this boundary; their rows are not computed any more."""
+        gone = [job for job in self._waiting + self._running if job.request.id in ids]
+        self._forget(gone)
+        cancelled = Cancelled("the edit was cancelled by its caller")
+        return [EditFailure.of(job.request.id, cancelled) for job in gone]
+
+    @torch.inference_mode()
+    def step(self) -> list[EditOutcome]:
+        """One denoising step of one lane; returns the outcomes that it completed."""
+        if self.idle:
+            return []
+        lane = min(self._waiting + self._running, key=lambda job: job.order).lane
+        failures = self._join(lane)
+        live = [s for job in self._running if job.lane == lane for s in job.samples]
+        live = [sample for sample in live if not sample.finished]
+        self.counters.steps += 1
+        for group in self._calls(live):
+            _isolate(self._denoise, group, _mark)
+        self._decode([sample for sample in live if sample.finished and sample.error is None])
+        return failures + self._collect()
+
+    def _join(self, lane: tuple[int, ...]) -> list[EditOutcome]:
+        """Let waiting requests of the lane join while there is room, oldest first."""
+        room = self._max_batch_size - sum(
+            not sample.finished
+            for job in self._running
+            if job.lane == lane
+            for sample in job.samples
+        )
+        joining: list[Job] = []
+        for job in self._waiting:
+            if job.lane == lane and room > 0:
+                joining.append(job)
+                room -= job.request.options.num_images
+        failures: list[EditOutcome] = []
+
+        def fail(jobs: Sequence[Job], error: BaseException) -> None:
+            failures.extend(EditFailure.of(job.request.id, error) for job in jobs)
+            self._forget(jobs)
+
+        for group in [joining] if self._determinism == "seeded" else [[job] for job in joining]:
+            _isolate(self._start, group, fail)
+        return failures
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        conditionings = self._editor.encode([job.request for job in jobs])
+        for job, conditioning in zip(jobs, conditionings, strict=True):
+            options = job.request.options
+            table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
+            job.start(conditioning, table, self._editor.device)
+        for job in jobs:
+            self._waiting.remove(job)
+            self._running.append(job)
+
+    def _calls(self, live: list[Sample]) -> list[list[Sample]]:
+        """The samples of each model call: all together, or in `strict` one each."""
+        if self._determinism == "strict":
+            return [[sample] for sample in live]
+        return [live] if live else []
+
+    def _denoise(self, samples: Sequence[Sample]) -> None:
+        """One model call and one sampler step of these samples; all or none of them advance."""
+        state = stack_states(samples)
+        output = self._predict(samples, scaled_latents(samples, state))
+        step_samples(samples, state, guide(samples, output))
+        if self._progress is not None:
+            for sample in samples:
+                self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
+
+    def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
+        """The model's output for the packed branch rows of samples whose latents are given."""
+        rows = [(i, row) for i, sample in enumerate(samples) for row in sample.rows]
+        padding = self._padding(len(rows))
+        self.counters.calls += 1
+        self.counters.rows += len(rows)
+        self.counters.rows_padded += padding
+        self.counters.rows_saved += 3 * len(samples) - len(rows)
+        packed = rows + rows[:1] * padding
+        owner = torch.tensor([i for i, _ in packed], device=latents.device)
+        times = torch.stack([s.table.timesteps[s.calls_done] for s in samples])
+        inputs = {name: torch.stack([row[name] for _, row in packed]) for name in packed[0][1]}
+        return self._editor.predict(latents[owner], times.to(latents.device)[owner], inputs)
+
+    def _padding(self, rows: int) -> int:
+        if self._determinism != "bucket":
+            return 0
+        return next((bucket for bucket in BUCKETS if bucket >= rows), rows) - rows
+
+    def _decode(self, samples: list[Sample]) -> None:
+        """Images of finished samples; a non-finite one fails alone."""
+        finite = []
+        for sample in samples:
+            if torch.isfinite(sample.state[0]).all():
+                finite.append(sample)
+            else:
+                sample.error = NonFinite("the model produced NaN or infinity for this image")
+        groups = [finite] if self._determinism == "seeded" and finite else [[s] for s in finite]
+        for group in groups:
+            _isolate(self._decode_together, group, _mark)
+
+    def _decode_together(self, samples: Sequence[Sample]) -> None:
+        images = self._editor.decode(torch.stack([sample.state[0] for sample in samples]))
+        for sample, image in zip(samples, images, strict=True):
+            sample.job.images[sample.index] = image
+
+    def _collect(self) -> list[EditOutcome]:
+        """The outcomes of jobs that are complete or have failed."""
+        outcomes: list[EditOutcome] = []
+        done = []
+        for job in self._running:
+            if job.error is not None:
+                outcomes.append(EditFailure.of(job.request.id, job.error))
+            elif len(job.images) == len(job.samples):
+                outcomes.append(job.result())
+            else:
+                continue
+            done.append(job)
+        self._forget(done)
+        return outcomes
+
+    def _forget(self, jobs: Iterable[Job]) -> None:
+        gone = {id(job) for job in jobs}
+        self._waiting = [job for job in self._waiting if id(job) not in gone]
+        self._running = [job for job in self._running if id(job) not in gone]
+
+
+def _isolate(
+    work: Callable[[Sequence[T]], Any],
+    items: Sequence[T],
+    fail: Callable[[Sequence[T], BaseException], None],
+) -> None:
+    """`work` on all items together; where it raises, on each half, so that only what fails alone
+    is failed."""
+    if not items:
+        return
+    try:
+        work(items)
+    except Exception as error:  # whatever a model raises must not reach the neighbours
+        if len(items) == 1:
+            if isinstance(error, torch.OutOfMemoryError):
+                error = OutOfMemory(f"the edit does not fit in the device's memory: {error}")
+            logger.warning("one edit failed: %s", error)
+            fail(items, error)
+            return
+        middle = len(items) // 2
+        _isolate(work, items[:middle], fail)
+        _isolate(work, items[middle:], fail)
+
+
+def _mark(samples: Sequence[Sample], error: BaseException) -> None:
+    for sample in samples:
+        sample.error = error

@@ -1,0 +1,143 @@
+"""What the loop holds: jobs (requests on their way) and their samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from engine.edit import EditRequest, EditResult
+from engine.guidance import branch_weights
+from engine.models import Conditioning, Inputs
+from engine.sampling import SamplerTable, advance
+from engine.seeding import NoiseSource, image_seed
+
+
+@dataclass(slots=True, eq=False)
+class Sample:
+    """One image being denoised.
+
+    `state` (S, C, h, w) float32: latents, then the sampler's memory. `rows[j]` are the model's
+    inputs for the branch that counts with `weights[j]`.
+    """
+
+    job: Job
+    index: int
+    table: SamplerTable
+    noise: NoiseSource
+    state: torch.Tensor
+    weights: list[float]
+    rows: list[Inputs]
+    calls_done: int = 0
+    error: BaseException | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.error is not None or self.calls_done == self.table.num_calls
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way: waiting until it has `samples`, done when `images` is full.
+
+    `lane`: the (H, W, 3) of its pixels; samples of one lane can share a model call.
+    """
+
+    request: EditRequest
+    order: int
+    warnings: tuple[str, ...]
+    samples: list[Sample] = field(default_factory=list)
+    images: dict[int, np.ndarray] = field(default_factory=dict)
+    batch_size: int = 0
+    started: float = 0.0
+
+    @property
+    def lane(self) -> tuple[int, ...]:
+        return self.request.pixels.shape
+
+    @property
+    def error(self) -> BaseException | None:
+        return next((s.error for s in self.samples if s.error is not None), None)
+
+    def start(self, conditioning: Conditioning, table: SamplerTable, device: torch.device) -> None:
+        """Make the samples, each with its own noise."""
+        options = self.request.options
+        weights = branch_weights(options.guidance_scale or 0.0, options.image_guidance_scale or 0.0)
+        rows = [conditioning.branches[branch] for branch in weights]
+        shape = conditioning.latent_shape
+        for index in range(options.num_images):
+            noise = NoiseSource(image_seed(options.seed or 0, index), shape)
+            state = torch.zeros((table.num_slots, *shape))
+            state[0] = noise.draw() * table.init_sigma
+            sample = Sample(
+                self, index, table, noise, state.to(device), list(weights.values()), rows
+            )
+            self.samples.append(sample)
+        self.started = time.perf_counter()
+
+    def result(self) -> EditResult:
+        options = self.request.options
+        return EditResult(
+            id=self.request.id,
+            images=[self.images[k] for k in range(options.num_images)],
+            seeds=[image_seed(options.seed or 0, k) for k in range(options.num_images)],
+            warnings=self.warnings,
+            batch_size=self.batch_size,
+            model_s=time.perf_counter() - self.started,
+        )
+
+
+def stack_states(samples: Sequence[Sample]) -> torch.Tensor:
+    """(B, S, C, h, w) with S the most slots of any; the slots that a sample lacks are zero."""
+    slots = max(sample.table.num_slots for sample in samples)
+    state = samples[0].state.new_zeros((len(samples), slots, *samples[0].state.shape[1:]))
+    for i, sample in enumerate(samples):
+        state[i, : len(sample.state)] = sample.state
+    return state
+
+
+def scaled_latents(samples: Sequence[Sample], state: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w): the latents as the model wants them at each sample's own step."""
+    scale = torch.stack([s.table.input_scale[s.calls_done] for s in samples])
+    return state[:, 0] * scale.to(state.device).view(-1, 1, 1, 1)
+
+
+def guide(samples: Sequence[Sample], output: torch.Tensor) -> torch.Tensor:
+    """The packed branch rows' predictions, weighted and added up for each sample: (B, C, h, w)."""
+    guided, at = [], 0
+    for sample in samples:
+        terms = [weight * output[at + j] for j, weight in enumerate(sample.weights)]
+        guided.append(sum(terms[1:], start=terms[0]))
+        at += len(terms)
+    return torch.stack(guided)
+
+
+def step_samples(samples: Sequence[Sample], state: torch.Tensor, output: torch.Tensor) -> None:
+    """Move each sample one step along its own table."""
+    maps = [_table_entries(samples, name, state) for name in ("carry", "gain", "spread")]
+    stepped = advance(state, output, _draw_noise(samples, state), *maps)
+    for i, sample in enumerate(samples):
+        sample.state = stepped[i, : sample.table.num_slots]
+        sample.calls_done += 1
+        sample.job.batch_size = max(sample.job.batch_size, len(samples))
+
+
+def _table_entries(samples: Sequence[Sample], name: str, state: torch.Tensor) -> torch.Tensor:
+    """Each sample's entry for its own step, zero-padded to the widest: (B, S) or (B, S, S)."""
+    entries = [getattr(sample.table, name)[sample.calls_done] for sample in samples]
+    slots = state.shape[1]
+    padded = torch.zeros((len(entries), *(slots for _ in entries[0].shape)))
+    for i, entry in enumerate(entries):
+        padded[(i, *(slice(0, n) for n in entry.shape))] = entry
+    return padded.to(state.device)
+
+
+def _draw_noise(samples: Sequence[Sample], state: torch.Tensor) -> torch.Tensor | None:
+    if not any(sample.table.stochastic for sample in samples):
+        return None
+    blank = torch.zeros(state.shape[2:])
+    drawn = [s.noise.draw() if s.table.stochastic else blank for s in samples]
+    return torch.stack(drawn).to(state.device)

@@ -1,0 +1,49 @@
+"""Seeds and noise: one CPU generator for each sample, so noise depends on its seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+from engine.edit import MAX_SEED
+
+if TYPE_CHECKING:
+    import torch
+
+
+def draw_seed() -> int:
+    """A fresh seed for a request that names none."""
+    return secrets.randbelow(MAX_SEED + 1)
+
+
+def row_seed(job_seed: int, id: str) -> int:
+    """The seed of a manifest row that names none: order, block and node never matter."""
+    return _hash(f"{job_seed}:{id}")
+
+
+def image_seed(seed: int, index: int) -> int:
+    """The seed of image `index` of a request; image 0 has the request's own seed."""
+    return seed if index == 0 else _hash(f"{seed}#{index}")
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+class NoiseSource:
+    """The noise of one sample, as a diffusers pipeline draws it with
+    `generator=torch.Generator("cpu").manual_seed(seed)`: initial latents first, then the
+    sampler's own noise step by step."""
+
+    def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
+        import torch
+
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._shape = shape
+
+    def draw(self) -> torch.Tensor:
+        """Standard normal noise of `shape`, float32, on the CPU."""
+        import torch
+
+        return torch.randn((1, *self._shape), generator=self._generator)[0]

@@ -1,0 +1,53 @@
+"""Where a model's weights are, and whether they are the ones that were meant. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from engine.errors import ModelError
+from engine.registry import ModelSpec
+
+LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+def find_weights(spec: ModelSpec) -> tuple[Path, str]:
+    """(local folder, revision) of a model; fetches a hub id, verifies a folder with a lock file."""
+    folder = Path(spec.source)
+    if folder.is_dir():
+        return folder, verify_weights(folder)
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = snapshot_download(spec.source, revision=spec.revision, allow_patterns=_HUB_FILES)
+    except Exception as error:  # the hub client raises a dozen kinds
+        raise ModelError(
+            f"model {spec.name}: cannot fetch {spec.source} from the hub ({error}); fetch it where "
+            "there is a network and pass its folder with --model"
+        ) from None
+    return Path(path), Path(path).name
+
+
+@lru_cache(maxsize=16)
+def verify_weights(folder: Path) -> str:
+    """The digest of a folder's safetensors; raises `ModelError` where the lock file disagrees."""
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} holds no safetensors; pickle weights are refused")
+    found = {str(path.relative_to(folder)): _sha256(path) for path in files}
+    lock = folder / LOCK
+    expected: dict[str, str] = json.loads(lock.read_text()) if lock.exists() else {}
+    for name, digest in expected.items():
+        actual = found.get(name) or (_sha256(folder / name) if (folder / name).exists() else None)
+        if actual != digest:
+            state = "is missing" if actual is None else "is damaged (its sha256 differs)"
+            raise ModelError(f"{folder / name} {state}: restore it from {LOCK}'s version")
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

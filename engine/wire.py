@@ -1,0 +1,99 @@
+"""The JSON body of an edit: OpenAI's fields and ours, the same over HTTP and in Batch JSONL.
+
+Fields, types and limits follow OpenAI's `CreateImageEditRequest` and `EditImageBodyJsonParam`.
+A field that rayedit cannot honour is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.edit import EditOptions, validate
+from engine.errors import InstructionError, OptionInvalid
+from engine.text import clean_instruction
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+# What OpenAI accepts and this engine has one answer for: field -> the values that mean that answer.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "quality": (None, "auto"),
+    "background": (None, "auto", "opaque"),
+    "moderation": (None, "auto"),
+    "input_fidelity": (None,),
+    "response_format": (None, "b64_json"),
+    "mask": (None,),
+    "stream": (None, False),
+    "partial_images": (None, 0),
+}
+_OPTION_NAMES = frozenset(EditOptions.model_fields) - {"num_images"}
+
+
+class ImageReference(BaseModel):
+    """One entry of `images` in a JSON body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class EditBody(BaseModel):
+    """Everything of an edit but the bytes of its source image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: str | None = None
+    model: str | None = None
+    images: Annotated[list[ImageReference], Field(max_length=16)] | None = None
+    n: Annotated[int, Field(ge=1, le=4)] | None = None
+    output_format: OutputFormat | None = None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
+    user: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    moderation: str | None = None
+    input_fidelity: str | None = None
+    response_format: str | None = None
+    mask: Any = None
+    stream: bool | None = None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
+    # rayedit's own, sent as `extra_body` by the OpenAI SDK; checked by EditOptions
+    size: Any = None
+    seed: Any = None
+    num_inference_steps: Any = None
+    guidance_scale: Any = None
+    image_guidance_scale: Any = None
+    negative_prompt: Any = None
+    scheduler: Any = None
+    resize: Any = None
+    restore_size: Any = None
+    strict_language: Any = None
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
+        """Raises `OptionError`. `strict=False` reads numbers from text, as a form sends them."""
+        body = validate(cls, values, strict=strict)
+        for name, accepted in _NEUTRAL.items():
+            if getattr(body, name) not in accepted:
+                shown = ", ".join(repr(value) for value in accepted if value is not None)
+                wish = f"leave it out or send {shown}" if shown else "leave it out"
+                raise OptionInvalid(f"this server does not support {name}: {wish}", param=name)
+        return body
+
+    def options(self, *, strict: bool = True) -> EditOptions:
+        """The options that were given; raises `OptionError`."""
+        given = {name: getattr(self, name) for name in _OPTION_NAMES}
+        values = {name: value for name, value in given.items() if value is not None}
+        if self.n is not None:
+            values["num_images"] = self.n
+        return EditOptions.parse(values, strict=strict)
+
+    def instruction(self) -> str:
+        """The cleaned instruction; raises `InstructionError` naming OpenAI's field."""
+        try:
+            return clean_instruction(self.prompt if self.prompt is not None else "")
+        except InstructionError as error:
+            raise type(error)(error.message, param="prompt") from None

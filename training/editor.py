@@ -1,0 +1,149 @@
+"""The UNet of pocket, its noise schedule, its loss and its moving average."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from training.codes import WIDTH
+from training.train_autoencoder import LATENT_CHANNELS, to_tensor
+from training.triplets import Triplets
+
+TRAIN_STEPS = 1000
+PURE_NOISE_SHARE = 0.1  # of the training steps at t = 999, where every edit starts
+
+
+def new_unet() -> UNet2DConditionModel:
+    """64/96/160 channels, one layer a block, cross-attention on the two lower levels: 7.6 M."""
+    return UNet2DConditionModel(
+        in_channels=2 * LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 96, 160),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def started_from(folder: Path) -> UNet2DConditionModel:
+    """A fresh UNet with every weight of `folder` whose shape fits."""
+    unet = new_unet()
+    weights = unet.state_dict()
+    for name, value in UNet2DConditionModel.from_pretrained(folder).float().state_dict().items():
+        if name in weights and weights[name].shape == value.shape:
+            weights[name] = value
+    unet.load_state_dict(weights)
+    return unet
+
+
+def new_scheduler() -> DDIMScheduler:
+    """v-prediction, zero terminal SNR, trailing timesteps: edits may change overall brightness."""
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=0,
+    )
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, batch: Triplets, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(source latents as the pipeline gives them to the UNet, scaled latents of the edits)."""
+    images = torch.cat([to_tensor(batch.crops, device), to_tensor(batch.edited, device)])
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        latents = vae.encode(images).latent_dist.mean.float()
+    crops, edited = latents.split([len(batch.crops), len(batch.edited)])
+    sources = crops[torch.from_numpy(batch.crop_of).to(device)]
+    sources = sources * ~torch.from_numpy(batch.drop_image).to(device)[:, None, None, None]
+    return sources, edited * vae.config.scaling_factor
+
+
+def velocity_loss(
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    latents: tuple[Tensor, Tensor],
+    sequences: Tensor,
+) -> Tensor:
+    """Mean squared error of v, weighted by the share of noise (between v and x0 weighting).
+
+    latents: (sources, edited), each (N, C, h, w); sequences: (N, 77, 192).
+    """
+    sources, edited = latents
+    device = edited.device
+    noise = torch.randn_like(edited)
+    steps = torch.randint(0, TRAIN_STEPS, (len(edited),), device=device)
+    pure = torch.rand(len(edited), device=device) < PURE_NOISE_SHARE
+    steps = torch.where(pure, TRAIN_STEPS - 1, steps)
+    noisy = scheduler.add_noise(edited, noise, steps)
+    target = scheduler.get_velocity(edited, noise, steps)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        guess = unet(torch.cat([noisy, sources], dim=1), steps, sequences).sample
+    share = (1 - scheduler.alphas_cumprod.to(device)[steps]).sqrt()
+    error = (guess.float() - target).square().mean(dim=(1, 2, 3))
+    return (error * share).mean()
+
+
+class MovingAverage:
+    """Exponential moving average of a model's weights; warms up as (1 + n) / (10 + n)."""
+
+    def __init__(self, model: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.count = 0
+        self.weights = [p.detach().clone() for p in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        """One step towards the model's present weights."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        torch._foreach_lerp_(self.weights, [p.detach() for p in model.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, model: torch.nn.Module) -> None:
+        """Exchange the average with the model's weights; call twice to undo."""
+        for mine, theirs in zip(self.weights, model.parameters(), strict=True):
+            kept = theirs.detach().clone()
+            theirs.copy_(mine)
+            mine.copy_(kept)
+
+
+@torch.no_grad()
+def edit_latents(
+    unet: UNet2DConditionModel,
+    sources: Tensor,
+    sequences: Tensor,
+    nothing: Tensor,
+    steps: int = 20,
+    scales: tuple[float, float] = (5.0, 1.3),
+) -> Tensor:
+    """Sample scaled latents with the three-branch guidance of InstructPix2Pix.
+
+    sources (N, C, h, w), sequences (N, 77, 192), nothing (1, 77, 192); scales = (text, image).
+    """
+    scheduler = new_scheduler()
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(sources.shape, generator=generator).to(sources.device)
+    empty = nothing.expand_as(sequences)
+    texts = torch.cat([sequences, empty, empty])
+    images = torch.cat([sources, sources, torch.zeros_like(sources)])
+    for step in scheduler.timesteps:
+        rows = torch.cat([torch.cat([latents] * 3), images], dim=1)
+        with torch.autocast(sources.device.type, dtype=torch.bfloat16):
+            guess = unet(rows, step, texts).sample.float()
+        full, image, none = guess.chunk(3)
+        guided = none + scales[0] * (full - image) + scales[1] * (image - none)
+        latents = scheduler.step(guided, step, latents).prev_sample
+    return latents
