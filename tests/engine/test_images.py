@@ -1,0 +1,199 @@
+"""Bytes become upright sRGB pixels, or one clear error; geometry never stretches."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from engine import errors
+from engine.edit import EditOptions
+from engine.images import decode, encode, from_canvas, plan_geometry, to_canvas
+from engine.registry import MODELS, ModelSpec
+from tests.conftest import jpeg, photograph, png
+
+SD = ModelSpec(name="sd", source="sd")
+POCKET = MODELS["pocket"]
+
+
+def saved(image: Image.Image, format: str, **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **settings)
+    return buffer.getvalue()
+
+
+def test_orientation_of_the_camera_is_applied() -> None:
+    upright = Image.fromarray(photograph("coffee")).resize((60, 40))
+    exif = Image.Exif()
+    for orientation, turn in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
+        exif[0x0112] = orientation
+        data = saved(upright.transpose(turn), "PNG", exif=exif)
+        assert np.array_equal(np.asarray(decode(data).image), np.asarray(upright))
+
+
+def test_hidden_colours_under_transparency_do_not_reappear() -> None:
+    secret = np.zeros((20, 20, 4), np.uint8)
+    secret[..., 0] = 255  # red, fully transparent
+    assert (np.asarray(decode(saved(Image.fromarray(secret), "PNG")).image) == 255).all()
+
+
+def test_a_transparent_palette_is_laid_over_white() -> None:
+    image = Image.new("P", (20, 20), 0)
+    image.putpalette([255, 0, 0] + [0] * 765)
+    assert (np.asarray(decode(saved(image, "PNG", transparency=0)).image) == 255).all()
+
+
+def test_sixteen_bit_grey_keeps_its_brightness() -> None:
+    grey = Image.fromarray(np.full((20, 20), 32768, np.uint16))
+    assert abs(int(np.asarray(decode(saved(grey, "PNG")).image)[0, 0, 0]) - 128) <= 1
+
+
+def test_cmyk_is_converted_with_a_warning() -> None:
+    decoded = decode(saved(Image.fromarray(photograph("coffee")).convert("CMYK"), "JPEG"))
+    assert decoded.image.mode == "RGB"
+    assert decoded.warnings == ["cmyk_converted"]
+
+
+def test_colour_profiles_are_converted_to_srgb() -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert decode(saved(Image.new("RGB", (20, 20)), "PNG", icc_profile=lab)).warnings == [
+        "icc_ignored"
+    ]
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = photograph("coffee")[:40, :40]
+    decoded = decode(saved(Image.fromarray(pixels), "PNG", icc_profile=srgb))
+    assert np.array_equal(np.asarray(decoded.image), pixels)
+    assert decoded.warnings == []
+
+
+def test_nothing_but_pixels_reaches_the_output() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "CANARY-exif"
+    data = saved(
+        Image.fromarray(photograph("coffee")), "JPEG", exif=exif, comment=b"CANARY-comment"
+    )
+    decoded = decode(data + b"CANARY-trailer")
+    assert b"CANARY" not in encode(np.asarray(decoded.image))
+    assert b"CANARY" not in encode(np.asarray(decoded.image), "jpeg")
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header promises width x height pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    body = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def animated(format: str) -> bytes:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    return saved(frames[0], format, save_all=True, append_images=frames[1:])
+
+
+WHOLE = jpeg(photograph("coffee"))
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", errors.ImageMissing),
+        (b"not an image at all", errors.ImageUnsupported),
+        (saved(Image.new("RGB", (20, 20)), "GIF"), errors.ImageUnsupported),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", errors.ImageUnsupported),
+        (WHOLE[: len(WHOLE) // 2], errors.ImageTruncated),
+        (png(photograph("coffee"))[:5000], errors.ImageTruncated),
+        (bomb(12_001, 100), errors.ImageTooLarge),
+        (bomb(8000, 8000), errors.ImageTooLarge),
+        (bomb(100_000, 100_000), errors.ImageTooLarge),
+        (png(np.zeros((15, 100, 3), np.uint8)), errors.ImageTooSmall),
+        (png(np.zeros((20, 340, 3), np.uint8)), errors.ImageTooNarrow),
+        (animated("PNG"), errors.ImageAnimated),
+        (animated("WEBP"), errors.ImageAnimated),
+        (b"\xff\xd8\xff" + b"\0" * (25 * 2**20), errors.ImageTooLarge),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused_by_its_code(
+    data: bytes, error: type[errors.ImageError]
+) -> None:
+    with pytest.raises(error) as caught:
+        decode(data)
+    assert type(caught.value) is error
+
+
+def test_fit_follows_the_reference_rule() -> None:
+    """`edit_cli.py` of InstructPix2Pix at 512 px."""
+    expected = {
+        (1024, 1024): (512, 512),
+        (640, 480): (512, 384),
+        (1920, 1080): (512, 320),
+        (6000, 4000): (576, 384),
+        (500, 3000): (128, 768),
+    }
+    for source, canvas in expected.items():
+        assert plan_geometry(source, EditOptions(), SD).inner == canvas
+
+
+@given(
+    width=st.integers(16, 3000),
+    aspect=st.floats(1 / 16, 16),
+    resize=st.sampled_from(["fit", "crop", "pad"]),
+    restore=st.booleans(),
+    size=st.sampled_from([None, "128x128", "256x64"]),
+    spec=st.sampled_from([SD, POCKET]),
+)
+def test_no_geometry_stretches(
+    width: int, aspect: float, resize: str, restore: bool, size: str | None, spec: ModelSpec
+) -> None:
+    source = (width, min(max(round(width / aspect), 16), 3000))
+    if max(source) > 16 * min(source) or (restore and resize == "crop"):
+        return
+    options = EditOptions(resize=resize, restore_size=restore, size=size)
+    geometry = plan_geometry(source, options, spec)
+    box_width, box_height = (
+        geometry.box[2] - geometry.box[0],
+        geometry.box[3] - geometry.box[1],
+    )
+    stretch = (geometry.inner[0] / box_width) / (geometry.inner[1] / box_height)
+    assert abs(stretch - 1) <= 0.51 / min(geometry.inner) + 1e-9  # rounding to whole pixels
+    canvas = np.add(geometry.inner, np.add(geometry.padding[:2], geometry.padding[2:]))
+    assert not (canvas % spec.multiple).any()
+    if size is None:
+        assert max(canvas) <= 2 * spec.resolution
+    else:
+        assert "x".join(map(str, canvas)) == size
+    assert min(geometry.box[:2]) >= 0
+    assert geometry.output == (source if restore else geometry.inner)
+
+
+def test_padding_is_cut_off_again() -> None:
+    image = Image.fromarray(photograph("chelsea"))
+    for options in (EditOptions(resize="pad"), EditOptions(restore_size=True)):
+        geometry = plan_geometry(image.size, options, POCKET)
+        canvas = to_canvas(image, geometry)
+        back = from_canvas(canvas, geometry)
+        assert back.shape[1::-1] == geometry.output
+        small = np.asarray(Image.fromarray(back).resize(geometry.inner)).astype(int)
+        true = np.asarray(image.resize(geometry.inner, Image.Resampling.LANCZOS)).astype(int)
+        assert np.abs(small - true).mean() < 6
+
+
+def test_a_size_the_model_cannot_do_names_the_nearest_one() -> None:
+    with pytest.raises(errors.OptionInvalid, match="the nearest is 128"):
+        plan_geometry((500, 500), EditOptions(size="130x128"), POCKET)
+    with pytest.raises(errors.OptionInvalid, match="up to 512"):
+        plan_geometry((500, 500), EditOptions(size="1024x1024"), POCKET)
+
+
+def test_the_same_pixels_give_the_same_bytes() -> None:
+    pixels = photograph("rocket")
+    assert encode(pixels) == encode(pixels.copy())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode(pixels)))), pixels)
