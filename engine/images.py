@@ -30,7 +30,7 @@ MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
 MAX_ICC_BYTES = 2**20
-PNG_COMPRESS_LEVEL = 4  # zlib: within 3% of level 6 on photographs at half its time
+PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
 _SRGB = ImageCms.createProfile("sRGB")
 
 

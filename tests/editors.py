@@ -1,0 +1,54 @@
+"""Editors for tests: the embedded model with a fault that an instruction asks for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from engine.edit import EditRequest
+from engine.models import Conditioning, Inputs
+from engine.models.instruct_pix2pix import InstructPix2Pix
+from engine.registry import ModelSpec
+
+
+class FaultyEditor(InstructPix2Pix):
+    """The instruction names the fault: "fail in encode", "nan in encode" or "exit in encode",
+    "sleep in encode"."""
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        texts = [request.instruction for request in requests]
+        if "exit in encode" in texts:
+            os._exit(17)
+        if "sleep in encode" in texts:
+            time.sleep(0.5)
+        if "fail in encode" in texts:
+            raise RuntimeError("injected fault")
+        conditionings = super().encode(requests)
+        return [
+            _poisoned(conditioning) if text == "nan in encode" else conditioning
+            for text, conditioning in zip(texts, conditionings, strict=True)
+        ]
+
+    def predict(
+        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+    ) -> torch.Tensor:
+        if torch.isnan(inputs["image"]).any() and len(latents) > 3:
+            raise RuntimeError("injected fault: this model cannot batch NaN")
+        return super().predict(latents, timesteps, inputs)
+
+
+def _poisoned(conditioning: Conditioning) -> Conditioning:
+    branches = {
+        branch: {**inputs, "image": torch.full_like(inputs["image"], torch.nan)}
+        for branch, inputs in conditioning.branches.items()
+    }
+    return replace(conditioning, branches=branches)
+
+
+def faulty(spec: ModelSpec) -> ModelSpec:
+    """`spec` with its editor replaced by one that fails on demand."""
+    return replace(spec, editor="tests.editors:FaultyEditor")
