@@ -1,0 +1,74 @@
+"""`python -m batch_jobs MANIFEST OUTPUT`: the same as `rayedit batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.edit import Determinism
+from engine.errors import EngineError
+
+
+def batch(
+    manifest: Annotated[str, typer.Argument(help="Parquet file, folder or glob; path or URI.")],
+    output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
+    config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the job.")] = None,
+    determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+    max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
+    rows_per_commit: Annotated[int | None, typer.Option(help="Rows in a ledger part.")] = None,
+    image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster; default: one of its own.")
+    ] = None,
+) -> None:
+    """Edit every row of MANIFEST into OUTPUT. Run it again to resume.
+
+    Exit codes: 0 all rows are ok; 2 refused before anything started; 3 finished, some rows failed
+    (see report.html); 4 stopped early, what is done is kept.
+    """
+    overrides = {
+        "engine": {"model": model, "determinism": determinism},
+        "seed": seed,
+        "max_error_rate": max_error_rate,
+        "rows_per_commit": rows_per_commit,
+        "image_root": image_root,
+    }
+    try:
+        raise typer.Exit(_run(manifest, output, config, overrides, address))
+    except EngineError as error:
+        typer.secho(f"rayedit: {error.message}", err=True, fg="red")
+        raise typer.Exit(2) from None
+
+
+def _run(
+    manifest: str, output: str, config: Path | None, overrides: dict[str, Any], address: str | None
+) -> int:
+    from batch_jobs.config import JobConfig
+    from batch_jobs.job import Job
+    from engine.config import load_config, merge
+    from engine.edit import validate
+
+    if config is not None:
+        settings = load_config(config, JobConfig, **overrides)
+    else:
+        settings = validate(JobConfig, merge({}, overrides), strict=False)
+    job = Job(manifest, output, settings, address)
+    code = job.run()
+    counts = f"{len(job.plan)} rows"
+    typer.echo(
+        f"{counts}; results in {job.storage.url}/results, report {job.storage.url}/report.html"
+    )
+    return code
+
+
+def main() -> None:
+    """The entry of `python -m batch_jobs`."""
+    typer.run(batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What a job can be told, from YAML and from the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.config import EngineConfig
+from engine.edit import MAX_SEED
+
+
+class JobConfig(BaseModel):
+    """How one job runs; what is edited stands in the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: Annotated[EngineConfig, Field(description="the model and how it runs")] = EngineConfig()
+    seed: Annotated[
+        int, Field(ge=0, le=MAX_SEED, description="rows without a seed get one from this and id")
+    ] = 0
+    rows_per_block: Annotated[
+        int, Field(ge=1, le=4096, description="rows that one task decodes, edits and publishes")
+    ] = 8
+    rows_per_commit: Annotated[
+        int, Field(ge=1, le=100_000, description="rows in one part of the ledger")
+    ] = 32
+    max_error_rate: Annotated[
+        float, Field(ge=0, le=1, description="stop early above this share of failed rows")
+    ] = 0.1
+    min_rows_for_error_rate: Annotated[
+        int, Field(ge=1, description="rows before the share of failed rows counts")
+    ] = 100
+    min_workers: Annotated[int, Field(ge=1, description="model actors to start with")] = 1
+    max_workers: Annotated[
+        int | None, Field(ge=1, description="model actors at most; default: what the GPUs hold")
+    ] = None
+    num_gpus: Annotated[float, Field(ge=0, description="GPUs of one model actor")] = 0.0
+    num_cpus: Annotated[float, Field(ge=0, description="logical CPUs of one model actor")] = 1.0
+    image_root: Annotated[
+        str | None, Field(description="the folder that local images must lie in")
+    ] = None

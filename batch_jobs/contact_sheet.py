@@ -1,0 +1,88 @@
+"""Before and after, side by side: one line for each source image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+TILE_PX = 160
+CAPTION_PX = 34
+GAP_PX = 12
+# Fonts with Chinese glyphs, in the places where Debian, Fedora, macOS and Windows keep them.
+CJK_FONTS = (
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+    "/System/Library/Fonts/PingFang.ttc",
+    "C:/Windows/Fonts/msyh.ttc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """A source image and its edits, each with the instruction that made it."""
+
+    source: Image.Image
+    edits: list[tuple[str, Image.Image]] = field(default_factory=list)
+
+
+def draw_contact_sheet(rows: Sequence[SheetRow]) -> bytes:
+    """A PNG: the source at the left of each line, its edits to the right, captions below."""
+    columns = 1 + max(len(row.edits) for row in rows)
+    width = GAP_PX + columns * (TILE_PX + GAP_PX)
+    height = GAP_PX + len(rows) * (TILE_PX + CAPTION_PX + GAP_PX)
+    sheet = Image.new("RGB", (width, height), "white")
+    for line, row in enumerate(rows):
+        tiles = [("source", row.source), *row.edits]
+        for column, (caption, image) in enumerate(tiles):
+            left = GAP_PX + column * (TILE_PX + GAP_PX)
+            top = GAP_PX + line * (TILE_PX + CAPTION_PX + GAP_PX)
+            _draw_tile(sheet, image, caption, (left, top), muted=column == 0)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def thumbnail(image: Image.Image, side_px: int = TILE_PX) -> Image.Image:
+    """`image` within a square of `side_px`, enlarged if it is smaller; never stretched."""
+    scale = side_px / max(image.size)
+    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+
+
+def _draw_tile(
+    sheet: Image.Image, image: Image.Image, caption: str, at: tuple[int, int], *, muted: bool
+) -> None:
+    small = thumbnail(image)
+    left, top = at
+    sheet.paste(small, (left + (TILE_PX - small.width) // 2, top + TILE_PX - small.height))
+    draw = ImageDraw.Draw(sheet)
+    font = _font(has_cjk=any(ord(c) > 0x2E80 for c in caption))
+    colour = "#888888" if muted else "#111111"
+    for number, line in enumerate(_wrap(caption, font)[:2]):
+        draw.text((left, top + TILE_PX + 3 + number * 15), line, colour, font)
+
+
+@lru_cache(maxsize=2)
+def _font(*, has_cjk: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    for path in CJK_FONTS if has_cjk else ():
+        if Path(path).exists():
+            return ImageFont.truetype(path, 12)
+    return ImageFont.load_default(12)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Lines no wider than a tile, broken at spaces, or anywhere in text without them."""
+    lines = [""]
+    for word in text.split(" ") if " " in text else list(text):
+        joined = f"{lines[-1]} {word}".strip() if " " in text else lines[-1] + word
+        if font.getlength(joined) <= TILE_PX or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,153 @@
+"""The job: plan, run, finish. The driver alone writes the ledger."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections import Counter
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import engine
+from batch_jobs.config import JobConfig
+from batch_jobs.ledger import Ledger, fingerprint
+from batch_jobs.manifest import base_of, read_manifest
+from batch_jobs.progress import JobProgress
+from batch_jobs.report import write_report
+from batch_jobs.storage import Storage
+from engine.registry import ModelSpec, find_model
+from engine.seeding import row_seed
+from engine.weights import find_revision
+
+logger = logging.getLogger(__name__)
+
+OK, REFUSED, FAILED_ROWS, STOPPED = 0, 2, 3, 4
+SUCCESS, JOB = "_SUCCESS", "job.json"
+
+
+class Job:
+    """One manifest into one output folder; running it again resumes it."""
+
+    def __init__(self, manifest: str, output: str, config: JobConfig, address: str | None) -> None:
+        """Raises `RequestError` and `ModelError`; nothing has started then."""
+        self.manifest = manifest
+        self.config = config
+        self.storage = Storage(output)
+        self.ledger = Ledger(self.storage)
+        self.spec: ModelSpec = find_model(config.engine.model, config.engine.resolution)
+        self.plan = self._fingerprinted(read_manifest(manifest), find_revision(self.spec))
+        self._address = address
+
+    def run(self) -> int:
+        """Edit every row that is not done; returns the exit code."""
+        todo, changed = self._todo()
+        if not len(todo) and self.storage.exists(SUCCESS):
+            return int(json.loads(self.storage.read(SUCCESS))["exit_code"])
+        self._begin(len(todo))
+        self.ledger.remove(changed)
+        code, facts = self._edit(todo)
+        return self._finish(facts) if code == OK else code
+
+    def _fingerprinted(self, plan: pa.Table, revision: str) -> pa.Table:
+        model, determinism = self.spec.name, self.config.engine.determinism
+        prints = []
+        for row in plan.select(
+            ["id", "image", "image_sha256", "instruction", "options"]
+        ).to_pylist():
+            seed = row_seed(self.config.seed, row["id"])
+            prints.append(fingerprint(row, seed, model, revision, determinism))
+        return plan.append_column("fingerprint", pa.array(prints, pa.string()))
+
+    def _todo(self) -> tuple[pa.Table, set[str]]:
+        """(rows to edit, ids whose old row must go first): nothing with its own fingerprint in
+        the ledger is edited again."""
+        known = self.ledger.read(["id", "fingerprint"])
+        keys = pc.binary_join_element_wise(known["id"], known["fingerprint"], "/")
+        mine = pc.binary_join_element_wise(self.plan["id"], self.plan["fingerprint"], "/")
+        todo = self.plan.filter(pc.invert(pc.is_in(mine, value_set=keys.combine_chunks())))
+        old = pc.is_in(todo["id"], value_set=known["id"].combine_chunks())
+        return todo, set(todo.filter(old)["id"].to_pylist())
+
+    def _begin(self, todo: int) -> None:
+        self.storage.remove(SUCCESS)
+        job = {
+            "manifest": self.manifest,
+            "rows": len(self.plan),
+            "rows_to_edit": todo,
+            "model": self.spec.name,
+            "config": self.config.model_dump(),
+            "rayedit": engine.__version__,
+            "started_at": datetime.now(UTC).isoformat(),
+        }
+        self.storage.publish(JOB, json.dumps(job, indent=2).encode())
+
+    def _edit(self, todo: pa.Table) -> tuple[int, dict[str, Any]]:
+        """(exit code so far, what the report says of this run)."""
+        if not len(todo):
+            return OK, {}
+        from batch_jobs.pipeline import edited_entries
+
+        settings = (self.config, self.spec, base_of(self.manifest), self.storage)
+        with JobProgress(len(todo)) as progress:
+            pending: list[dict[str, Any]] = []
+            for entries in edited_entries(todo, *settings, address=self._address):
+                pending += entries
+                if len(pending) >= self.config.rows_per_commit:
+                    self.ledger.append(pending)
+                    pending = []
+                failed = sum(entry["status"] == "error" for entry in entries)
+                images = sum(len(entry.get("outputs") or ()) for entry in entries)
+                progress.add(len(entries), failed, images)
+                if self._over_budget(progress):
+                    self.ledger.append(pending)
+                    return STOPPED, {}
+            self.ledger.append(pending)
+        facts = {"images_per_s": round(progress.images_per_s, 3), "elapsed_s": progress.elapsed_s}
+        return OK, facts
+
+    def _over_budget(self, progress: JobProgress) -> bool:
+        config = self.config
+        if progress.done < config.min_rows_for_error_rate:
+            return False
+        if progress.failed <= config.max_error_rate * progress.done:
+            return False
+        logger.error(
+            "stopped: %d of %d rows failed, more than --max-error-rate %g; what is done is kept, "
+            "and the same command goes on",
+            progress.failed,
+            progress.done,
+            config.max_error_rate,
+        )
+        return True
+
+    def _finish(self, facts: dict[str, Any]) -> int:
+        results = self.ledger.read()
+        counts = Counter(results["status"].to_pylist())
+        code = FAILED_ROWS if counts["error"] else OK
+        facts |= {"config": self.config.model_dump(), "versions": _versions()}
+        write_report(self.storage, results, self.manifest, facts)
+        success = {
+            "rows": len(results),
+            "ok": counts["ok"],
+            "error": counts["error"],
+            "exit_code": code,
+            "finished_at": datetime.now(UTC).isoformat(),
+        }
+        self.storage.publish(SUCCESS, json.dumps(success, indent=2).encode())
+        return code
+
+
+def _versions() -> dict[str, str]:
+    packages = ("rayedit", "ray", "torch", "diffusers", "transformers", "pillow", "pyarrow")
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a checkout
+            found[name] = engine.__version__ if name == "rayedit" else "missing"
+    return found

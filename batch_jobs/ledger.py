@@ -1,0 +1,121 @@
+"""The ledger: one row for each manifest row, whatever became of it. It is the checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_jobs.storage import Storage
+from engine.edit import Determinism
+
+OUTPUT = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("seed", pa.int64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("status", pa.string()),  # ok | error
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+        ("attempts", pa.int32()),
+        ("instruction", pa.string()),
+        ("num_inference_steps", pa.int32()),
+        ("guidance_scale", pa.float64()),
+        ("image_guidance_scale", pa.float64()),
+        ("negative_prompt", pa.string()),
+        ("scheduler", pa.string()),
+        ("num_images", pa.int32()),
+        ("size", pa.string()),
+        ("resize", pa.string()),
+        ("restore_size", pa.bool_()),
+        ("seed", pa.int64()),
+        ("determinism", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("fingerprint", pa.string()),
+        ("source", pa.string()),
+        ("source_sha256", pa.string()),
+        ("outputs", pa.list_(OUTPUT)),
+        ("warnings", pa.list_(pa.string())),
+        ("batch_size", pa.int32()),
+        ("model_s", pa.float64()),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+FOLDER = "results"
+
+
+def fingerprint(
+    row: dict[str, Any], seed: int, model: str, revision: str, determinism: Determinism
+) -> str:
+    """What a row's result depends on, as 32 hex digits: the same fingerprint, the same edit."""
+    parts = [
+        row["instruction"],
+        row["image"] or row["image_sha256"],
+        row["options"],
+        seed,
+        model,
+        revision,
+        determinism,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+class Ledger:
+    """The result files of one output folder. Only the driver of a job writes them."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every committed row."""
+        parts = [self._read_part(path, columns) for path in self._parts()]
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Commit rows: all of them are there afterwards, or none."""
+        now = datetime.now(UTC)
+        table = pa.Table.from_pylist([{**row, "finished_at": now} for row in rows], schema=SCHEMA)
+        if len(table):
+            name = f"{FOLDER}/{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet"
+            self._storage.publish(name, _to_parquet(table))
+
+    def remove(self, ids: set[str]) -> None:
+        """Rewrite the parts that hold these ids without them, so that no id is there twice."""
+        gone = pa.array(sorted(ids), pa.string())
+        for path in self._parts():
+            table = self._read_part(path)
+            kept = table.filter(pc.invert(pc.is_in(table.column("id"), value_set=gone)))
+            if len(kept) == 0:
+                self._storage.remove(path)
+            elif len(kept) < len(table):
+                self._storage.publish(path, _to_parquet(kept))
+
+    def _parts(self) -> list[str]:
+        return self._storage.list(FOLDER, ".parquet")
+
+    def _read_part(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        data = pa.BufferReader(self._storage.read(path))
+        return pq.read_table(data, columns=list(columns) if columns else None)
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

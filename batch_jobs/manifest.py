@@ -1,0 +1,192 @@
+"""The manifest: which edits a job does. Read thin, without the images that it may carry."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.edit import EditOptions
+from engine.errors import ManifestInvalid
+
+ALIASES = {
+    "edit_prompt": "instruction",
+    "prompt": "instruction",
+    "input_image": "image",
+    "source_image": "image",
+    "source_img": "image",
+    "text_guidance": "guidance_scale",
+}
+OPTIONS = tuple(EditOptions.model_fields)
+COLUMNS = ("id", "image", "instruction", *OPTIONS)
+
+# What the job knows of a row before anything is decoded. `image`: path or URI, or null where
+# the manifest holds the bytes: then `file`, `row_group` and `row` say where.
+PLAN = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("id", pa.string()),
+        ("image", pa.string()),
+        ("image_sha256", pa.string()),
+        ("file", pa.string()),
+        ("row_group", pa.int32()),
+        ("row", pa.int32()),
+        ("instruction", pa.string()),
+        ("options", pa.string()),
+    ]
+)
+
+
+def read_manifest(location: str) -> pa.Table:
+    """Every row of a Parquet file, folder or glob, with the columns of `PLAN`.
+
+    Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
+    """
+    files = _find_files(location)
+    tables = [_read_file(file) for file in files]
+    plan = pa.concat_tables(tables)
+    plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
+    if not len(plan):
+        raise ManifestInvalid(f"{location} has no rows")
+    _check_ids(plan.column("id"), location)
+    return plan
+
+
+def base_of(location: str) -> str:
+    """The folder that relative image paths start from."""
+    if "://" not in location and os.path.isdir(location):
+        return os.path.abspath(location)
+    parent = os.path.dirname(location.split("*")[0])
+    return parent if "://" in location else os.path.abspath(parent)
+
+
+def _find_files(location: str) -> list[str]:
+    if "://" in location:
+        fs, path = fsspec.core.url_to_fs(location)
+        pattern = f"{path.rstrip('/')}/*.parquet" if fs.isdir(path) else path
+        found = [fs.unstrip_protocol(name) for name in sorted(fs.glob(pattern))]
+    else:
+        pattern = f"{location}/*.parquet" if os.path.isdir(location) else location
+        found = sorted(os.path.abspath(name) for name in glob.glob(pattern))
+    if not found:
+        raise ManifestInvalid(f"no manifest at {location}: give a Parquet file, folder or glob")
+    return found
+
+
+def _read_file(file: str) -> pa.Table:
+    try:
+        with fsspec.open(file, "rb") as source:
+            parquet = pq.ParquetFile(source)
+            names = _canonical_names(parquet.schema_arrow, file)
+            groups = [
+                _read_group(parquet, group, names, file) for group in range(parquet.num_row_groups)
+            ]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ManifestInvalid(f"{file} cannot be read as Parquet: {error}") from None
+    return pa.concat_tables(groups) if groups else PLAN.empty_table()
+
+
+def _canonical_names(schema: pa.Schema, file: str) -> dict[str, str]:
+    """Column of the file -> its canonical name, for those that rayedit knows."""
+    names: dict[str, str] = {}
+    for field in schema:
+        name = ALIASES.get(field.name, field.name)
+        if name in COLUMNS:
+            if name in names.values():
+                raise ManifestInvalid(f"{file} has two columns for {name}: {field.name} is one")
+            names[field.name] = name
+        elif near := difflib.get_close_matches(field.name, OPTIONS, n=1, cutoff=0.8):
+            raise ManifestInvalid(
+                f'{file}: column "{field.name}" is not an option. Did you mean "{near[0]}"? '
+                "Rename it, so that it is not ignored",
+                param=field.name,
+            )
+    for name in ("image", "instruction"):
+        if name not in names.values():
+            raise ManifestInvalid(
+                f'{file} has no column "{name}"; it has {", ".join(schema.names)}', param=name
+            )
+    return names
+
+
+def _read_group(parquet: pq.ParquetFile, group: int, names: dict[str, str], file: str) -> pa.Table:
+    table = parquet.read_row_group(group, columns=list(names))
+    table = table.rename_columns([names[name] for name in table.column_names])
+    rows = len(table)
+    images = [_image_of(value) for value in table.column("image").to_pylist()]
+    texts = table.column("instruction").to_pylist()
+    options = [name for name in table.column_names if name in OPTIONS]
+    values = table.select(options).to_pylist() if options else [{}] * rows
+    ids = table.column("id").to_pylist() if "id" in table.column_names else None
+    return pa.table(
+        {
+            "index": [0] * rows,
+            "id": [str(id) if id is not None else None for id in ids]
+            if ids is not None
+            else [f"{os.path.basename(file)}-{group}-{row}" for row in range(rows)],
+            "image": [path for path, _ in images],
+            "image_sha256": [digest for _, digest in images],
+            "file": [file] * rows,
+            "row_group": [group] * rows,
+            "row": list(range(rows)),
+            "instruction": [text if isinstance(text, str) else None for text in texts],
+            "options": [options_json(value) for value in values],
+        },
+        schema=PLAN,
+    )
+
+
+def _image_of(value: Any) -> tuple[str | None, str | None]:
+    """(path, sha256 of the bytes) of an image cell: path, bytes, or {bytes, path}."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return None, hashlib.sha256(value).hexdigest()
+    return (value, None) if isinstance(value, str) else (None, None)
+
+
+def options_json(values: dict[str, Any]) -> str:
+    """The given options as canonical JSON; whole floats become integers (pandas widens them)."""
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, float) and math.isfinite(value) and value == int(value):
+            given[name] = int(value)
+    return json.dumps(given, sort_keys=True, default=str)
+
+
+def _check_ids(ids: pa.ChunkedArray, location: str) -> None:
+    if ids.null_count:
+        nulls = [i for i, value in enumerate(ids.to_pylist()) if value is None][:10]
+        raise ManifestInvalid(f"{location}: column id is null in rows {nulls}", param="id")
+    counts = ids.value_counts()
+    twice = [entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1][:10]
+    if twice:
+        raise ManifestInvalid(
+            f"{location}: ids must be unique; these are not: {', '.join(twice)}", param="id"
+        )
+
+
+def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes | None]]:
+    """(position in `plan`, bytes) of the rows whose image is in the manifest itself."""
+    wanted: dict[tuple[str, int], list[int]] = {}
+    for position, row in enumerate(plan):
+        if row["image"] is None:
+            wanted.setdefault((row["file"], row["row_group"]), []).append(position)
+    for (file, group), positions in wanted.items():
+        with fsspec.open(file, "rb") as source:
+            parquet = pq.ParquetFile(source)
+            name = next(n for n in parquet.schema_arrow.names if ALIASES.get(n, n) == "image")
+            column = parquet.read_row_group(group, columns=[name]).column(name)
+            for position in positions:
+                value = column[plan[position]["row"]].as_py()
+                data = value.get("bytes") if isinstance(value, dict) else value
+                yield position, data if isinstance(data, bytes) else None

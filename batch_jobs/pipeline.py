@@ -1,0 +1,103 @@
+"""The Ray Data pipeline: decode on CPUs, edit on model actors, encode and publish on CPUs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from batch_jobs.config import JobConfig
+from batch_jobs.storage import Storage
+from batch_jobs.worker import EditWorker, decode_rows
+from batch_jobs.writer import publish_rows
+from engine.registry import ModelSpec
+
+MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
+
+
+def edited_entries(
+    todo: pa.Table,
+    config: JobConfig,
+    spec: ModelSpec,
+    base: str,
+    storage: Storage,
+    *,
+    address: str | None,
+) -> Iterator[list[dict[str, Any]]]:
+    """The ledger rows of `todo`, block by block as they are done, in any order."""
+    started = start_ray(address)
+    try:
+        blocks = [
+            todo.slice(start, config.rows_per_block).combine_chunks()
+            for start in range(0, len(todo), config.rows_per_block)
+        ]
+        dataset = (
+            ray.data.from_arrow(blocks)
+            .map_batches(
+                decode_rows,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_args=(spec, config.seed, base, config.image_root),
+                udf_modifying_row_count=False,
+            )
+            .map_batches(
+                EditWorker,
+                batch_size=config.rows_per_block,
+                batch_format="pyarrow",
+                fn_constructor_args=(config.engine, spec),
+                compute=_pool(config, len(blocks)),
+                num_gpus=config.num_gpus,
+                num_cpus=config.num_cpus,
+                udf_modifying_row_count=False,
+            )
+            .map_batches(
+                publish_rows,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_args=(storage,),
+                udf_modifying_row_count=False,
+            )
+        )
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield [json.loads(entry) for entry in table["entry"].to_pylist()]
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def start_ray(address: str | None) -> bool:
+    """Join the cluster that `address` or RAY_ADDRESS names, else start one here; True if started."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    if ray.is_initialized():
+        return False
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+    else:
+        cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
+        ray.init(
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    return True
+
+
+def _pool(config: JobConfig, blocks: int) -> ray.data.ActorPoolStrategy:
+    """As many model actors as the GPUs hold, never more than there are blocks."""
+    most = config.max_workers
+    if most is None:
+        gpus = ray.cluster_resources().get("GPU", 0)
+        most = math.floor(gpus / config.num_gpus) if config.num_gpus else 1
+    most = max(min(most, blocks), 1)
+    return ray.data.ActorPoolStrategy(min_size=min(config.min_workers, most), max_size=most)

@@ -1,0 +1,88 @@
+"""How far a job is: a bar on a terminal, a JSON line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 5.0
+
+
+class JobProgress:
+    """Counts rows as they are committed; images/s is over the time since the first one."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.failed = 0
+        self.images = 0
+        self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._last_line = 0.0
+        self._bar: Progress | None = None
+        if Console(stderr=True).is_terminal:
+            self._bar = Progress(
+                TextColumn("editing"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]:.2f} images/s, {task.fields[failed]} failed"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task("editing", total=total, rate=0.0, failed=0)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.done:
+            self._print()
+
+    @property
+    def images_per_s(self) -> float:
+        """Images a second since the first block was done; over all where there was one block."""
+        start, before = self._first or (self._started, 0)
+        if self.images == before:
+            start, before = self._started, 0
+        return (self.images - before) / max(time.monotonic() - start, 1e-9)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def add(self, done: int, failed: int, images: int) -> None:
+        """Count what one block brought."""
+        self.done += done
+        self.failed += failed
+        self.images += images
+        if self._first is None:
+            self._first = (time.monotonic(), self.images)
+        if self._bar is not None:
+            rate, failed = self.images_per_s, self.failed
+            self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
+        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._print()
+
+    def _print(self) -> None:
+        self._last_line = time.monotonic()
+        rate = self.done / self.elapsed_s
+        line = {
+            "done": self.done,
+            "total": self.total,
+            "failed": self.failed,
+            "images_per_s": round(self.images_per_s, 3),
+            "left_s": round((self.total - self.done) / rate) if rate else None,
+        }
+        print(json.dumps(line), file=sys.stderr, flush=True)

@@ -1,0 +1,140 @@
+"""What runs on the cluster for a block of rows: decode, then edit. Rows in = rows out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch_jobs.manifest import read_embedded
+from engine.config import EngineConfig
+from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
+from engine.registry import ModelSpec
+from engine.seeding import row_seed
+from engine.sources import Prepared, prepare, read_source
+from engine.text import clean_instruction
+
+# `entry`: the ledger row in the making, as JSON; `geometry`: the way back, as JSON; `pixels`:
+# (height, width, 3) uint8 at model size, null where the row has failed; `images`: the edited ones.
+DECODED = pa.schema(
+    [
+        ("entry", pa.string()),
+        ("geometry", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("pixels", pa.large_binary()),
+    ]
+)
+EDITED = pa.schema([*list(DECODED)[:-1], ("images", pa.list_(pa.large_binary()))])
+
+
+def decode_rows(
+    block: pa.Table, spec: ModelSpec, job_seed: int, base: str, image_root: str | None
+) -> pa.Table:
+    """Planned rows -> rows with pixels at model size, or with the reason why there are none."""
+    plan = block.to_pylist()
+    embedded = dict(read_embedded(plan))
+    decoded = []
+    for position, row in enumerate(plan):
+        entry = _new_entry(row)
+        try:
+            options = EditOptions.parse(json.loads(row["options"]), strict=False)
+            options = spec.resolve(options, row_seed(job_seed, row["id"]))
+            entry |= options.model_dump()
+            instruction = clean_instruction(row["instruction"] or "")
+            if row["image"] is not None:
+                data = read_source(row["image"], base, image_root)
+            else:
+                data = embedded.get(position) or b""
+            entry["source_sha256"] = hashlib.sha256(data).hexdigest()
+            prepared = prepare(row["id"], data, instruction, options, spec)
+            decoded.append(_decoded(entry, prepared))
+        except Exception as error:  # whatever is wrong with a row stays with the row
+            fail(entry, EditFailure.of(row["id"], error))
+            decoded.append({"entry": json.dumps(entry)})
+    return pa.Table.from_pylist(decoded, schema=DECODED)
+
+
+def _new_entry(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "status": "ok",
+        "attempts": 1,
+        "instruction": row["instruction"],
+        "fingerprint": row["fingerprint"],
+        "source": row["image"] or f"{row['file']}#{row['row_group']}.{row['row']}",
+        "source_sha256": row["image_sha256"],
+        "warnings": [],
+    }
+
+
+def _decoded(entry: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    pixels = prepared.request.pixels
+    entry["warnings"] += prepared.warnings
+    return {
+        "entry": json.dumps(entry),
+        "geometry": json.dumps(asdict(prepared.geometry)),
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "pixels": pixels.tobytes(),
+    }
+
+
+def fail(entry: dict[str, Any], failure: EditFailure) -> None:
+    """Turn a ledger row in the making into an error row."""
+    entry |= {"status": "error", "error_code": failure.code, "error_message": failure.message}
+
+
+class EditWorker:
+    """The model actor as Ray Data wants it: called with a block, keeps its model between calls."""
+
+    def __init__(self, config: EngineConfig, spec: ModelSpec) -> None:
+        from engine.actor import EditActor
+
+        self._actor = EditActor(config, spec)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        rows = block.to_pylist()
+        entries = [json.loads(row["entry"]) for row in rows]
+        requests = {
+            i: _request(row, entry)
+            for i, (row, entry) in enumerate(zip(rows, entries, strict=True))
+            if row["pixels"] is not None
+        }
+        outcomes = dict(zip(requests, self._actor.edit_batch(list(requests.values())), strict=True))
+        edited = [
+            self._edited(row, entry, outcomes.get(i))
+            for i, (row, entry) in enumerate(zip(rows, entries, strict=True))
+        ]
+        return pa.Table.from_pylist(edited, schema=EDITED)
+
+    def _edited(
+        self, row: dict[str, Any], entry: dict[str, Any], outcome: EditOutcome | None
+    ) -> dict[str, Any]:
+        actor = self._actor
+        entry |= {
+            "model": actor.spec.name,
+            "model_revision": actor.revision,
+            "determinism": actor.config.determinism,
+        }
+        images = None
+        if isinstance(outcome, EditFailure):
+            fail(entry, outcome)
+        elif outcome is not None:
+            images = [image.tobytes() for image in outcome.images]
+            entry["warnings"] += outcome.warnings
+            entry |= {"batch_size": outcome.batch_size, "model_s": outcome.model_s}
+            entry["outputs"] = [{"seed": seed} for seed in outcome.seeds]
+        kept = {name: row[name] for name in ("geometry", "height", "width")}
+        return {**kept, "entry": json.dumps(entry), "images": images}
+
+
+def _request(row: dict[str, Any], entry: dict[str, Any]) -> EditRequest:
+    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
+    options = {name: entry[name] for name in EditOptions.model_fields if name in entry}
+    instruction = clean_instruction(entry["instruction"])
+    return EditRequest(entry["id"], pixels, instruction, EditOptions.parse(options))
