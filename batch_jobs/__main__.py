@@ -7,8 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.edit import Determinism
+from batch_jobs.config import JobConfig
+from batch_jobs.job import FAILED_ROWS, OK, Job
+from batch_jobs.storage import Storage
+from engine.config import load_config, merge
+from engine.edit import Determinism, validate
 from engine.errors import EngineError
+
+FILES = {
+    "results": "results/",
+    "images": "images/",
+    "report": "report.html",
+    "contact sheet": "contact_sheet.png",
+}
 
 
 def batch(
@@ -47,22 +58,23 @@ def batch(
 def _run(
     manifest: str, output: str, config: Path | None, overrides: dict[str, Any], address: str | None
 ) -> int:
-    from batch_jobs.config import JobConfig
-    from batch_jobs.job import Job
-    from engine.config import load_config, merge
-    from engine.edit import validate
-
     if config is not None:
         settings = load_config(config, JobConfig, **overrides)
     else:
         settings = validate(JobConfig, merge({}, overrides), strict=False)
     job = Job(manifest, output, settings, address)
     code = job.run()
-    counts = f"{len(job.plan)} rows"
-    typer.echo(
-        f"{counts}; results in {job.storage.url}/results, report {job.storage.url}/report.html"
-    )
+    if code in (OK, FAILED_ROWS):
+        typer.echo(_summary(job.success(), job.storage))
     return code
+
+
+def _summary(success: dict[str, Any], storage: Storage) -> str:
+    errors = ", ".join(f"{code} {count}" for code, count in success["errors"].items())
+    failed = f", {success['error']} failed ({errors})" if errors else ""
+    lines = [f"{success['rows']} rows: {success['ok']} ok{failed}"]
+    lines += [f"  {name:<15}{storage.uri(path)}" for name, path in FILES.items()]
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -34,18 +34,23 @@ class SheetRow:
 def draw_contact_sheet(rows: Sequence[SheetRow]) -> bytes:
     """A PNG: the source at the left of each line, its edits to the right, captions below."""
     columns = 1 + max(len(row.edits) for row in rows)
-    width = GAP_PX + columns * (TILE_PX + GAP_PX)
-    height = GAP_PX + len(rows) * (TILE_PX + CAPTION_PX + GAP_PX)
-    sheet = Image.new("RGB", (width, height), "white")
-    for line, row in enumerate(rows):
-        tiles = [("source", row.source), *row.edits]
-        for column, (caption, image) in enumerate(tiles):
+    heights = [max(thumbnail(image).height for image in _images(row)) for row in rows]
+    height = GAP_PX + sum(heights) + len(rows) * (CAPTION_PX + GAP_PX)
+    sheet = Image.new("RGB", (GAP_PX + columns * (TILE_PX + GAP_PX), height), "white")
+    top = GAP_PX
+    for row, line_px in zip(rows, heights, strict=True):
+        _draw_tile(sheet, row.source, "source", (GAP_PX, top), muted=True)
+        for column, (caption, image) in enumerate(row.edits, start=1):
             left = GAP_PX + column * (TILE_PX + GAP_PX)
-            top = GAP_PX + line * (TILE_PX + CAPTION_PX + GAP_PX)
-            _draw_tile(sheet, image, caption, (left, top), muted=column == 0)
+            _draw_tile(sheet, image, caption, (left, top), muted=False)
+        top += line_px + CAPTION_PX + GAP_PX
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _images(row: SheetRow) -> list[Image.Image]:
+    return [row.source, *(image for _, image in row.edits)]
 
 
 def thumbnail(image: Image.Image, side_px: int = TILE_PX) -> Image.Image:
@@ -60,12 +65,12 @@ def _draw_tile(
 ) -> None:
     small = thumbnail(image)
     left, top = at
-    sheet.paste(small, (left + (TILE_PX - small.width) // 2, top + TILE_PX - small.height))
+    sheet.paste(small, (left, top))
     draw = ImageDraw.Draw(sheet)
     font = _font(has_cjk=any(ord(c) > 0x2E80 for c in caption))
     colour = "#888888" if muted else "#111111"
     for number, line in enumerate(_wrap(caption, font)[:2]):
-        draw.text((left, top + TILE_PX + 3 + number * 15), line, colour, font)
+        draw.text((left, top + small.height + 3 + number * 15), line, colour, font)
 
 
 @lru_cache(maxsize=2)

@@ -47,11 +47,15 @@ class Job:
         """Edit every row that is not done; returns the exit code."""
         todo, changed = self._todo()
         if not len(todo) and self.storage.exists(SUCCESS):
-            return int(json.loads(self.storage.read(SUCCESS))["exit_code"])
+            return int(self.success()["exit_code"])
         self._begin(len(todo))
         self.ledger.remove(changed)
         code, facts = self._edit(todo)
         return self._finish(facts) if code == OK else code
+
+    def success(self) -> dict[str, Any]:
+        """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
+        return json.loads(self.storage.read(SUCCESS))
 
     def _fingerprinted(self, plan: pa.Table, revision: str) -> pa.Table:
         model, determinism = self.spec.name, self.config.engine.determinism
@@ -135,6 +139,7 @@ class Job:
             "rows": len(results),
             "ok": counts["ok"],
             "error": counts["error"],
+            "errors": Counter(results["error_code"].drop_null().to_pylist()),
             "exit_code": code,
             "finished_at": datetime.now(UTC).isoformat(),
         }

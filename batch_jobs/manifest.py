@@ -65,7 +65,7 @@ def base_of(location: str) -> str:
     """The folder that relative image paths start from."""
     if "://" not in location and os.path.isdir(location):
         return os.path.abspath(location)
-    parent = os.path.dirname(location.split("*")[0])
+    parent = os.path.dirname(location.split("*", maxsplit=1)[0])
     return parent if "://" in location else os.path.abspath(parent)
 
 

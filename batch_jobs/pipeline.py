@@ -19,6 +19,7 @@ from batch_jobs.worker import EditWorker, decode_rows
 from batch_jobs.writer import publish_rows
 from engine.registry import ModelSpec
 
+DECODE_CPUS = 0.75  # unlike an actor's, or Ray would fuse decoding into the process of the model
 MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
 
 
@@ -45,6 +46,7 @@ def edited_entries(
                 batch_size=None,
                 batch_format="pyarrow",
                 fn_args=(spec, config.seed, base, config.image_root),
+                num_cpus=DECODE_CPUS,
                 udf_modifying_row_count=False,
             )
             .map_batches(
@@ -73,11 +75,11 @@ def edited_entries(
 
 
 def start_ray(address: str | None) -> bool:
-    """Join the cluster that `address` or RAY_ADDRESS names, else start one here; True if started."""
+    """Join the cluster of `address` or RAY_ADDRESS, or start one here; True if it was started."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         return False
     if address or os.environ.get("RAY_ADDRESS"):

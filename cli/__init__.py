@@ -1,0 +1,1 @@
+"""The `rayedit` command: the only place that knows engine and both doors."""

@@ -1,0 +1,30 @@
+"""`rayedit serve`: the OpenAI-compatible API on Ray Serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.edit import Determinism
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="YAML; see configs/serve/.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+) -> None:
+    """Serve POST /v1/images/edits until Ctrl-C."""
+    from engine.config import load_config, merge
+    from engine.edit import validate
+    from serve_app.app import ServeConfig, run_server
+
+    overrides = {"engine": {"model": model, "determinism": determinism}}
+    if config is not None:
+        settings = load_config(config, ServeConfig, **overrides)
+    else:
+        settings = validate(ServeConfig, merge({}, overrides), strict=False)
+    run_server(settings, host=host, port=port)
