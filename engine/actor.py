@@ -11,7 +11,7 @@ import torch
 
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOutcome, EditRequest
-from engine.errors import EngineError, InternalError, NotReady
+from engine.errors import InternalError, NotReady
 from engine.loading import load_model
 from engine.loop import DenoiseLoop, LoopCounters, Progress
 from engine.registry import ModelSpec, find_model
@@ -59,6 +59,11 @@ class EditActor:
         """Whether the denoising thread still works."""
         return self._thread.is_alive() and not self._closing
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that have no outcome yet."""
+        return len(self._futures)
+
     def submit(self, requests: Sequence[EditRequest]) -> list[Future[EditOutcome]]:
         """One future a request, in order; its result is an `EditResult` or an `EditFailure`.
 
@@ -91,6 +96,7 @@ class EditActor:
 
     def _submit(self, request: EditRequest) -> Future[EditOutcome]:
         future: Future[EditOutcome] = Future()
+        future.set_running_or_notify_cancel()  # from here `cancel(id)` alone can end it
         try:
             warnings = self._loop.check(request)
             with self._changed:
@@ -101,7 +107,7 @@ class EditActor:
                 self._futures[request.id] = future
                 self._inbox.append((request, warnings))
                 self._changed.notify()
-        except EngineError as error:
+        except Exception as error:  # a fault of this request must not reach its mates
             future.set_result(EditFailure.of(request.id, error))
         return future
 
@@ -132,8 +138,7 @@ class EditActor:
     def _resolve(self, outcome: EditOutcome) -> None:
         with self._changed:
             future = self._futures.pop(outcome.id)
-        if not future.cancelled():
-            future.set_result(outcome)
+        future.set_result(outcome)
 
     def _fail_all(self, error: BaseException) -> None:
         with self._changed:

@@ -18,7 +18,7 @@ from engine.text import clean_instruction
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 # What OpenAI accepts and this engine has one answer for: field -> the values that mean that answer.
-_NEUTRAL: dict[str, tuple[object, ...]] = {
+NEUTRAL: dict[str, tuple[object, ...]] = {
     "quality": (None, "auto"),
     "background": (None, "auto", "opaque"),
     "moderation": (None, "auto"),
@@ -76,7 +76,7 @@ class EditBody(BaseModel):
     def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
         """Raises `OptionError`. `strict=False` reads numbers from text, as a form sends them."""
         body = validate(cls, values, strict=strict)
-        for name, accepted in _NEUTRAL.items():
+        for name, accepted in NEUTRAL.items():
             if getattr(body, name) not in accepted:
                 shown = ", ".join(repr(value) for value in accepted if value is not None)
                 wish = f"leave it out or send {shown}" if shown else "leave it out"

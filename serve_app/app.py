@@ -1,0 +1,149 @@
+"""Ways to start the server: `build_app` for `serve run` and `serve deploy`, `run_server` for
+`rayedit serve`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import serve
+
+from engine.errors import ModelError, OptionInvalid
+from engine.registry import ModelSpec, find_model
+from serve_app import edge
+from serve_app.config import ServeConfig
+from serve_app.deployment import build
+
+__all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
+
+logger = logging.getLogger(__name__)
+
+APP_NAME = "rayedit"
+MIN_LOCAL_CPUS = 8  # Ray's bookkeeping of slots, not of cores: fewer, and replicas cannot start
+
+
+def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Application:
+    """The Serve application of a `ServeConfig` or its keys, nested or dotted:
+    `serve run serve_app.app:build_app engine.model=pocket deadline_s=30`.
+
+    Raises `OptionError`, `ModelUnknown`, `ModelError`.
+    """
+    config = ServeConfig.of(args)
+    return build(config, find_model(config.engine.model, config.engine.resolution))
+
+
+def run_server(
+    config: ServeConfig,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    address: str | None = None,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then shut down what was started.
+
+    `address`: a Ray cluster to join, as is `RAY_ADDRESS`; without either, Ray starts here.
+    `on_ready` gets one line for the user. Raises `OptionInvalid` for a port that is taken,
+    `ModelUnknown`, and `ModelError` when the model cannot be loaded.
+    """
+    spec = find_model(config.engine.model, config.engine.resolution)
+    with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
+        try:
+            deploy(config, spec, host, port)
+            on_ready(f"{spec.name} is served at http://{host}:{port} (API: /docs). Ctrl-C stops.")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            logger.info("stopping")
+        finally:
+            serve.delete(APP_NAME)
+
+
+def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
+    """Start Serve's proxy, then the application, in the Ray that this process is connected to;
+    returns when it is ready. Raises `ModelError`."""
+    serve.start(
+        http_options={
+            "host": host,
+            "port": port,
+            # Behind the app's own deadline, for an ingress that no longer answers.
+            "request_timeout_s": config.deadline_s + 10,
+        }
+    )
+    try:
+        serve.run(build(config, spec), name=APP_NAME)
+    except RuntimeError as error:
+        raise ModelError(_deploy_failure(error)) from error
+
+
+def _deploy_failure(error: RuntimeError) -> str:
+    """What a replica said when it could not start: the last line of its traceback."""
+    applications = serve.status().applications
+    deployments = applications[APP_NAME].deployments if APP_NAME in applications else {}
+    messages = [deployment.message for deployment in deployments.values() if deployment.message]
+    lines = [line for line in "\n".join(messages or [str(error)]).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "the application could not be deployed"
+
+
+@contextmanager
+def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iterator[None]:
+    """Connected to the cluster at `address`, or to a Ray that lives as long as the block."""
+    if ray.is_initialized():
+        yield
+        return
+    if address:
+        ray.init(address=address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    _check_port(host, port)
+    os.environ.update(edge.CALLBACK)
+    os.environ[edge.LIMIT_VARIABLE] = str(config.max_body_bytes)
+    wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
+    cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False)
+    try:
+        yield
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises `OptionInvalid` where nobody could listen: Serve itself would try for ever."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OptionInvalid(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port",
+                param="port",
+            ) from None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM interrupts the block as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the way out
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,95 @@
+"""What an operator of the server sets; `configs/serve/` holds examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from engine.config import EngineConfig
+from engine.edit import validate
+from engine.images import MAX_BYTES
+
+
+class ServeConfig(BaseModel):
+    """One served model: how it runs, how many replicas, and what a client may ask of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    engine: Annotated[EngineConfig, Field(description="the model and how a replica runs it")] = (
+        EngineConfig()
+    )
+    min_replicas: Annotated[
+        int, Field(ge=0, description="model replicas kept when idle; 0: the first edit waits")
+    ] = 1
+    max_replicas: Annotated[int, Field(ge=1, description="model replicas at most")] = 1
+    target_ongoing_requests: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="edits a replica that autoscaling aims for; default: the engine's "
+            "max_batch_size",
+        ),
+    ] = None
+    num_gpus: Annotated[float, Field(ge=0, description="GPUs a model replica reserves")] = 0
+    num_cpus: Annotated[float, Field(ge=0, description="CPUs a model replica reserves")] = 1
+    ingress_replicas: Annotated[
+        int, Field(ge=1, description="replicas that parse, decode and encode; they need no GPU")
+    ] = 1
+    decode_workers: Annotated[
+        int, Field(ge=1, le=64, description="processes an ingress replica decodes images in")
+    ] = 2
+    deadline_s: Annotated[
+        float, Field(gt=0, le=300, description="seconds after which an edit is given up (504)")
+    ] = 60
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, le=2**28, description="largest HTTP body; more is refused (413)")
+    ] = MAX_BYTES
+    max_in_flight: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="edits that one ingress replica holds at a time, waiting or running; "
+            "more are refused (503)",
+        ),
+    ] = 64
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas ({self.min_replicas}) is more than max_replicas "
+                f"({self.max_replicas})"
+            )
+        return self
+
+    @property
+    def autoscaling(self) -> dict[str, Any]:
+        """Ray Serve's `autoscaling_config`."""
+        return {
+            "min_replicas": self.min_replicas,
+            "max_replicas": self.max_replicas,
+            "target_ongoing_requests": self.target_ongoing_requests or self.engine.max_batch_size,
+        }
+
+    @classmethod
+    def of(cls, args: ServeConfig | Mapping[str, Any] | None) -> Self:
+        """A config from what `serve run` and `serve deploy` pass: nested keys, or dotted ones
+        (`engine.model=pocket`) with text as values. Raises `OptionError`."""
+        if isinstance(args, ServeConfig):
+            return cast(Self, args)
+        return validate(cls, _nest(args or {}), strict=False)
+
+
+def _nest(args: Mapping[str, Any]) -> dict[str, Any]:
+    """{"engine.model": "pocket"} -> {"engine": {"model": "pocket"}}."""
+    nested: dict[str, Any] = {}
+    for name, value in args.items():
+        section, dot, rest = name.partition(".")
+        if not dot:
+            nested[name] = value
+        elif isinstance(nested.setdefault(section, {}), dict):
+            nested[section] = {**nested[section], rest: value}
+    return nested

@@ -1,0 +1,119 @@
+"""What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
+
+Serve buffers a body of any length, lets a client's headers switch its timeout off, and echoes
+any request id. `run_server` installs the guard in the Ray that it starts; on a cluster, set the
+environment variable `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.edge.middlewares` for
+every node before Ray starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.edit import EditFailure
+from engine.images import MAX_BYTES
+from serve_app.errors import error_response
+from serve_app.parsing import body_too_large
+
+CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.middlewares"}
+LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
+
+# Headers by which a client would steer Serve: its timeout, its cancelling, its routing.
+STRIPPED = frozenset(
+    {
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"serve-multiplexed-model-id",
+        b"serve-session-id",
+    }
+)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def middlewares() -> list[Middleware]:
+    """What Serve's proxy calls at its start."""
+    return [Middleware(EdgeGuard, max_body_bytes=int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES)))]
+
+
+class EdgeGuard:
+    """Bounds the body, cleans the headers, and gives each request an id that is safe to log."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, request_id = clean_headers(scope["headers"])
+        scope = {**scope, "headers": headers}
+        body = _Body(scope, receive, send, self._max_body_bytes, request_id)
+        if body.announced > self._max_body_bytes:
+            await body.refuse()
+        else:
+            await self._app(scope, body.receive, body.send)
+
+
+def clean_headers(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers without `STRIPPED` and what is not UTF-8, and the request id that they now hold:
+    the client's if it is 1-64 characters of A-Z a-z 0-9 . _ -, or a new one."""
+    kept = []
+    request_id = uuid.uuid4().hex.encode()
+    for name, value in headers:
+        if name.lower() == b"x-request-id":
+            request_id = value if _REQUEST_ID.fullmatch(value) else request_id
+        elif name.lower().replace(b"_", b"-") not in STRIPPED and _is_utf8(value):
+            kept.append((name, value))
+    return [*kept, (b"x-request-id", request_id)], request_id
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Body:
+    """One request's body, counted on its way in. Over the limit the client gets 413, and the app
+    sees a client that went away."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int, request_id: bytes
+    ) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._max_body_bytes = max_body_bytes
+        self._request_id = request_id
+        self._size = 0
+        self._answered = self._refused = False
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        self.announced = int(length) if length.isdigit() else 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size <= self._max_body_bytes:
+            return message
+        if not self._answered:
+            await self.refuse()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self._answered = True
+        if not self._refused:
+            await self._send(message)
+
+    async def refuse(self) -> None:
+        """Answer 413 in the app's stead."""
+        self._refused = self._answered = True
+        response = error_response(EditFailure.of("", body_too_large(self._max_body_bytes)))
+        response.headers["x-request-id"] = self._request_id.decode()
+        response.headers["connection"] = "close"
+        await response(self._scope, self._receive, self._send)

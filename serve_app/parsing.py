@@ -1,0 +1,161 @@
+"""An HTTP request to `POST /v1/images/edits` as one record, from multipart or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from engine.edit import EditOptions
+from engine.errors import (
+    BodyTooLarge,
+    ImageMissing,
+    ImageSourceRefused,
+    OptionInvalid,
+)
+from engine.wire import EditBody
+
+IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedEdit:
+    """`source`: an image file's bytes, or the image URL of a JSON body, not yet looked at."""
+
+    body: EditBody
+    options: EditOptions
+    instruction: str
+    source: bytes | str
+
+
+async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
+    """Raises `RequestError`, and `HTTPException` 415 for another content type."""
+    content_type = request.headers.get("content-type", "")
+    kind = parse_options_header(content_type)[0].decode("latin-1").strip().lower()
+    chunks = _bounded(request, max_body_bytes)
+    if kind == "application/json":
+        return parse_json(b"".join([chunk async for chunk in chunks]))
+    if kind == "multipart/form-data":
+        return await _parse_form(request, chunks)
+    raise HTTPException(415, "send multipart/form-data or application/json")
+
+
+async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; raises `BodyTooLarge` as soon as they, or their announced length, are
+    over the limit."""
+    announced = request.headers.get("content-length", "")
+    size = int(announced) if announced.isdecimal() else 0
+    if size > max_body_bytes:
+        raise body_too_large(max_body_bytes)
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_body_bytes:
+            raise body_too_large(max_body_bytes)
+        yield chunk
+
+
+def body_too_large(max_body_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body of the request is over {max_body_bytes:,} bytes; send a smaller image"
+    )
+
+
+def parse_json(data: bytes) -> ParsedEdit:
+    """A JSON body, `images: [{"image_url": "data:..."}]`. Raises `RequestError`."""
+    body = EditBody.parse(_load_object(data))
+    return ParsedEdit(body, body.options(), body.instruction(), _image_url(body))
+
+
+def _load_object(data: bytes) -> dict[str, Any]:
+    try:
+        loaded = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise OptionInvalid(f"the body is not valid JSON: {error}") from None
+    if not isinstance(loaded, dict):
+        raise OptionInvalid(f"the body must be a JSON object; got {type(loaded).__name__}")
+    return loaded
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise OptionInvalid(f"{name} is not a JSON number; send a finite one")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise OptionInvalid(f"{name} is given more than once", param=name)
+        values[name] = value
+    return values
+
+
+def _image_url(body: EditBody) -> str:
+    if not body.images:
+        raise ImageMissing('images is missing: send [{"image_url": "data:..."}]', param="images")
+    if len(body.images) > 1:
+        raise _one_image(len(body.images), "images")
+    image = body.images[0]
+    if image.file_id is not None:
+        raise ImageSourceRefused(
+            "file_id names an uploaded file and this server stores none: send image_url with a "
+            "data URL",
+            param="file_id",
+        )
+    if image.image_url is None:
+        raise ImageMissing("images[0].image_url is missing", param="image_url")
+    return image.image_url
+
+
+def _one_image(count: int, field: str) -> OptionInvalid:
+    return OptionInvalid(f"{field}: this model edits one image at a time; got {count}", param=field)
+
+
+class _InMemoryParser(MultiPartParser):
+    spool_max_size = 2**31  # the body's own limit holds: no temporary file, no blocking write
+
+
+async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> ParsedEdit:
+    parser = _InMemoryParser(
+        request.headers,
+        chunks,
+        max_files=MAX_FIELDS,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise OptionInvalid(f"the multipart body cannot be read: {error.message}") from None
+    items = form.multi_items()
+    values = _unique([(name, value) for name, value in items if name not in IMAGE_FIELDS])
+    uploads = [value for name, value in items if name in IMAGE_FIELDS]
+    body = EditBody.parse(_texts(values), strict=False)
+    options, instruction = body.options(strict=False), body.instruction()
+    return ParsedEdit(body, options, instruction, await _upload(uploads))
+
+
+def _texts(values: dict[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if isinstance(value, UploadFile) and name in EditBody.model_fields and name != "mask":
+            raise OptionInvalid(f"{name} must be a text field, not a file", param=name)
+    return values
+
+
+async def _upload(uploads: list[str | UploadFile]) -> bytes:
+    if not uploads:
+        raise ImageMissing("image is missing: send it as a file")
+    if len(uploads) > 1:
+        raise _one_image(len(uploads), "image")
+    if isinstance(uploads[0], str):
+        raise ImageMissing("image must be a file; a data URL goes into a JSON body")
+    return await uploads[0].read()

@@ -1,0 +1,149 @@
+"""What the API answers and accepts, as OpenAPI documents it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from engine.edit import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
+from engine.wire import NEUTRAL, EditBody, OutputFormat
+
+
+class EditedImage(BaseModel):
+    """One edited image."""
+
+    b64_json: str = Field(description="the image file, base64")
+    seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
+
+
+class ImagesResponse(BaseModel):
+    """OpenAI's `ImagesResponse`, and each image's seed, the model and warnings."""
+
+    created: int = Field(description="unix time in seconds")
+    data: list[EditedImage]
+    background: Literal["opaque"] = "opaque"
+    output_format: OutputFormat
+    size: str = Field(description="WIDTHxHEIGHT of every image in px")
+    model: str
+    warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
+
+
+class Model(BaseModel):
+    """A served model: OpenAI's fields, and what an option defaults to."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="unix time in seconds at which this server started")
+    owned_by: Literal["rayedit"] = "rayedit"
+    resolution_px: int = Field(description="side that an edit without `size` is about")
+    size_multiple_px: int = Field(description="each side of `size` is a multiple of it")
+    max_side_px: int
+    num_inference_steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    """`ok`: this process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """`ready`: a replica has its model loaded and answers."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    revision: str = Field(description="hub commit, or the digest of the weights")
+    in_flight: int = Field(description="edits that the replica which answered waits for or runs")
+
+
+class ErrorDetail(BaseModel):
+    message: str = Field(description="what was wrong, the value, the bound, what to do")
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None = Field(description="the field that was wrong")
+    code: str | None = Field(description="one of the codes in docs/errors.md")
+
+
+class ErrorBody(BaseModel):
+    """OpenAI's error body: all four keys, always."""
+
+    error: ErrorDetail
+
+
+_STATUSES = {
+    400: "the request's fault: the image, an option or the instruction",
+    404: "no such model or route",
+    405: "the route does not have this method",
+    413: "the body is over the limit",
+    415: "neither multipart/form-data nor application/json",
+    422: "the path or query cannot be read",
+    500: "the server's fault",
+    503: "not ready, overloaded, or the worker died; `retry-after` says when to try again",
+    504: "not done within the deadline",
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's `responses` for these statuses."""
+    return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
+
+
+def edit_request_body() -> dict[str, Any]:
+    """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`."""
+    shared = _properties()
+    image = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+    form = _object({"image": image, **shared}, ["image", "prompt"])
+    form["properties"]["image"]["description"] = "JPEG, PNG or WebP; `image[]` is the same field"
+    body = _object({"images": _images_schema(), **shared}, ["images", "prompt"])
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "application/json": {"schema": body},
+        },
+    }
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _properties() -> dict[str, Any]:
+    """The fields that both content types share: `EditBody`'s, with `EditOptions`' bounds."""
+    body = EditBody.model_json_schema()["properties"]
+    options = EditOptions.model_json_schema()["properties"]
+    properties = {name: options.get(name, body[name]) for name in body if name != "images"}
+    for name, values in NEUTRAL.items():
+        properties[name] = {
+            "enum": list(values),
+            "description": "accepted with these values for OpenAI's clients; others are refused",
+        }
+    properties["prompt"] = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_INSTRUCTION_CHARACTERS,
+        "description": 'the instruction, such as "make it night"',
+    }
+    return properties
+
+
+def _images_schema() -> dict[str, Any]:
+    url = {
+        "type": "string",
+        "pattern": "^data:[^,]*;base64,",
+        "description": "a data URL; nothing is fetched",
+    }
+    entry = _object({"image_url": url}, ["image_url"])
+    return {"type": "array", "minItems": 1, "maxItems": 1, "items": entry}

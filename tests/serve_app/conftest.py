@@ -1,0 +1,58 @@
+"""The server, the official SDK's client, and plain HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from tests.serving import Server, server
+
+__all__ = ["server"]
+
+PROMPT = "make it night"
+
+
+@pytest.fixture(scope="session")
+def sdk(server: Server) -> Iterator[openai.OpenAI]:
+    """OpenAI's client; a fault is raised at once, not retried."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+def post_form(http: httpx.Client, data: bytes, /, **fields: object) -> httpx.Response:
+    """The edit of an image file as multipart."""
+    form = {name: str(value) for name, value in {"prompt": PROMPT, **fields}.items()}
+    return http.post("/v1/images/edits", data=form, files={"image": ("photo.jpg", data)})
+
+
+def post_json(http: httpx.Client, image_url: str, /, **fields: object) -> httpx.Response:
+    """The edit of an image URL as JSON."""
+    body = {"prompt": PROMPT, "images": [{"image_url": image_url}], **fields}
+    return http.post("/v1/images/edits", json=body)
+
+
+def data_url(data: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def files_of(response: httpx.Response) -> list[bytes]:
+    """The image files of a 200."""
+    assert response.status_code == 200, response.text
+    return [base64.b64decode(image["b64_json"]) for image in response.json()["data"]]
+
+
+def pixels_of(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file)))

@@ -1,0 +1,108 @@
+"""A real server for tests: `run_server` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
+
+_MAIN = """
+import json, sys
+from serve_app.app import ServeConfig, run_server
+run_server(ServeConfig.of(json.loads(sys.argv[1])), port=int(sys.argv[2]))
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """`url`: http://127.0.0.1:port; `log`: what the server wrote so far."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+@contextmanager
+def running_server(config: dict[str, Any], folder: Path) -> Iterator[Server]:
+    """A server of this `ServeConfig`, ready; its home and log lie in `folder`."""
+    port = free_port()
+    log_file = folder / "server.log"
+    environment = {
+        **os.environ,
+        "HOME": str(folder),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _MAIN, json.dumps(config), str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log_file)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        if process.poll() is None:
+            try:
+                server.stop()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_until_ready(server: Server) -> None:
+    """Returns when /readyz answers 200; fails with the log otherwise."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    pytest.fail(f"the server did not become ready:\n{server.log[-4000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The pocket model at 64 px, `strict`, behind real HTTP."""
+    with running_server({"engine": SMALL}, tmp_path_factory.mktemp("server")) as running:
+        yield running
