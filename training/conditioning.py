@@ -41,7 +41,7 @@ class ReadInstructions:
     """The trained text encoder (frozen) on training phrasings drawn from the phrase book."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        from training.phrasings import PhraseBook
+        from training.phrase_book import PhraseBook
         from training.text_encoder import TextEncoder
 
         self.encoder = TextEncoder.load(folder)

@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from training.codes import WIDTH
+from training.orthogonal import Muon
 from training.train_autoencoder import LATENT_CHANNELS, to_tensor
 from training.triplets import Triplets
 
@@ -93,6 +94,15 @@ def velocity_loss(
     share = (1 - scheduler.alphas_cumprod.to(device)[steps]).sqrt()
     error = (guess.float() - target).square().mean(dim=(1, 2, 3))
     return (error * share).mean()
+
+
+def new_optimisers(unet: UNet2DConditionModel, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the inner weights; AdamW for biases, norms, time embedding, first and last layer."""
+    outer = ("conv_in", "conv_out", "time_embedding", "time_emb_proj")
+    named = list(unet.named_parameters())
+    inner = [p for name, p in named if p.ndim > 1 and not any(part in name for part in outer)]
+    other = [p for name, p in named if p.ndim == 1 or any(part in name for part in outer)]
+    return [Muon(inner, lr), torch.optim.AdamW(other, lr=lr, weight_decay=0.0, betas=(0.9, 0.99))]
 
 
 class MovingAverage:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.crops import Colours, CropSampler
+from training.orthogonal import Muon
 from training.photographs import held_out, load_photographs, square
 
 KL_WEIGHT = 1e-7
@@ -56,6 +57,15 @@ def starting_point(options: argparse.Namespace) -> AutoencoderKL:
     return started_from(options.init) if options.init else new_autoencoder()
 
 
+def new_optimisers(model: AutoencoderKL, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the convolutions, AdamW for biases, norms and the layers that touch pixels."""
+    outer = {"encoder.conv_in.weight", "decoder.conv_out.weight"}
+    named = list(model.named_parameters())
+    inner = [p for name, p in named if p.ndim > 1 and name not in outer]
+    other = [p for name, p in named if p.ndim == 1 or name in outer]
+    return [Muon(inner, lr), torch.optim.AdamW(other, lr=lr, weight_decay=0.0)]
+
+
 def to_tensor(colours: Colours, device: torch.device) -> Tensor:
     """(N, H, W, 3) in 0..1 -> (N, 3, H, W) float32 in -1..1."""
     return torch.from_numpy(colours).to(device).permute(0, 3, 1, 2).contiguous() * 2 - 1
@@ -66,16 +76,17 @@ def slopes(images: Tensor) -> tuple[Tensor, Tensor]:
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
-def reconstruction_loss(model: AutoencoderKL, images: Tensor) -> Tensor:
-    """Scalar loss of one batch (N, 3, H, W) in -1..1."""
+def reconstruction_loss(model: AutoencoderKL, images: Tensor, sharp: float) -> Tensor:
+    """Scalar loss of one batch (N, 3, H, W) in -1..1; `sharp` weighs the L1 and gradient terms."""
     posterior = model.encode(images).latent_dist
     latents = posterior.mean + 0.02 * torch.randn_like(posterior.mean)
     decoded = model.decode(latents).sample.float()
     across, down = slopes(decoded)
     true_across, true_down = slopes(images)
     gradient = functional.l1_loss(across, true_across) + functional.l1_loss(down, true_down)
-    pixel = 10 * functional.mse_loss(decoded, images) + functional.l1_loss(decoded, images)
-    return pixel + 0.5 * gradient + KL_WEIGHT * posterior.kl().mean()
+    pixel = functional.l1_loss(decoded, images) + 0.5 * gradient
+    square_error = functional.mse_loss(decoded, images)
+    return 10 * square_error + sharp * pixel + KL_WEIGHT * posterior.kl().mean()
 
 
 @torch.no_grad()
@@ -114,32 +125,35 @@ def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     model = starting_point(options).to(device, torch.float32).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=0.0)
+    optimisers = new_optimisers(model, options.lr)
     state_file = options.output / "optimiser.pt"
     step = 0
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
-        optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         step = int(state["step"])
     crops = CropSampler(load_photographs(options.photographs), seed=step)
     options.output.mkdir(parents=True, exist_ok=True)
-    began, losses = time.monotonic(), []
+    began, losses, jitter = time.monotonic(), [], not options.no_jitter
     while step < options.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(options, step)
-        images = to_tensor(crops.batch(options.batch, options.crop_px), device)
+        for optimiser in optimisers:
+            optimiser.param_groups[0]["lr"] = learning_rate(options, step)
+            optimiser.zero_grad(set_to_none=True)
+        images = to_tensor(crops.batch(options.batch, options.crop_px, jitter), device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = reconstruction_loss(model, images)
-        optimiser.zero_grad(set_to_none=True)
+            loss = reconstruction_loss(model, images, options.sharp)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         losses.append(float(loss.detach()))
         step += 1
         if step % options.every == 0 or step == options.steps:
             set_scaling(model, crops)
             model.save_pretrained(options.output)
-            torch.save({"optimiser": optimiser.state_dict(), "step": step}, state_file)
+            states = [optimiser.state_dict() for optimiser in optimisers]
+            torch.save({"optimisers": states, "step": step}, state_file)
             mean = float(np.mean(list(psnr_held_out(model).values())))
             line = {"step": step, "loss": float(np.mean(losses)), "psnr_db": round(mean, 3)}
             line["seconds"] = round(time.monotonic() - began, 1)
@@ -158,6 +172,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop-px", type=int, default=64)
+    parser.add_argument("--sharp", type=float, default=1.0, help="weight of L1 and gradients")
+    parser.add_argument("--no-jitter", action="store_true", help="leave the photographs' colours")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)

@@ -17,7 +17,14 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from training.conditioning import Conditioning, open_conditioning
 from training.crops import CropSampler
-from training.editor import MovingAverage, encode, new_scheduler, new_unet, started_from
+from training.editor import (
+    MovingAverage,
+    encode,
+    new_optimisers,
+    new_scheduler,
+    new_unet,
+    started_from,
+)
 from training.editor import velocity_loss as loss_of
 from training.photographs import load_photographs
 from training.picture_grid import save_grid
@@ -40,9 +47,7 @@ class Trainer:
         self.step = 0
         self.unet = self.first_unet().to(self.device).train()
         self.average = MovingAverage(self.unet, options.ema)
-        self.optimiser = torch.optim.AdamW(
-            self.unet.parameters(), lr=options.lr, weight_decay=0.01, betas=(0.9, 0.99)
-        )
+        self.optimisers = new_optimisers(self.unet, options.lr)
         self.resume()
         torch.manual_seed(self.step)
         self.conditioning: Conditioning = open_conditioning(options.text, self.step)
@@ -62,7 +67,8 @@ class Trainer:
             return
         state = torch.load(file, map_location=self.device, weights_only=True)
         self.unet.load_state_dict(state["unet"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.average.weights = state["average"]
         self.average.count = int(state["average_count"])
         self.step = int(state["step"])
@@ -72,7 +78,7 @@ class Trainer:
         folder = self.options.output
         state = {
             "unet": self.unet.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "average": self.average.weights,
             "average_count": self.average.count,
             "step": self.step,
@@ -95,8 +101,9 @@ class Trainer:
 
     def train_step(self) -> float:
         """One optimiser step on one batch of one size; the loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
+        for optimiser in self.optimisers:
+            optimiser.param_groups[0]["lr"] = self.learning_rate()
+            optimiser.zero_grad(set_to_none=True)
         size_px = int(self.sizes.choice(SIZES_PX, p=self.options.size_shares))
         count = max(4, AREA_PX // size_px**2 // 2 * 2)
         batch = self.triplets.draw(count, size_px)
@@ -105,10 +112,10 @@ class Trainer:
             sequences = self.conditioning(names).to(self.device)
         latents = encode(self.vae, batch, self.device)
         loss = loss_of(self.unet, self.scheduler, latents, sequences)
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.average.update(self.unet)
         self.step += 1
         return float(loss.detach())

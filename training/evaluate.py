@@ -1,0 +1,182 @@
+"""Measure pocket on held-out photographs with held-out phrasings; write RESULTS.md.
+
+`python -m training.evaluate --model FOLDER` loads the folder as any user would, through
+StableDiffusionInstructPix2PixPipeline, and edits with its defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from PIL import Image
+
+from training.crops import Colours
+from training.kinds import KINDS
+from training.measures import distance, edge_correlation, nearest, psnr, shows, true_edits
+from training.photographs import held_out, square
+from training.phrase_book import LANGUAGES, PhraseBook, free_requests
+from training.report import Judged, Report, write_report
+from training.train_autoencoder import psnr_held_out
+
+SIDE_PX, STEPS = 128, 20
+GUIDANCE, IMAGE_GUIDANCE = 5.0, 1.3
+TEXT_SCALES, IMAGE_SCALES = (1.5, 3.0, 7.5), (1.0, 1.5, 2.5)
+SCALE_KINDS = ("sepia", "night", "fog", "tint_blue", "vignette", "pencil_sketch")
+SCALE_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "china")
+TIMED_SIDES_PX = (128, 256)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Guidance of one run."""
+
+    text: float = GUIDANCE
+    image: float = IMAGE_GUIDANCE
+
+
+class Editor:
+    """The pipeline, loaded from a folder, in float32 on the CPU or float16 on a GPU."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        dtype = torch.float16 if device == "cuda" else torch.float32
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            folder, safety_checker=None, torch_dtype=dtype
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline = pipeline.to(device)
+
+    def edit(self, sources: list[Colours], texts: list[str], scales: Scales) -> list[Colours]:
+        """Edit picture i as text i says; the noise of picture i is seeded with i."""
+        images = [Image.fromarray((s * 255).round().astype(np.uint8)) for s in sources]
+        found = self.pipeline(
+            texts,
+            image=images,
+            num_inference_steps=STEPS,
+            guidance_scale=scales.text,
+            image_guidance_scale=scales.image,
+            generator=[torch.Generator().manual_seed(i) for i in range(len(texts))],
+            output_type="np",
+        )
+        return [np.asarray(picture, dtype=np.float32) for picture in found.images]
+
+
+def sources_at(side_px: int) -> dict[str, Colours]:
+    """The held-out photographs as (side_px, side_px, 3) float32 in 0..1."""
+    return {n: square(p, side_px).astype(np.float32) / 255.0 for n, p in held_out().items()}
+
+
+def judge(editor: Editor, kind: str, asked: list[tuple[str, str, str]]) -> list[Judged]:
+    """Edits of one kind that can be seen; asked = (photograph, language, instruction)."""
+    sources = sources_at(SIDE_PX)
+    truths = {name: true_edits(sources[name]) for name, _, _ in asked}
+    asked = [a for a in asked if shows(kind, truths[a[0]])]
+    if not asked:
+        return []
+    results = editor.edit([sources[a[0]] for a in asked], [a[2] for a in asked], Scales())
+    return [
+        Judged(
+            kind=kind,
+            photograph=photograph,
+            language=language,
+            instruction=instruction,
+            nearest=nearest(result, kind, truths[photograph]),
+            psnr_db=psnr(result, truths[photograph][kind]),
+            edges=edge_correlation(result, truths[photograph][kind]),
+        )
+        for result, (photograph, language, instruction) in zip(results, asked, strict=True)
+    ]
+
+
+def held_out_requests(kind: str, seed: int) -> list[tuple[str, str, str]]:
+    """One held-out instruction for each photograph, the languages in turn."""
+    book = PhraseBook(seed, "held_out")
+    offset = list(KINDS).index(kind)
+    asked = []
+    for index, name in enumerate(held_out()):
+        language = LANGUAGES[(index + offset) % 2]
+        asked.append((name, language, book.draw(kind, language)))
+    return asked
+
+
+def free_form(kind: str) -> list[tuple[str, str, str]]:
+    """Every freely worded request of a kind, each on another photograph."""
+    names = list(held_out())
+    texts = [(lang, text) for lang in LANGUAGES for text in free_requests(lang, kind)]
+    offset = list(KINDS).index(kind)
+    return [(names[(i + offset) % len(names)], *pair) for i, pair in enumerate(texts)]
+
+
+def mean_distance(editor: Editor, scales: Scales) -> float:
+    """Mean root mean square distance to the source, of 255."""
+    sources = sources_at(SIDE_PX)
+    chosen = [sources[name] for name in SCALE_PHOTOGRAPHS]
+    distances = []
+    for kind in SCALE_KINDS:
+        text = PhraseBook(0, "held_out").draw(kind, "english")
+        results = editor.edit(chosen, [text] * len(chosen), scales)
+        distances += [distance(r, s) for r, s in zip(results, chosen, strict=True)]
+    return float(np.mean(distances))
+
+
+def seconds_an_edit(editor: Editor, side_px: int, repeats: int = 3) -> float:
+    """Median wall time of one edit, after one to warm up."""
+    source = [sources_at(side_px)["chelsea"]]
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        editor.edit(source, ["make it night"], Scales())
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    """Everything that RESULTS.md shows."""
+    editor = Editor(options.model, options.device)
+    kinds = list(KINDS)[:: options.every]
+    judged: list[Judged] = []
+    for kind in kinds:
+        judged += judge(editor, kind, held_out_requests(kind, options.seed))
+        ours = [j for j in judged if j.kind == kind]
+        others = Counter(j.nearest for j in ours if not j.right)
+        print(kind, f"{sum(j.right for j in ours)}/{len(ours)}", dict(others), flush=True)
+    free = (
+        [j for kind in kinds for j in judge(editor, kind, free_form(kind))] if options.free else []
+    )
+    return Report(
+        model=options.model.name,
+        reconstruction_db=psnr_held_out(editor.pipeline.vae.float()),
+        judged=judged,
+        free=free,
+        by_text={s: mean_distance(editor, Scales(text=s)) for s in TEXT_SCALES},
+        by_image={s: mean_distance(editor, Scales(image=s)) for s in IMAGE_SCALES},
+        seconds={side: seconds_an_edit(editor, side) for side in TIMED_SIDES_PX},
+        size_bytes=sum(f.stat().st_size for f in options.model.rglob("*") if f.is_file()),
+    )
+
+
+def main() -> None:
+    """Command line: `python -m training.evaluate --model FOLDER`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("engine/models/pocket"))
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "RESULTS.md")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--every", type=int, default=1, help="every n-th kind only, for a quick look"
+    )
+    parser.add_argument("--no-free", dest="free", action="store_false", help="held-out only")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    write_report(evaluate(options), options.output)
+
+
+if __name__ == "__main__":
+    main()
