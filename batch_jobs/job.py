@@ -94,12 +94,12 @@ class Job:
         """(exit code so far, what the report says of this run)."""
         if not len(todo):
             return OK, {}
-        from batch_jobs.pipeline import edited_entries
+        from batch_jobs.pipeline import edited_entries, ray_cluster
 
         settings = (self.config, self.spec, base_of(self.manifest), self.storage)
-        with JobProgress(len(todo)) as progress:
+        with ray_cluster(self._address), JobProgress(len(todo)) as progress:
             pending: list[dict[str, Any]] = []
-            for entries in edited_entries(todo, *settings, address=self._address):
+            for entries in edited_entries(todo, *settings):
                 pending += entries
                 if len(pending) >= self.config.rows_per_commit:
                     self.ledger.append(pending)

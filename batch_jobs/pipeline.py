@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -29,70 +30,62 @@ def edited_entries(
     spec: ModelSpec,
     base: str,
     storage: Storage,
-    *,
-    address: str | None,
 ) -> Iterator[list[dict[str, Any]]]:
     """The ledger rows of `todo`, block by block as they are done, in any order."""
-    started = start_ray(address)
-    try:
-        blocks = [
-            todo.slice(start, config.rows_per_block).combine_chunks()
-            for start in range(0, len(todo), config.rows_per_block)
-        ]
-        dataset = (
-            ray.data.from_arrow(blocks)
-            .map_batches(
-                decode_rows,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_args=(spec, config.seed, base, config.image_root),
-                num_cpus=DECODE_CPUS,
-                udf_modifying_row_count=False,
-            )
-            .map_batches(
-                EditWorker,
-                batch_size=config.rows_per_block,
-                batch_format="pyarrow",
-                fn_constructor_args=(config.engine, spec),
-                compute=_pool(config, len(blocks)),
-                num_gpus=config.num_gpus,
-                num_cpus=config.num_cpus,
-                udf_modifying_row_count=False,
-            )
-            .map_batches(
-                publish_rows,
-                batch_size=None,
-                batch_format="pyarrow",
-                fn_args=(storage,),
-                udf_modifying_row_count=False,
-            )
-        )
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield [json.loads(entry) for entry in table["entry"].to_pylist()]
-    finally:
-        if started:
-            ray.shutdown()
+    dataset = build_dataset(todo, config, spec, base, storage)
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield [json.loads(entry) for entry in table["entry"].to_pylist()]
 
 
-def start_ray(address: str | None) -> bool:
-    """Join the cluster of `address` or RAY_ADDRESS, or start one here; True if it was started."""
+def build_dataset(
+    todo: pa.Table, config: JobConfig, spec: ModelSpec, base: str, storage: Storage
+) -> ray.data.Dataset:
+    """The plan, not yet run: blocks of `rows_per_block` rows through the three stages."""
+    blocks = [
+        todo.slice(start, config.rows_per_block).combine_chunks()
+        for start in range(0, len(todo), config.rows_per_block)
+    ]
+    every_stage = {"batch_format": "pyarrow", "udf_modifying_row_count": False}
+    decoded = ray.data.from_arrow(blocks).map_batches(
+        decode_rows,
+        batch_size=None,
+        fn_args=(spec, config.seed, base, config.image_root),
+        num_cpus=DECODE_CPUS,
+        **every_stage,
+    )
+    edited = decoded.map_batches(
+        EditWorker,
+        batch_size=config.rows_per_block,
+        fn_constructor_args=(config.engine, spec),
+        compute=_pool(config, len(blocks)),
+        num_gpus=config.num_gpus,
+        num_cpus=config.num_cpus,
+        **every_stage,
+    )
+    return edited.map_batches(publish_rows, batch_size=None, fn_args=(storage,), **every_stage)
+
+
+@contextmanager
+def ray_cluster(address: str | None = None) -> Iterator[None]:
+    """The cluster this process is in, or that `address` or RAY_ADDRESS names, or one of its own
+    that ends with the block."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
-        return False
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address or "auto", **quiet)
     else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
-        ray.init(
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-    return True
+        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _pool(config: JobConfig, blocks: int) -> ray.data.ActorPoolStrategy:

@@ -25,6 +25,7 @@ class JobProgress:
         self._started = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._last_line = 0.0
+        self._printed = 0
         self._bar: Progress | None = None
         if Console(stderr=True).is_terminal:
             self._bar = Progress(
@@ -47,7 +48,7 @@ class JobProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self.done:
+        elif self.done != self._printed:
             self._print()
 
     @property
@@ -76,7 +77,7 @@ class JobProgress:
             self._print()
 
     def _print(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._printed = time.monotonic(), self.done
         rate = self.done / self.elapsed_s
         line = {
             "done": self.done,

@@ -35,17 +35,44 @@ class EditOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    num_inference_steps: Annotated[int, Field(ge=1, le=100)] | None = None
-    guidance_scale: Annotated[float, Field(ge=0, le=20)] | None = None
-    image_guidance_scale: Annotated[float, Field(ge=0, le=5)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] = ""
-    scheduler: Scheduler | None = None
-    num_images: Annotated[int, Field(ge=1, le=4)] = 1
-    size: str | None = None
-    resize: Resize = "fit"
-    restore_size: bool = False
-    strict_language: bool = False
+    seed: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
+        Field(description="of the noise; drawn online, from job seed and id in a job"),
+    ] = None
+    num_inference_steps: Annotated[
+        Annotated[int, Field(ge=1, le=100)] | None, Field(description="denoising steps")
+    ] = None
+    guidance_scale: Annotated[
+        Annotated[float, Field(ge=0, le=20)] | None,
+        Field(description="how strongly to follow the instruction"),
+    ] = None
+    image_guidance_scale: Annotated[
+        Annotated[float, Field(ge=0, le=5)] | None,
+        Field(description="how closely to keep to the source image"),
+    ] = None
+    negative_prompt: Annotated[
+        str, Field(max_length=MAX_INSTRUCTION_CHARACTERS, description="what to keep away from")
+    ] = ""
+    scheduler: Annotated[
+        Scheduler | None, Field(description="the sampler; default: the model's own")
+    ] = None
+    num_images: Annotated[
+        int, Field(ge=1, le=4, description="images, each from a seed of its own")
+    ] = 1
+    size: Annotated[
+        str | None, Field(description="WIDTHxHEIGHT in px, or auto: from the model's resolution")
+    ] = None
+    resize: Annotated[
+        Resize,
+        Field(
+            description="fit: about the model's resolution, cropped to its multiple; crop: a "
+            "centred square; pad: the whole picture in the square, cut out again"
+        ),
+    ] = "fit"
+    restore_size: Annotated[bool, Field(description="return the source image's own size")] = False
+    strict_language: Annotated[
+        bool, Field(description="refuse a script the model does not know, instead of a warning")
+    ] = False
 
     @field_validator("size")
     @classmethod

@@ -31,6 +31,25 @@ def find_weights(spec: ModelSpec) -> tuple[Path, str]:
     return Path(path), Path(path).name
 
 
+def find_revision(spec: ModelSpec) -> str:
+    """What identifies a model's weights, without loading them: the digest of a folder, or the
+    commit of a hub id."""
+    if spec.revision:
+        return spec.revision
+    folder = Path(spec.source)
+    if folder.is_dir():
+        return verify_weights(folder)
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().model_info(spec.source).sha)
+    except Exception as error:  # the hub client raises a dozen kinds
+        raise ModelError(
+            f"model {spec.name}: the hub does not answer ({error}); pin it as "
+            f"{spec.source}@REVISION, or pass its folder with --model"
+        ) from None
+
+
 @lru_cache(maxsize=16)
 def verify_weights(folder: Path) -> str:
     """The digest of a folder's safetensors; raises `ModelError` where the lock file disagrees."""

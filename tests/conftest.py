@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+
+# Before Ray is imported: its token mode would write into the user's home.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["HOME"] = tempfile.mkdtemp(prefix="rayedit-home-")
 
 from engine import EditActor, EditOptions, EngineConfig
 from engine.registry import MODELS, ModelSpec, find_model

@@ -95,7 +95,9 @@ def test_the_order_names_every_module() -> None:
 
 
 def test_importing_the_engine_loads_no_torch() -> None:
-    code = "import engine, sys; print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
+    code = (
+        "import engine, sys; print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo/out
+
+help: ## What can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.ready ## Make .venv from the lock file.
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rayedit needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@echo "installing $$(wc -l < requirements.lock) packages into .venv (a few minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Edit real photographs with the embedded model, and draw the report.
+	@$(BIN)/python examples/make_manifest.py demo
+	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
+
+test: setup ## All tests.
+	$(BIN)/python -m pytest
+
+lint: setup ## Format, lint, types, generated docs.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+
+check: lint test ## What CI runs.
+
+docs: setup ## Write the tables of docs/ again.
+	$(BIN)/python -m docs.generate
+
+bench: setup ## rayedit against the diffusers pipeline, interleaved, on this machine.
+	$(BIN)/python -m benchmarks.bench_engine
+
+clean: ## Remove what the demo made.
+	rm -rf demo
+
+.PHONY: help setup demo test lint check docs bench clean

@@ -1,0 +1,156 @@
+"""Writes errors.md, config.md and manifest.md from the code; `--check` fails where one is stale."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from batch_jobs.config import JobConfig
+from batch_jobs.ledger import SCHEMA
+from batch_jobs.manifest import ALIASES
+from engine.config import EngineConfig
+from engine.edit import EditOptions
+from engine.errors import error_classes
+from serve_app.config import ServeConfig
+
+HERE = Path(__file__).parent
+
+COLUMN_NOTES = {
+    "id": "the manifest's id",
+    "status": "`ok` or `error`",
+    "error_code": "see errors.md; null where ok",
+    "attempts": "how often the row was run",
+    "fingerprint": "what the result depends on; the same fingerprint is never edited twice",
+    "source": "image as the manifest names it; `file#row_group.row` where it holds the bytes",
+    "source_sha256": "of the source's bytes",
+    "outputs": "one entry an image: uri, sha256, width_px, height_px, seed",
+    "warnings": "codes of what was softened",
+    "batch_size": "the most samples that shared a model call with it",
+    "model_s": "seconds from its first model call to its last",
+    "scheduler": "null: the model's own",
+    "size": "null: from the model's resolution",
+}
+
+
+def errors_page() -> str:
+    rows = [
+        (f"`{cls.code}`", str(cls.status), "yes" if cls.retryable else "no", _first_line(cls))
+        for cls in error_classes()
+    ]
+    intro = (
+        "The same codes everywhere: `error.code` of an HTTP answer, `error_code` of the ledger.\n"
+        "Sent again, a retryable one may succeed."
+    )
+    return _page("Errors", intro, _table(("code", "HTTP", "retryable", "meaning"), rows))
+
+
+def config_page() -> str:
+    parts = []
+    for model, where in (
+        (EngineConfig, "`engine:` of every YAML, and `rayedit edit --config`"),
+        (JobConfig, "`rayedit batch --config`; configs/batch/"),
+        (ServeConfig, "`rayedit serve --config`; configs/serve/"),
+    ):
+        rows = [
+            (f"`{name}`", _type(field.annotation), _default(field), field.description or "")
+            for name, field in model.model_fields.items()
+        ]
+        table = _table(("key", "type", "default", "meaning"), rows)
+        parts.append(f"## {model.__name__}\n\n{where}\n\n{table}")
+    intro = "What an operator sets. An unknown key is refused with the nearest known one."
+    return _page("Configuration", intro, "\n".join(parts))
+
+
+def manifest_page() -> str:
+    options = [
+        (f"`{name}`", _type(field.annotation), _bounds(field), field.description or "")
+        for name, field in EditOptions.model_fields.items()
+    ]
+    aliases = [(f"`{alias}`", f"`{name}`") for alias, name in ALIASES.items()]
+    ledger = [
+        (f"`{field.name}`", f"`{field.type}`".replace("|", "\\|"), COLUMN_NOTES.get(field.name, ""))
+        for field in SCHEMA
+    ]
+    intro = (
+        "A manifest is Parquet: a file, a folder or a glob. One row is one edit. `image` (a path\n"
+        "or URI, relative to the manifest or absolute; or the bytes; or {bytes, path}) and\n"
+        "`instruction` are required. `id` must be unique and is generated where it is absent.\n"
+        "Every option of an edit is a column of its name, null meaning the model's default."
+    )
+    body = "\n".join(
+        [
+            "## Options\n\n" + _table(("column", "type", "bounds", "meaning"), options),
+            "## Other names that are understood\n\n" + _table(("column", "means"), aliases),
+            "## The ledger: `results/*.parquet`\n\n" + _table(("column", "type", ""), ledger),
+        ]
+    )
+    return _page("Manifest and ledger", intro, body)
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return " \\| ".join(str(value) for value in get_args(annotation))
+    if isinstance(annotation, UnionType) or get_args(annotation):
+        return " \\| ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if isinstance(field.default, BaseModel):
+        return "see above"
+    return "" if field.default is None else f"`{field.default}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    """Such as ">= 0, <= 100"; on the field itself or inside `Annotated[...] | None`."""
+    constraints = list(field.metadata)
+    for part in get_args(field.annotation):
+        for info in get_args(part)[1:] if get_origin(part) is Annotated else ():
+            constraints += info.metadata
+    signs = {"ge": ">=", "le": "<=", "max_length": "characters <="}
+    return ", ".join(
+        f"{sign} {getattr(constraint, name)}"
+        for constraint in constraints
+        for name, sign in signs.items()
+        if getattr(constraint, name, None) is not None
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _page(title: str, intro: str, body: str) -> str:
+    return f"# {title}\n\nGenerated by `make docs`; do not edit.\n\n{intro}\n\n{body}"
+
+
+PAGES = {"errors.md": errors_page, "config.md": config_page, "manifest.md": manifest_page}
+
+
+def main() -> None:
+    """Write the pages, or with `--check` compare them."""
+    stale = []
+    for name, page in PAGES.items():
+        path = HERE / name
+        if "--check" not in sys.argv:
+            path.write_text(page())
+        elif not path.exists() or path.read_text() != page():
+            stale.append(name)
+    if stale:
+        sys.exit(f"stale: {', '.join(stale)}; run `make docs`")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""N rows in, N rows out, each with its status; what is done is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_jobs.job import FAILED_ROWS, OK, STOPPED, Job
+from batch_jobs.ledger import Ledger
+from batch_jobs.pipeline import build_dataset
+from batch_jobs.storage import Storage
+from engine.errors import ManifestInvalid
+from engine.seeding import row_seed
+from tests.batch_jobs.conftest import CONFIG, run_job
+from tests.conftest import PHOTOGRAPHS
+
+Write = Callable[..., str]
+
+
+def good_rows(count: int) -> list[dict[str, Any]]:
+    texts = ("make it night", "make it blue", "add fog")
+    return [
+        {
+            "id": f"row-{i}",
+            "image": f"{PHOTOGRAPHS[i % 4]}.jpg",
+            "instruction": texts[i % 3],
+            "num_inference_steps": 2 + i % 2,
+            "guidance_scale": 5.0,
+        }
+        for i in range(count)
+    ]
+
+
+def ledger(output: Path) -> dict[str, dict[str, Any]]:
+    rows = Ledger(Storage(str(output))).read().to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"]: row for row in rows}
+
+
+def digests(row: dict[str, Any]) -> list[str]:
+    """sha256 of each published file of a row, computed anew."""
+    return [hashlib.sha256(Path(out["uri"]).read_bytes()).hexdigest() for out in row["outputs"]]
+
+
+def test_bad_rows_become_error_rows_and_do_not_change_their_neighbours(
+    cluster: None, manifest: Write, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "cut.jpg").write_bytes(photographs["coffee"][:9000])
+    base = {"num_inference_steps": 2, "guidance_scale": 5.0}
+    bad = {
+        "image_unsupported": {"image": "text.jpg", "instruction": "make it night"},
+        "image_not_found": {"image": "none.jpg", "instruction": "make it night"},
+        "image_truncated": {"image": "cut.jpg", "instruction": "make it night"},
+        "instruction_empty": {"image": "coffee.jpg", "instruction": " "},
+        "option_invalid": {
+            "image": "coffee.jpg",
+            "instruction": "make it night",
+            "guidance_scale": float("nan"),
+        },
+        "instruction_too_long": {"image": "coffee.jpg", "instruction": "very long " * 200},
+    }
+    good = good_rows(34)
+    mixed = list(good)
+    for place, (code, row) in enumerate(bad.items()):
+        mixed.insert(place * 6, {**base, **row, "id": code})
+
+    assert run_job(manifest(good, "good.parquet"), tmp_path / "good") == OK
+    assert run_job(manifest(mixed, "mixed.parquet"), tmp_path / "mixed") == FAILED_ROWS
+
+    undisturbed, disturbed = ledger(tmp_path / "good"), ledger(tmp_path / "mixed")
+    assert len(disturbed) == 40
+    errors = {id: row["error_code"] for id, row in disturbed.items() if row["status"] == "error"}
+    assert errors == {code: code for code in bad}
+    for id, row in undisturbed.items():
+        assert row["status"] == "ok"
+        assert digests(row) == [out["sha256"] for out in row["outputs"]]
+        assert digests(disturbed[id]) == digests(row)
+    success = json.loads((tmp_path / "mixed" / "_SUCCESS").read_text())
+    assert (success["ok"], success["error"], success["exit_code"]) == (34, 6, 3)
+    report = (tmp_path / "mixed" / "report.html").read_text()
+    assert "image_truncated" in report and "data:image/jpeg;base64" in report
+    assert (tmp_path / "mixed" / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_finished_job_is_not_run_again_and_a_changed_row_is_redone_alone(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    rows, output = good_rows(12), tmp_path / "out"
+    assert run_job(manifest(rows), output) == OK
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    assert run_job(manifest(rows), output) == OK
+    assert {p: p.stat().st_mtime_ns for p in output.rglob("*") if p.is_file()} == before
+
+    old = ledger(output)
+    rows[3]["instruction"] = "turn it into a pencil sketch"
+    assert run_job(manifest(rows), output) == OK
+    new = ledger(output)
+    changed = [id for id in new if new[id]["finished_at"] != old[id]["finished_at"]]
+    assert changed == ["row-3"]
+    assert new["row-3"]["instruction"] == "turn it into a pencil sketch"
+    assert digests(new["row-3"]) != [out["sha256"] for out in old["row-3"]["outputs"]]
+
+
+def test_rows_without_a_seed_get_theirs_from_job_and_id(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    rows = good_rows(3)
+    rows[1]["seed"] = 99
+    assert run_job(manifest(rows), tmp_path / "out") == OK
+    assert run_job(manifest(rows[::-1], "reversed.parquet"), tmp_path / "reversed") == OK
+    seeds = {id: row["seed"] for id, row in ledger(tmp_path / "out").items()}
+    assert seeds == {"row-0": row_seed(0, "row-0"), "row-1": 99, "row-2": row_seed(0, "row-2")}
+    for id, row in ledger(tmp_path / "reversed").items():
+        assert digests(row) == digests(ledger(tmp_path / "out")[id])
+
+
+def test_images_may_be_bytes_or_structs_and_columns_may_have_other_names(
+    cluster: None, manifest: Write, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    options = {"num_inference_steps": 2, "seed": 5}
+    path = [{"id": "a", "image": "coffee.jpg", "instruction": "add fog", **options}]
+    data = [{"id": "a", "input_image": photographs["coffee"], "edit_prompt": "add fog", **options}]
+    struct = [{"id": "a", "image": {"bytes": photographs["coffee"], "path": "x"}, **options}]
+    struct[0]["prompt"] = "add fog"
+    found = set()
+    for name, rows in (("path", path), ("data", data), ("struct", struct)):
+        assert run_job(manifest(rows, f"{name}.parquet"), tmp_path / name) == OK
+        row = ledger(tmp_path / name)["a"]
+        assert row["source_sha256"] == hashlib.sha256(photographs["coffee"]).hexdigest()
+        found.add(tuple(digests(row)))
+    assert len(found) == 1
+
+
+def test_several_images_of_a_row_have_seeds_of_their_own(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    row = {**good_rows(1)[0], "num_images": 3, "restore_size": True}
+    assert run_job(manifest([row]), tmp_path / "out") == OK
+    outputs = ledger(tmp_path / "out")["row-0"]["outputs"]
+    assert len({out["sha256"] for out in outputs}) == len({out["seed"] for out in outputs}) == 3
+    assert {(out["width_px"], out["height_px"]) for out in outputs} == {(512, 512)}
+
+
+def test_too_many_failed_rows_stop_the_job_and_keep_what_is_done(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    rows = [{**row, "instruction": ""} if i % 2 else row for i, row in enumerate(good_rows(30))]
+    config = CONFIG.model_copy(update={"min_rows_for_error_rate": 10})
+    output = tmp_path / "out"
+    assert run_job(manifest(rows), output, config) == STOPPED
+    done = ledger(output)
+    assert 10 <= len(done) < 30
+    assert not (output / "_SUCCESS").exists()
+    tolerant = config.model_copy(update={"max_error_rate": 0.6})
+    assert run_job(manifest(rows), output, tolerant) == FAILED_ROWS
+    resumed = ledger(output)
+    assert len(resumed) == 30
+    assert all(resumed[id]["finished_at"] == row["finished_at"] for id, row in done.items())
+
+
+def test_an_image_outside_the_root_is_refused(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "link.jpg").symlink_to("/etc/passwd")
+    images = ["../secret.jpg", "/etc/passwd", "link.jpg", "s3://bucket/x.jpg", "http://host/x.jpg"]
+    rows = [
+        {"id": str(i), "image": image, "instruction": "make it night"}
+        for i, image in enumerate(images)
+    ]
+    config = CONFIG.model_copy(update={"image_root": str(tmp_path)})
+    assert run_job(manifest(rows), tmp_path / "out", config) == FAILED_ROWS
+    codes = {row["error_code"] for row in ledger(tmp_path / "out").values()}
+    assert codes == {"image_source_refused"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"id": "a", "image": "x", "instruction": "y"}] * 2, "ids must be unique.* a"),
+        ([{"id": None, "image": "x", "instruction": "y"}], "id is null in rows"),
+        ([{"id": "a", "instruction": "y"}], 'no column "image"'),
+        ([{"id": "a", "image": "x", "instruction": "y", "guidance_scal": 5}], "guidance_scale"),
+        ([{"id": "a", "image": "x", "instruction": "y", "prompt": "z"}], "two columns"),
+    ],
+)
+def test_a_manifest_that_cannot_be_run_is_refused_before_anything_starts(
+    manifest: Write, tmp_path: Path, rows: list[dict[str, Any]], says: str
+) -> None:
+    with pytest.raises(ManifestInvalid, match=says):
+        run_job(manifest(rows), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_and_globs_are_manifests_too(tmp_path: Path) -> None:
+    from batch_jobs.manifest import read_manifest
+
+    for part in range(3):
+        rows = [{"image": "x.jpg", "instruction": f"{part}-{i}"} for i in range(4)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{part}.parquet")
+    for location in (str(tmp_path), f"{tmp_path}/*.parquet"):
+        plan = read_manifest(location)
+        assert plan["instruction"].to_pylist() == [f"{p}-{i}" for p in range(3) for i in range(4)]
+        assert len(set(plan["id"].to_pylist())) == 12
+    with pytest.raises(ManifestInvalid, match="no manifest at"):
+        read_manifest(f"{tmp_path}/none.parquet")
+
+
+def test_a_ledger_never_shows_half_a_commit(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    book = Ledger(storage)
+    book.append({"id": f"{i}", "status": "ok"} for i in range(5))
+    (tmp_path / "results" / ".broken.part").write_bytes(b"half a file")
+    assert len(book.read()) == 5
+    book.remove({"1", "3"})
+    assert sorted(book.read(["id"])["id"].to_pylist()) == ["0", "2", "4"]
+    book.remove({"0", "2", "4"})
+    assert len(book.read()) == 0 and storage.list("results") == []
+
+
+def test_decoding_is_not_in_the_process_of_the_model(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    """Ray Data fuses a task with the actor behind it when their resources are the same."""
+    job = Job(manifest(good_rows(2)), str(tmp_path / "out"), CONFIG, address=None)
+    dataset = build_dataset(job.plan, CONFIG, job.spec, str(tmp_path), job.storage).materialize()
+    assert "decode_rows" in dataset.stats()
+    assert "decode_rows)->" not in dataset.stats()
