@@ -194,7 +194,7 @@ def make_app(service: EditService) -> FastAPI:
         """The one model that is served."""
         return ModelList(data=[service.model(service.spec.name)])
 
-    @app.get("/v1/models/{model_id:path}", responses=error_responses(404))
+    @app.get("/v1/models/{model_id:path}", responses=error_responses(404, 422))
     async def get_model(model_id: str) -> Model:
         """The served model, by its name."""
         return service.model(model_id)

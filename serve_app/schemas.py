@@ -21,11 +21,11 @@ class ImagesResponse(BaseModel):
     """OpenAI's `ImagesResponse`, and each image's seed, the model and warnings."""
 
     created: int = Field(description="unix time in seconds")
-    data: list[EditedImage]
-    background: Literal["opaque"] = "opaque"
-    output_format: OutputFormat
+    data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
+    background: Literal["opaque"] = Field("opaque", description="no image has an alpha channel")
+    output_format: OutputFormat = Field(description="of every image")
     size: str = Field(description="WIDTHxHEIGHT of every image in px")
-    model: str
+    model: str = Field(description="the model that edited")
     warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
 
 
@@ -38,15 +38,15 @@ class Model(BaseModel):
     owned_by: Literal["rayedit"] = "rayedit"
     resolution_px: int = Field(description="side that an edit without `size` is about")
     size_multiple_px: int = Field(description="each side of `size` is a multiple of it")
-    max_side_px: int
-    num_inference_steps: int
-    guidance_scale: float
-    image_guidance_scale: float
+    max_side_px: int = Field(description="largest side of `size`")
+    num_inference_steps: int = Field(description="default")
+    guidance_scale: float = Field(description="default")
+    image_guidance_scale: float = Field(description="default")
 
 
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[Model] = Field(description="the served model")
 
 
 class Health(BaseModel):
@@ -90,6 +90,16 @@ _STATUSES = {
 }
 
 
+_DESCRIPTIONS = {
+    "prompt": 'the instruction, such as "make it night"',
+    "model": "the served model's name; default: that model",
+    "n": "how many images, each from a seed of its own; default 1",
+    "output_format": "default: png, which is lossless",
+    "output_compression": "quality of jpeg and webp, default 95; PNG takes 100 alone",
+    "user": "accepted for OpenAI's clients; not used and not logged",
+}
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` for these statuses."""
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
@@ -124,18 +134,21 @@ def _properties() -> dict[str, Any]:
     """The fields that both content types share: `EditBody`'s, with `EditOptions`' bounds."""
     body = EditBody.model_json_schema()["properties"]
     options = EditOptions.model_json_schema()["properties"]
-    properties = {name: options.get(name, body[name]) for name in body if name != "images"}
+    properties = {name: dict(options.get(name, body[name])) for name in body if name != "images"}
     for name, values in NEUTRAL.items():
         properties[name] = {
             "enum": list(values),
-            "description": "accepted with these values for OpenAI's clients; others are refused",
+            "description": "for OpenAI's clients: these values mean what this server does; "
+            "others are refused",
         }
     properties["prompt"] = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_INSTRUCTION_CHARACTERS,
-        "description": 'the instruction, such as "make it night"',
     }
+    for name, schema in properties.items():
+        schema.pop("title", None)
+        schema.setdefault("description", _DESCRIPTIONS.get(name, ""))
     return properties
 
 
@@ -146,4 +159,10 @@ def _images_schema() -> dict[str, Any]:
         "description": "a data URL; nothing is fetched",
     }
     entry = _object({"image_url": url}, ["image_url"])
-    return {"type": "array", "minItems": 1, "maxItems": 1, "items": entry}
+    return {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 1,
+        "items": entry,
+        "description": '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP',
+    }

@@ -1,0 +1,69 @@
+"""What an operator sets: the shipped files are valid, and a mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.config import load_config
+from engine.errors import OptionInvalid, OptionUnknown
+from engine.registry import find_model
+from serve_app.config import ServeConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "serve"
+
+
+@pytest.mark.parametrize("name", ["local", "gpu"])
+def test_a_shipped_config_is_valid_and_names_a_known_model(name: str) -> None:
+    config = load_config(CONFIGS / f"{name}.yaml", ServeConfig)
+    assert find_model(config.engine.model)
+    assert config.num_gpus == (1 if name == "gpu" else 0)
+
+
+def test_the_deploy_file_is_serves_own_and_its_arguments_are_gpu_yamls() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(yaml.safe_load((CONFIGS / "deploy.yaml").read_text()))
+    (application,) = schema.applications
+    config = ServeConfig.of(application.args)
+    assert config == load_config(CONFIGS / "gpu.yaml", ServeConfig)
+    assert (schema.http_options.request_timeout_s or 0) > config.deadline_s
+
+
+def test_every_key_says_what_it_is() -> None:
+    assert [name for name, key in ServeConfig.model_fields.items() if not key.description] == []
+
+
+def test_dotted_keys_of_the_command_line_are_sections() -> None:
+    config = ServeConfig.of(
+        {"engine.model": "pocket", "engine.resolution": "64", "deadline_s": "5", "num_gpus": "0.5"}
+    )
+    assert (config.engine.resolution, config.deadline_s, config.num_gpus) == (64, 5.0, 0.5)
+    assert ServeConfig.of({"engine": {"model": "a"}, "engine.dtype": "float32"}).engine.model == "a"
+
+
+@pytest.mark.parametrize(
+    ("args", "param"),
+    [
+        ({"deadline_s": 301}, "deadline_s"),
+        ({"deadline_s": "nan"}, "deadline_s"),
+        ({"max_replicas": 0}, "max_replicas"),
+        ({"engine.max_batch_size": "0"}, "engine.max_batch_size"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named(args: dict[str, object], param: str) -> None:
+    with pytest.raises(OptionInvalid) as caught:
+        ServeConfig.of(args)
+    assert caught.value.param == param
+
+
+def test_more_replicas_at_least_than_at_most_is_refused() -> None:
+    with pytest.raises(OptionInvalid, match=r"min_replicas \(3\) is more than max_replicas \(2\)"):
+        ServeConfig.of({"min_replicas": 3, "max_replicas": 2})
+
+
+def test_an_unknown_key_is_refused_with_the_nearest() -> None:
+    with pytest.raises(OptionUnknown, match='Did you mean "deadline_s"'):
+        ServeConfig.of({"deadline": 5})

@@ -1,0 +1,84 @@
+"""The guard that runs in Serve's proxy, around an app that reads whatever it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from serve_app.edge import EdgeGuard, clean_headers
+
+LIMIT = 100_000
+
+
+class Reader:
+    """An ASGI app that counts the body it gets, and answers 200."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self.disconnected = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected = True
+                break
+            self.size_bytes += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def post(app: EdgeGuard, size_bytes: int, chunked: bool) -> httpx.Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, size_bytes, 1000):
+            yield b"x" * min(1000, size_bytes - at)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://proxy"
+    ) as client:
+        return await client.post("/", content=chunks() if chunked else b"x" * size_bytes)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_app_behind_the_guard_never_sees_more_than_the_limit(chunked: bool) -> None:
+    reader = Reader()
+    response = asyncio.run(post(EdgeGuard(reader, LIMIT), LIMIT + 1, chunked))
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
+    assert len(response.headers["x-request-id"]) == 32
+    assert reader.size_bytes <= LIMIT
+    assert reader.disconnected == chunked  # an announced length never reaches the app
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_within_the_limit_passes_whole(chunked: bool) -> None:
+    reader = Reader()
+    response = asyncio.run(post(EdgeGuard(reader, LIMIT), LIMIT, chunked))
+    assert (response.status_code, reader.size_bytes) == (200, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"x-request-timeout-seconds",
+        b"X-Request-Timeout-Seconds",
+        b"x-request-disconnect-disabled",
+        b"serve_multiplexed_model_id",
+        b"serve-multiplexed-model-id",
+    ],
+)
+def test_headers_that_steer_serve_are_dropped(name: bytes) -> None:
+    headers, request_id = clean_headers([(name, b"1"), (b"accept", b"*/*")])
+    assert headers == [(b"accept", b"*/*"), (b"x-request-id", request_id)]
+
+
+def test_one_request_id_is_left_of_many() -> None:
+    ids = [(b"x-request-id", b"one"), (b"x-request-id", b"bad id"), (b"X-Request-Id", b"two")]
+    headers, request_id = clean_headers(ids)
+    assert headers == [(b"x-request-id", request_id)]
+    assert request_id == b"two"

@@ -1,0 +1,75 @@
+"""The contract at /openapi.json says what the code does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from engine.errors import OptionInvalid
+from engine.wire import EditBody
+from serve_app.parsing import parse_json
+from serve_app.reference import api_page, openapi
+
+SPEC = openapi()
+EDIT = SPEC["paths"]["/v1/images/edits"]["post"]
+JSON_FIELDS = EDIT["requestBody"]["content"]["application/json"]["schema"]["properties"]
+FORM_FIELDS = EDIT["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+
+
+def bounds_of(field: dict[str, Any]) -> dict[str, Any]:
+    return next((part for part in field.get("anyOf", []) if part["type"] != "null"), field)
+
+
+NUMBERS = {
+    name: bounds_of(field) for name, field in JSON_FIELDS.items() if "maximum" in bounds_of(field)
+}
+
+
+def parse(**fields: object) -> None:
+    images = [{"image_url": "data:image/png;base64,AAAA"}]
+    parse_json(json.dumps({"prompt": "x", "images": images, **fields}).encode())
+
+
+def test_both_content_types_document_every_field_with_what_it_means() -> None:
+    assert set(JSON_FIELDS) == set(EditBody.model_fields)
+    assert set(FORM_FIELDS) == set(EditBody.model_fields) - {"images"} | {"image"}
+    shared = {name: field for name, field in FORM_FIELDS.items() if name != "image"}
+    assert [name for name, field in shared.items() if not field["description"]] == []
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_the_documented_bounds_are_the_enforced_ones(name: str) -> None:
+    extra = {"output_format": "webp"} if name == "output_compression" else {}
+    for bound, outside in (("minimum", -1), ("maximum", 1)):
+        whole = NUMBERS[name]["type"] == "integer"
+        value = int(NUMBERS[name][bound]) if whole else NUMBERS[name][bound]
+        parse(**{name: value}, **extra)
+        with pytest.raises(OptionInvalid, match=name):
+            parse(**{name: value + outside}, **extra)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, field in JSON_FIELDS.items() if "enum" in field))
+def test_the_documented_choices_are_the_accepted_ones(name: str) -> None:
+    for value in JSON_FIELDS[name]["enum"]:
+        parse(**{name: value})
+    with pytest.raises(OptionInvalid, match=name):
+        parse(**{name: "something else"})
+
+
+def test_every_error_is_documented_as_openais_error_body() -> None:
+    for methods in SPEC["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                schema = response["content"]["application/json"]["schema"]
+                assert status == "200" or schema == {"$ref": "#/components/schemas/ErrorBody"}
+    detail = SPEC["components"]["schemas"]["ErrorDetail"]
+    assert set(detail["required"]) == {"message", "type", "param", "code"}
+    assert set(EDIT["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
+
+
+def test_the_reference_page_has_every_route_and_field() -> None:
+    page = api_page()
+    assert all(f" {path}\n" in page for path in SPEC["paths"])
+    assert all(f"`{name}`" in page for name in EditBody.model_fields)
