@@ -45,16 +45,17 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
+    spec: ModelSpec | None = None,
     address: str | None = None,
     on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then shut down what was started.
 
-    `address`: a Ray cluster to join, as is `RAY_ADDRESS`; without either, Ray starts here.
-    `on_ready` gets one line for the user. Raises `OptionInvalid` for a port that is taken,
-    `ModelUnknown`, and `ModelError` when the model cannot be loaded.
+    `spec` stands in for the config's model. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
+    without either, Ray starts here. `on_ready` gets one line for the user. Raises `OptionInvalid`
+    for a port that is taken, `ModelUnknown`, and `ModelError` when the model cannot be loaded.
     """
-    spec = find_model(config.engine.model, config.engine.resolution)
+    spec = spec or find_model(config.engine.model, config.engine.resolution)
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
             deploy(config, spec, host, port)
@@ -89,7 +90,8 @@ def _deploy_failure(error: RuntimeError) -> str:
     deployments = applications[APP_NAME].deployments if APP_NAME in applications else {}
     messages = [deployment.message for deployment in deployments.values() if deployment.message]
     lines = [line for line in "\n".join(messages or [str(error)]).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "the application could not be deployed"
+    last = lines[-1].strip() if lines else "the application could not be deployed"
+    return last.removeprefix(f"{ModelError.__module__}.{ModelError.__name__}: ")
 
 
 @contextmanager

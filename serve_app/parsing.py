@@ -50,12 +50,7 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; raises `BodyTooLarge` as soon as they, or their announced length, are
-    over the limit."""
-    announced = request.headers.get("content-length", "")
-    size = int(announced) if announced.isdecimal() else 0
-    if size > max_body_bytes:
-        raise body_too_large(max_body_bytes)
+    """The body's chunks; raises `BodyTooLarge` as soon as they are over the limit."""
     size = 0
     async for chunk in request.stream():
         size += len(chunk)

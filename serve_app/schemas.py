@@ -22,7 +22,9 @@ class ImagesResponse(BaseModel):
 
     created: int = Field(description="unix time in seconds")
     data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
-    background: Literal["opaque"] = Field("opaque", description="no image has an alpha channel")
+    background: Literal["opaque"] = Field(
+        default="opaque", description="no image has an alpha channel"
+    )
     output_format: OutputFormat = Field(description="of every image")
     size: str = Field(description="WIDTHxHEIGHT of every image in px")
     model: str = Field(description="the model that edited")

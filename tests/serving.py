@@ -23,11 +23,16 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
 
-_MAIN = """
-import json, sys
-from serve_app.app import ServeConfig, run_server
-run_server(ServeConfig.of(json.loads(sys.argv[1])), port=int(sys.argv[2]))
-"""
+
+def main(config: str, port: str, fault: str) -> None:
+    """What runs in the server's process."""
+    from engine.registry import find_model
+    from serve_app.app import ServeConfig, run_server
+    from tests.editors import faulty
+
+    settings = ServeConfig.of(json.loads(config))
+    spec = find_model(settings.engine.model, settings.engine.resolution)
+    run_server(settings, port=int(port), spec=faulty(spec) if fault else None)
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,11 @@ class Server:
 
 
 @contextmanager
-def running_server(config: dict[str, Any], folder: Path) -> Iterator[Server]:
-    """A server of this `ServeConfig`, ready; its home and log lie in `folder`."""
+def running_server(
+    config: dict[str, Any], folder: Path, *, fault: bool = False
+) -> Iterator[Server]:
+    """A server of this `ServeConfig`, ready; its home and log lie in `folder`. `fault`: of the
+    editor that fails when an instruction asks for it."""
     port = free_port()
     log_file = folder / "server.log"
     environment = {
@@ -62,7 +70,7 @@ def running_server(config: dict[str, Any], folder: Path) -> Iterator[Server]:
     environment.pop("RAY_ADDRESS", None)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", _MAIN, json.dumps(config), str(port)],
+            [sys.executable, "-m", "tests.serving", json.dumps(config), str(port), fault * "fault"],
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -106,3 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The pocket model at 64 px, `strict`, behind real HTTP."""
     with running_server({"engine": SMALL}, tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -152,6 +152,7 @@ def test_a_json_number_that_is_none_is_refused(
         b'{"prompt": "a", "prompt": "b"}',
         b'{"seed": ' + b"9" * 5000 + b"}",
         b'{"\\ud800": 1}',
+        b'{"\\ud800": 1, "\\ud800": 2}',
         b'{"model": "\\ud800"}',
         b'{"prompt": "\\ud800"}',
     ],
