@@ -114,7 +114,7 @@ def _run(prepared: Prepared, settings: EngineConfig) -> EditResult:
         with EditActor(settings, progress=show) as actor:
             outcome = actor.edit_batch([prepared.request])[0]
     if isinstance(outcome, EditFailure):
-        console.print(f"[red]rayedit:[/red] {outcome.message} ({outcome.code})", soft_wrap=True)
+        typer.secho(f"rayedit: {outcome.message} ({outcome.code})", err=True, fg="red")
         raise typer.Exit(2 if outcome.status < 500 else 1)
     return outcome
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import engine
 from batch_jobs.__main__ import batch
@@ -22,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Edit photographs by instruction: one, a manifest of them, or over HTTP.",
 )
 app.command()(edit)
@@ -34,19 +33,19 @@ def models() -> None:
     """List the registered models and their defaults."""
     from engine.registry import MODELS
 
-    table = Table("name", "from", "side", "steps", "guidance", "image guidance", "scripts")
+    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{}"
+    typer.echo(line.format("name", "side", "steps", "guidance", "image", "scripts", "from"))
     for spec in MODELS.values():
-        folder = Path(spec.source)
-        table.add_row(
+        facts = (
             spec.name,
-            "embedded" if folder.is_dir() else spec.source,
             f"{spec.resolution} px",
-            str(spec.num_inference_steps),
+            spec.num_inference_steps,
             f"{spec.guidance_scale:g}",
             f"{spec.image_guidance_scale:g}",
             ", ".join(script.lower() for script in spec.scripts),
+            "embedded" if Path(spec.source).is_dir() else spec.source,
         )
-    Console().print(table)
+        typer.echo(line.format(*facts))
     typer.echo("Any folder or hub id in the InstructPix2Pix layout works too: --model FOLDER.")
 
 
@@ -70,9 +69,7 @@ def main() -> None:
     try:
         app()
     except EngineError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[red]rayedit:[/red] {error.message}", markup=True
-        )
+        typer.secho(f"rayedit: {error.message}", err=True, fg="red")
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -51,8 +51,8 @@ class EngineConfig(BaseModel):
         return self.num_threads or len(os.sched_getaffinity(0))
 
 
-def load_config(path: str | Path, model: type[M], **overrides: Any) -> M:
-    """The YAML file at `path` as a `model`, with `overrides` (those not `None`) on top.
+def load_config(path: str | Path, kind: type[M], /, **overrides: Any) -> M:
+    """The YAML file at `path` as a `kind`, with `overrides` (those not `None`) on top.
 
     Raises `OptionError` naming the file and the key.
     """
@@ -62,7 +62,7 @@ def load_config(path: str | Path, model: type[M], **overrides: Any) -> M:
         raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
     if not isinstance(loaded or {}, dict):
         raise OptionInvalid(f"{path} must hold keys and values", param="config")
-    return validate(model, merge(loaded or {}, overrides), strict=False)
+    return validate(kind, merge(loaded or {}, overrides), strict=False)
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

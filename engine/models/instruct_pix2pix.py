@@ -79,7 +79,7 @@ class InstructPix2Pix:
             ("negative_prompt", request.options.negative_prompt),
         ):
             with self._tokenizing:
-                count = len(self._tokenizer(text).input_ids)
+                count = len(self._tokenizer(text, verbose=False).input_ids)
             if count > bound:
                 raise InstructionTooLong(
                     f"{name} has {count} tokens and model {self.spec.name} reads {bound}: "

@@ -1,0 +1,114 @@
+"""The command as a user meets it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import engine
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = "resolution: 64\ndeterminism: strict\n"
+
+
+def rayedit(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
+
+
+@pytest.fixture
+def photo(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
+    (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return tmp_path / "coffee.jpg"
+
+
+def test_an_edit_is_written_and_its_seed_replays_it(photo: Path) -> None:
+    folder = photo.parent
+    few = ("--config", folder / "small.yaml", "--num-inference-steps", "3")
+    first = rayedit("edit", photo, "make it night", "-o", folder / "a.png", *few)
+    assert first.returncode == 0, first.stderr
+    seed = first.stdout.split("seed ")[1].split(",")[0]
+    again = rayedit("edit", photo, "make it night", "-o", folder / "b.png", *few, "--seed", seed)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
+    assert Image.open(folder / "a.png").size == (64, 48)  # the fit of 600x400 at 64 px
+
+
+def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
+    folder = photo.parent
+    few = ("--config", folder / "small.yaml", "--num-inference-steps", "2", "--seed", "1")
+    done = rayedit("edit", photo, "make it night", "-o", folder / "a.jpg", "--restore-size", *few)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(folder / "a.jpg").size == Image.open(photo).size
+    done = rayedit(
+        "edit",
+        photo,
+        "add fog",
+        "-o",
+        folder / "b.webp",
+        "--size",
+        "96x64",
+        "--resize",
+        "pad",
+        "--scheduler",
+        "euler_ancestral",
+        "--guidance-scale",
+        "3",
+        *few,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(folder / "b.webp").format == "WEBP"
+    assert max(Image.open(folder / "b.webp").size) == 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("edit", "none.jpg", "x", "-o", "a.png"), "none.jpg: No such file"),
+        (("edit", "small.yaml", "x", "-o", "a.png"), "not a JPEG, PNG or WebP"),
+        (("edit", "coffee.jpg", "x", "-o", "a.gif"), "name a .png, .jpg or .webp"),
+        (("edit", "coffee.jpg", " ", "-o", "a.png"), "instruction is empty"),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--guidance-scale", "nan"), "finite"),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--size", "100x64"), "multiples of 16"),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--model", "pockte"), 'mean "pocket"'),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--config", "no.yaml"), "cannot read no.yaml"),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--seed", "-1"), "greater than or equal to 0"),
+        (("edit", "coffee.jpg", "very long " * 190, "-o", "a.png"), "make it shorter"),
+        (("batch", "none.parquet", "out"), "no manifest at none.parquet"),
+        (("batch", "coffee.jpg", "out"), "cannot be read as Parquet"),
+        (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),
+    ],
+)
+def test_a_users_mistake_is_one_clear_line(
+    photo: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    failed = rayedit(*arguments, cwd=photo.parent)
+    assert failed.returncode == 2
+    assert says in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert len([line for line in failed.stderr.splitlines() if line]) == 1
+    assert failed.stdout == ""
+
+
+def test_help_and_version_read_well() -> None:
+    assert rayedit("--version").stdout == f"rayedit {engine.__version__}\n"
+    overview = rayedit("--help").stdout
+    assert all(command in overview for command in ("edit", "batch", "serve", "models"))
+    flags = rayedit("edit", "--help").stdout
+    for flag in ("--num-inference-steps", "--image-guidance-scale", "--restore-size", "--seed"):
+        assert flag in flags
+    assert all(len(line) <= 80 for line in (overview + flags).splitlines())
+
+
+def test_models_are_listed_with_their_defaults() -> None:
+    listing = rayedit("models").stdout
+    assert "pocket" in listing and "timbrooks/instruct-pix2pix" in listing and "7.5" in listing

@@ -1,0 +1,52 @@
+"""Every YAML of configs/ is what its reader accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch_jobs.config import JobConfig
+from engine.config import EngineConfig, load_config
+from engine.errors import OptionError
+from engine.registry import find_model
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("batch/*.yaml")), ids=lambda p: p.name)
+def test_job_configs_load(path: Path) -> None:
+    config = load_config(path, JobConfig)
+    find_model(config.engine.model, config.engine.resolution)
+
+
+def test_flags_outrank_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("engine:\n  model: pocket\n  resolution: 64\nseed: 5\n")
+    config = load_config(
+        path, JobConfig, engine={"determinism": "strict", "model": None}, seed=None
+    )
+    assert (config.engine.model, config.engine.resolution, config.seed) == ("pocket", 64, 5)
+    assert config.engine.determinism == "strict"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("enginee:\n  model: pocket\n", 'Did you mean "engine"'),
+        ("engine:\n  modle: pocket\n", "engine.modle"),
+        ("- a list\n", "keys and values"),
+        ("engine: [", "cannot read"),
+        ("engine:\n  max_batch_size: 0\n", "engine.max_batch_size"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(OptionError, match=says):
+        load_config(path, JobConfig)
+
+
+def test_threads_default_to_the_cores_of_this_process() -> None:
+    assert EngineConfig().threads >= 1
+    assert EngineConfig(num_threads=3).threads == 3

@@ -1,0 +1,44 @@
+"""What the documentation says is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_generated_tables_are_those_of_the_code() -> None:
+    command = [sys.executable, "-m", "docs.generate", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_flag_of_the_readme_exists() -> None:
+    from tests.cli.test_cli import rayedit
+
+    known = "".join(rayedit(command, "--help").stdout for command in ("edit", "batch", "serve"))
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^(?:\$ )?rayedit (?:edit|batch|serve).*$", readme, re.MULTILINE)
+    assert commands
+    for flag in re.findall(r"--[a-z-]+", "\n".join(commands)):
+        assert flag in known, flag
+
+
+def test_the_readme_names_its_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in ("demo", "test", "check", "bench"):
+        assert target in targets
+    assert "make demo" in readme and "make test" in readme

@@ -1,0 +1,86 @@
+"""One actor behind every door: the same row gives the same bytes through all of them."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_jobs.ledger import Ledger
+from batch_jobs.storage import Storage
+from tests.cli.test_cli import SMALL, rayedit
+from tests.serving import Server, server
+
+__all__ = ["server"]
+
+EDITS = [
+    {"instruction": "make it night", "seed": 7, "num_inference_steps": 4},
+    {
+        "instruction": "add fog",
+        "seed": 4294967295,
+        "num_inference_steps": 3,
+        "guidance_scale": 3.0,
+        "image_guidance_scale": 1.0,
+        "scheduler": "euler_ancestral",
+        "negative_prompt": "blue",
+        "resize": "pad",
+        "restore_size": True,
+    },
+]
+
+
+def by_command(photo: Path, edit: dict[str, object]) -> bytes:
+    flags = []
+    for name, value in edit.items():
+        flag = f"--{name.replace('_', '-')}"
+        flags += [flag] if value is True else [flag, str(value)]
+    config = photo.parent / "engine.yaml"
+    config.write_text(SMALL)
+    output = photo.parent / "edited.png"
+    instruction = flags[1]
+    done = rayedit("edit", photo, instruction, "-o", output, "--config", config, *flags[2:])
+    assert done.returncode == 0, done.stderr
+    return output.read_bytes()
+
+
+def by_job(photo: Path, edits: list[dict[str, object]]) -> list[bytes]:
+    rows = [{"id": str(i), "image": photo.name, **edit} for i, edit in enumerate(edits)]
+    columns = {key: [row.get(key) for row in rows] for row in rows for key in row}
+    manifest, output = photo.parent / "manifest.parquet", photo.parent / "out"
+    pq.write_table(pa.table(columns), manifest)
+    config = photo.parent / "job.yaml"
+    config.write_text("engine:\n  resolution: 64\n")
+    done = rayedit("batch", manifest, output, "--config", config, "--determinism", "strict")
+    assert done.returncode == 0, done.stderr
+    ledger = sorted(Ledger(Storage(str(output))).read().to_pylist(), key=lambda row: row["id"])
+    return [Path(row["outputs"][0]["uri"]).read_bytes() for row in ledger]
+
+
+def by_http(server: Server, photo: Path, edit: dict[str, object]) -> bytes:
+    fields = {
+        name: str(value).lower() if value is True else str(value) for name, value in edit.items()
+    }
+    fields["prompt"] = fields.pop("instruction")
+    answer = httpx.post(
+        f"{server.url}/v1/images/edits",
+        data=fields,
+        files={"image": (photo.name, photo.read_bytes())},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    return base64.b64decode(answer.json()["data"][0]["b64_json"])
+
+
+def test_a_row_is_the_same_bytes_by_command_by_job_and_by_http(
+    server: Server, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    photo = tmp_path / "coffee.jpg"
+    photo.write_bytes(photographs["coffee"])
+    jobs = by_job(photo, EDITS)
+    for edit, from_job in zip(EDITS, jobs, strict=True):
+        assert by_http(server, photo, edit) == from_job
+        assert by_command(photo, edit) == from_job
+    assert jobs[0] != jobs[1]
