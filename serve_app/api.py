@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from serve_app.schemas import (
 
 T = TypeVar("T")
 READY_TIMEOUT_S = 2.0
+BUSY_S = 10.0
 
 
 class Backend(Protocol):
@@ -65,6 +67,8 @@ class EditService:
         self._backend = backend
         self._pool = DecodePool(config.decode_workers)
         self._in_flight = 0
+        self._last_ready: Readiness | None = None
+        self._last_answer_s = -math.inf
         self._started = int(time.time())
 
     def warm_up(self) -> None:
@@ -108,6 +112,7 @@ class EditService:
             prepare_source, uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
         )
         outcome = await self._backend.edit(prepared.request)
+        self._last_answer_s = time.monotonic()
         if isinstance(outcome, EditFailure):
             raise EditFailed(outcome)
         files, (width, height) = await self._in_pool(
@@ -155,12 +160,15 @@ class EditService:
         )
 
     async def ready(self) -> Readiness:
-        """Raises `NotReady` unless a replica answers within `READY_TIMEOUT_S`."""
+        """Raises `NotReady` unless a replica answers within `READY_TIMEOUT_S`, or is too busy to
+        but has answered an edit within `BUSY_S`."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                return await self._backend.ready()
+                self._last_ready = await self._backend.ready()
         except TimeoutError:
-            raise NotReady("no replica with a loaded model has answered") from None
+            if self._last_ready is None or time.monotonic() - self._last_answer_s > BUSY_S:
+                raise NotReady("no replica with a loaded model has answered") from None
+        return self._last_ready
 
 
 def _images(files: list[str], result: EditResult) -> list[EditedImage]:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -47,19 +47,18 @@ def run_server(
     *,
     spec: ModelSpec | None = None,
     address: str | None = None,
-    on_ready: Callable[[str], None] = print,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then shut down what was started.
 
     `spec` stands in for the config's model. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
-    without either, Ray starts here. `on_ready` gets one line for the user. Raises `OptionInvalid`
-    for a port that is taken, `ModelUnknown`, and `ModelError` when the model cannot be loaded.
+    without either, Ray starts here. Raises `OptionInvalid` for a port that is taken,
+    `ModelUnknown`, and `ModelError` when the model cannot be loaded.
     """
     spec = spec or find_model(config.engine.model, config.engine.resolution)
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
             deploy(config, spec, host, port)
-            on_ready(f"{spec.name} is served at http://{host}:{port} (API: /docs). Ctrl-C stops.")
+            print(f"{spec.name}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             logger.info("stopping")
@@ -122,7 +121,7 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
 
 def _check_port(host: str, port: int) -> None:
     """Raises `OptionInvalid` where nobody could listen: Serve itself would try for ever."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,3 +58,18 @@ def test_a_bad_item_among_four_fails_alone(
     assert responses[2].json()["error"]["code"] == "instruction_too_long"
     for k in (0, 1, 3):
         assert files_of(responses[k]) == expected[k]
+
+
+def test_a_server_that_is_full_of_work_stays_ready(
+    http: httpx.Client, photographs: dict[str, bytes]
+) -> None:
+    """More edits than a replica takes at a time; a health check must not have it restarted."""
+    option: dict[str, object] = {"num_inference_steps": 10}
+    with ThreadPoolExecutor(40) as threads:
+        edits = [threads.submit(send, http, photographs["coffee"], option) for _ in range(40)]
+        statuses = []
+        while not all(edit.done() for edit in edits):
+            statuses.append(http.get("/readyz").status_code)
+            time.sleep(0.1)
+    assert set(statuses) == {200}
+    assert len({edit.result().json()["data"][0]["b64_json"] for edit in edits}) == 1
