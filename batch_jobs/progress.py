@@ -15,7 +15,7 @@ LINE_EVERY_S = 5.0
 
 
 class JobProgress:
-    """Counts rows as they are committed; images/s is over the time since the first one."""
+    """Counts rows as they are done."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -23,7 +23,6 @@ class JobProgress:
         self.failed = 0
         self.images = 0
         self._started = time.monotonic()
-        self._first: tuple[float, int] | None = None
         self._last_line = 0.0
         self._printed = 0
         self._bar: Progress | None = None
@@ -53,11 +52,8 @@ class JobProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second since the first block was done; over all where there was one block."""
-        start, before = self._first or (self._started, 0)
-        if self.images == before:
-            start, before = self._started, 0
-        return (self.images - before) / max(time.monotonic() - start, 1e-9)
+        """Images a second since the start, loading of the model included."""
+        return self.images / max(self.elapsed_s, 1e-9)
 
     @property
     def elapsed_s(self) -> float:
@@ -68,8 +64,6 @@ class JobProgress:
         self.done += done
         self.failed += failed
         self.images += images
-        if self._first is None:
-            self._first = (time.monotonic(), self.images)
         if self._bar is not None:
             rate, failed = self.images_per_s, self.failed
             self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)

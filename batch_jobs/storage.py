@@ -8,16 +8,17 @@ import uuid
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 
 class Storage:
     """A folder of a job: a local path, or a URI that fsspec knows (s3://, gs://)."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/") or "/"
+        self.url = (url if "://" in url else os.path.abspath(url)).rstrip("/") or "/"
         self._fs, root = fsspec.core.url_to_fs(self.url)
         self._root = root.rstrip("/") or "/"
-        self._local = "file" in (self._fs.protocol, *self._fs.protocol)
+        self._local = isinstance(self._fs, LocalFileSystem)
 
     def uri(self, path: str) -> str:
         """Where `path` (relative, with /) can be read by anyone."""
