@@ -20,9 +20,10 @@ from engine.config import EngineConfig
 from engine.edit import EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady, Overloaded, WorkerCrashed
 from engine.registry import ModelSpec
-from serve_app.api import EditService, make_app
+from serve_app.api import make_app
 from serve_app.config import ServeConfig
 from serve_app.schemas import Readiness
+from serve_app.service import EditService
 
 
 def max_ongoing_requests(config: EngineConfig) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -73,16 +73,12 @@ def parse_json(data: bytes) -> ParsedEdit:
 
 def _load_object(data: bytes) -> dict[str, Any]:
     try:
-        loaded = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        loaded = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise OptionInvalid(f"the body is not valid JSON: {error}") from None
     if not isinstance(loaded, dict):
         raise OptionInvalid(f"the body must be a JSON object; got {type(loaded).__name__}")
     return loaded
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise OptionInvalid(f"{name} is not a JSON number; send a finite one")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

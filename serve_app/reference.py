@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from engine.registry import find_model
-from serve_app.api import EditService, make_app
+from serve_app.api import make_app
 from serve_app.config import ServeConfig
+from serve_app.service import EditService
 
 _INTRO = """\
 `POST /v1/images/edits` is OpenAI's: its SDK works with `base_url="http://HOST:PORT/v1"`, and sends

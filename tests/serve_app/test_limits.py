@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from engine.registry import ModelSpec
-from serve_app.api import EditService, make_app
+from serve_app.api import make_app
 from serve_app.config import ServeConfig
+from serve_app.service import EditService
 from tests.serve_app.conftest import post_form
 from tests.serving import SMALL, Server, running_server
 

@@ -136,8 +136,7 @@ def test_a_json_number_that_is_none_is_refused(
     response = http.post(
         "/v1/images/edits", content=body, headers={"content-type": "application/json"}
     )
-    assert response.status_code == 400
-    assert response.json()["error"]["code"] == "option_invalid"
+    check_error(response, 400, "option_invalid", "guidance_scale")
 
 
 @pytest.mark.parametrize(
