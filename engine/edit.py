@@ -23,7 +23,17 @@ M = TypeVar("M", bound=BaseModel)
 
 Determinism = Literal["seeded", "bucket", "strict"]
 Resize = Literal["fit", "crop", "pad"]
-Scheduler = Literal["ddim", "euler", "euler_ancestral", "pndm"]
+Scheduler = Literal[
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "pndm",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "unipc",
+    "flow_match_euler",
+]
 
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
 MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders

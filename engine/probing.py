@@ -27,6 +27,11 @@ SCHEDULERS: dict[Scheduler, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
     "pndm": ("PNDMScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "flow_match_euler": ("FlowMatchEulerDiscreteScheduler", {}),
 }
 
 _UNIT = 2.0**60  # basis vectors are this long, so a scheduler's own noise rounds away beside them
@@ -40,8 +45,9 @@ class SamplerTables:
 
     def __init__(self, scheduler_config: dict[str, Any]) -> None:
         self._config = scheduler_config
+        self.default: Scheduler = "euler_ancestral"
         self._build = lru_cache(maxsize=256)(self._build_table)
-        self.default: Scheduler = self._choose_default()
+        self.default = self._choose_default()
 
     def table(self, name: Scheduler | None, num_inference_steps: int) -> SamplerTable:
         """The table of sampler `name` (`None`: the model's own).
@@ -62,9 +68,16 @@ class SamplerTables:
         logger.warning(
             "the model's scheduler %s cannot be a table: its default is euler_ancestral", wanted
         )
-        return "euler_ancestral"
+        return "flow_match_euler" if str(wanted).startswith("FlowMatch") else "euler_ancestral"
 
     def _build_table(self, name: Scheduler, num_inference_steps: int) -> SamplerTable:
+        is_flow = str(self._config.get("_class_name")).startswith("FlowMatch")
+        if (name == "flow_match_euler") != is_flow:
+            kind = "a flow" if is_flow else "no flow"
+            raise OptionInvalid(
+                f"scheduler {name} does not fit this model, which is {kind}; use {self.default}",
+                param="scheduler",
+            )
         try:
             table = _probe(name, self._config, num_inference_steps)
             error = _deviation(table, make_scheduler(name, self._config), num_inference_steps)
@@ -97,9 +110,8 @@ def _probe(name: Scheduler, config: dict[str, Any], num_inference_steps: int) ->
     scales, maps, spreads = [], [], []
     slots: list[Slot] = []
     for t in times:
-        scaled = scheduler.scale_model_input(_basis(0), t)
-        twin.scale_model_input(_basis(0), t)
-        scales.append(float(scaled[0, 0]) / _UNIT)
+        scales.append(float(_scale_input(scheduler, _basis(0), t)[0, 0]) / _UNIT)
+        _scale_input(twin, _basis(0), t)
         spreads.append(_noise_gain(twin, t))
         for index, slot in enumerate(slots):
             slot.write(scheduler, _basis(1 + index))
@@ -110,7 +122,7 @@ def _probe(name: Scheduler, config: dict[str, Any], num_inference_steps: int) ->
         step_map[: len(vectors)] = torch.stack([v.flatten().double() for v in vectors]) / _UNIT
         step_map[step_map.abs() < _NOISE_FLOOR] = 0
         maps.append(step_map)
-    return _pack(times, scales, torch.stack(maps), spreads, float(scheduler.init_noise_sigma))
+    return _pack(times, scales, torch.stack(maps), spreads, _init_sigma(scheduler))
 
 
 def _pack(
@@ -173,6 +185,16 @@ def _basis(index: int) -> torch.Tensor:
     return vector
 
 
+def _scale_input(scheduler: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """What the model is shown of `x`; flow-matching schedulers show it as it is."""
+    scale = getattr(scheduler, "scale_model_input", None)
+    return x if scale is None else scale(x, t)
+
+
+def _init_sigma(scheduler: Any) -> float:
+    return float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
 def _noise_gain(twin: Any, t: torch.Tensor) -> float:
     """The factor on fresh noise: what a step over zeros makes of known noise."""
     zeros = torch.zeros(1, _WIDTH, 1, 1)
@@ -195,13 +217,13 @@ def _deviation(table: SamplerTable, scheduler: Any, num_inference_steps: int) ->
     draw, noise = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
     own_noise = torch.Generator().manual_seed(2)
     scheduler.set_timesteps(num_inference_steps)
-    x = torch.randn((1, 2, 4, 4), generator=draw) * scheduler.init_noise_sigma
+    x = torch.randn((1, 2, 4, 4), generator=draw) * _init_sigma(scheduler)
     state = torch.zeros(1, table.num_slots, 2, 4, 4)
     state[:, 0] = x
     worst = 0.0
     for k, t in enumerate(scheduler.timesteps[: table.num_calls]):
         output = torch.randn(x.shape, generator=draw)
-        scheduler.scale_model_input(x, t)
+        _scale_input(scheduler, x, t)
         x = _step(scheduler, output, t, x, noise)
         fresh = torch.randn(x.shape, generator=own_noise) if table.stochastic else None
         coefficients = (table.carry[k : k + 1], table.gain[k : k + 1], table.spread[k : k + 1])

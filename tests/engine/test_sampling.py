@@ -1,0 +1,105 @@
+"""A sampler's table does what diffusers' scheduler does, for every number of steps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from engine.edit import Scheduler
+from engine.errors import OptionInvalid
+from engine.probing import SCHEDULERS, SamplerTables
+from engine.sampling import SamplerTable, advance
+from tests.conftest import POCKET
+
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+
+
+def pocket_config(**changes: Any) -> dict[str, Any]:
+    return {**json.loads((POCKET / "scheduler" / "scheduler_config.json").read_text()), **changes}
+
+
+def step(table: SamplerTable, k: int, state: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    coefficients = (table.carry[k : k + 1], table.gain[k : k + 1], table.spread[k : k + 1])
+    return advance(state, output, None, *coefficients)
+
+
+def test_every_scheduler_that_has_a_name_has_a_class() -> None:
+    assert set(SCHEDULERS) == set(get_args(Scheduler))
+
+
+def test_flow_matching_is_that_of_diffusers() -> None:
+    for shift in (1.0, 3.0):
+        config = {**FLOW, "shift": shift}
+        for steps in (1, 4, 28):
+            table = SamplerTables(config).table(None, steps)
+            reference = FlowMatchEulerDiscreteScheduler.from_config(config)
+            reference.set_timesteps(steps)
+            draw = torch.Generator().manual_seed(0)
+            x = torch.randn((1, 4, 8, 8), generator=draw)
+            state = x[:, None]
+            assert table.timesteps.tolist() == reference.timesteps.tolist()
+            for k, t in enumerate(reference.timesteps):
+                output = torch.randn(x.shape, generator=draw)
+                x = reference.step(output, t, x, return_dict=False)[0]
+                state = step(table, k, state, output)
+            assert torch.allclose(state[:, 0], x, atol=1e-6)
+
+
+def test_a_flow_and_a_diffusion_do_not_take_each_others_samplers() -> None:
+    with pytest.raises(OptionInvalid, match="no flow; use ddim"):
+        SamplerTables(pocket_config()).table("flow_match_euler", 4)
+    with pytest.raises(OptionInvalid, match="a flow; use flow_match_euler"):
+        SamplerTables(FLOW).table("ddim", 4)
+
+
+@pytest.mark.parametrize("change", [{"clip_sample": True}, {"thresholding": True}])
+def test_a_sampler_that_is_not_linear_is_refused_and_not_the_default(
+    change: dict[str, bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    tables = SamplerTables(pocket_config(**change))
+    assert tables.default == "euler_ancestral"
+    assert "cannot be a table" in caplog.text
+    with pytest.raises(OptionInvalid, match="use euler_ancestral"):
+        tables.table("ddim", 20)
+    assert tables.table(None, 20).stochastic
+
+
+def test_every_number_of_steps_ends_at_the_image() -> None:
+    """Trailing spacing yields a timestep of -1 at 61, 103, 121 and 122 steps."""
+    tables = SamplerTables(pocket_config())
+    for steps in (1, 2, 3, 7, 11, 50, 61, 100):
+        for name in ("ddim", "euler_ancestral", "unipc"):
+            table = tables.table(name, steps)
+            assert table.num_calls == steps
+            assert table.timesteps.min() >= 0
+            assert torch.isfinite(table.carry).all() and torch.isfinite(table.gain).all()
+
+
+def test_noise_is_drawn_only_where_the_sampler_asks_for_it() -> None:
+    tables = SamplerTables(pocket_config())
+    stochastic = {
+        name
+        for name in get_args(Scheduler)
+        if name not in ("pndm", "flow_match_euler") and tables.table(name, 10).stochastic
+    }
+    assert stochastic == {"euler_ancestral"}
+    assert tables.table("euler_ancestral", 10).spread[-1, 0] == 0  # the last step adds none
+
+
+def test_a_sample_does_not_depend_on_its_place_or_neighbours_in_a_step() -> None:
+    table = SamplerTables(pocket_config()).table("unipc", 5)
+    draw = torch.Generator().manual_seed(0)
+    state = torch.randn((4, table.num_slots, 2, 4, 4), generator=draw)
+    output = torch.randn((4, 2, 4, 4), generator=draw)
+    rows = [
+        getattr(table, name)[2].expand(4, *getattr(table, name).shape[1:])
+        for name in ("carry", "gain", "spread")
+    ]
+    together = advance(state, output, None, *rows)
+    for i in range(4):
+        alone = advance(state[i : i + 1], output[i : i + 1], None, *(r[i : i + 1] for r in rows))
+        assert torch.equal(together[i : i + 1], alone)
