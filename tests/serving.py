@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
+_SHARED: pytest.StashKey[Server] = pytest.StashKey()
 SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
 
 
@@ -110,10 +111,17 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The pocket model at 64 px, `strict`, behind real HTTP."""
-    with running_server({"engine": SMALL}, tmp_path_factory.mktemp("server")) as running:
-        yield running
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The pocket model at 64 px, `strict`, behind real HTTP. One server for the whole run, however
+    many modules import this fixture."""
+    if _SHARED not in request.config.stash:
+        stack = ExitStack()
+        folder = tmp_path_factory.mktemp("server")
+        request.config.stash[_SHARED] = stack.enter_context(
+            running_server({"engine": SMALL}, folder)
+        )
+        request.config.add_cleanup(stack.close)
+    return request.config.stash[_SHARED]
 
 
 if __name__ == "__main__":
