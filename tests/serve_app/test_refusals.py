@@ -113,7 +113,7 @@ def test_more_than_one_image_is_refused_by_name(
         ({"response_format": "url"}, "option_invalid", "response_format"),
         ({"quality": "high"}, "option_invalid", "quality"),
         ({"stream": "true"}, "option_invalid", "stream"),
-        ({"scheduler": "heun"}, "option_invalid", "scheduler"),
+        ({"scheduler": "lcm"}, "option_invalid", "scheduler"),
     ],
 )
 def test_a_bad_field_of_a_form_is_refused_by_its_name(
