@@ -55,15 +55,20 @@ def edit(
         "resize": resize,
         "restore_size": restore_size,
     }
+    format = _format_of(output)
+    settings = _settings(config, model, determinism)
+    prepared = _prepare(source, instruction, options, settings)
+    result = _run(prepared, settings)
+    _save(output, format, prepared, result)
+
+
+def _format_of(output: Path) -> str:
     format = FORMATS.get(output.suffix.lower())
     if format is None or not output.resolve().parent.is_dir():
         raise OptionInvalid(
             f"--output {output}: name a .png, .jpg or .webp in a folder that exists"
         )
-    settings = _settings(config, model, determinism)
-    prepared = _prepare(source, instruction, options, settings)
-    result = _run(prepared, settings)
-    _save(output, format, prepared, result)
+    return format
 
 
 def _settings(config: Path | None, model: str | None, determinism: str | None) -> EngineConfig:

@@ -144,13 +144,15 @@ class EditRequest:
     """One edit, ready for the model.
 
     `pixels`: (H, W, 3) uint8 RGB at model size (sides are multiples of the model's `multiple`).
-    `options`: resolved, so no field of it is `None` but `size`.
+    `options`: resolved, so no field of it is `None` but `size` and `scheduler`.
+    `timeout_s`: how long its caller waits; the most urgent goes first, what is late is given up.
     """
 
     id: str
     pixels: np.ndarray
     instruction: str
     options: EditOptions
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,31 @@
 """DenoiseLoop: samples join and leave a running batch at step boundaries.
 
-Each step takes the lane of the oldest sample, lets waiting samples of that lane join, makes the
-model calls that the determinism level allows, and moves every sample one step along its own
+Each step takes the lane of the most urgent sample, lets waiting samples of that lane join, makes
+the model calls that the determinism level allows, and moves every sample one step along its own
 sampler table. Single-threaded; the actor owns the thread.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar
 
 import torch
 
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
-from engine.errors import Cancelled, NonFinite, OutOfMemory
+from engine.errors import Cancelled, DeadlineExceeded, NonFinite
+from engine.isolation import isolate
 from engine.models import Editor
 from engine.probing import SamplerTables
 from engine.samples import Job, Sample, guide, scaled_latents, stack_states, step_samples
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Lane = tuple[int, ...]  # (H, W, 3) of the pixels: samples of one lane can share a model call
 Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
 
 # Rows of a padded model call (`bucket`): at most a third of a call is padding.
@@ -32,14 +34,21 @@ BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512
 
 @dataclass(slots=True)
 class LoopCounters:
-    """What a loop did: model calls, branch rows in them, rows that guidance did not need, and rows
-    that were padding."""
+    """What a loop did.
+
+    `rows`: branch rows computed; `rows_saved`: those that guidance did not need; `rows_padded`:
+    those that only filled a bucket; `wait_s`: from arrival to the first step, added up over
+    requests; `busy_s`: seconds in `step`; `out_of_memory`: calls that did not fit.
+    """
 
     steps: int = 0
     calls: int = 0
     rows: int = 0
     rows_saved: int = 0
     rows_padded: int = 0
+    out_of_memory: int = 0
+    wait_s: float = 0.0
+    busy_s: float = 0.0
 
 
 class DenoiseLoop:
@@ -60,6 +69,7 @@ class DenoiseLoop:
         self._determinism = determinism
         self._progress = progress
         self._order = count()
+        self._caps: dict[Lane, int] = {}
         self._waiting: list[Job] = []
         self._running: list[Job] = []
 
@@ -86,40 +96,62 @@ class DenoiseLoop:
     @torch.inference_mode()
     def step(self) -> list[EditOutcome]:
         """One denoising step of one lane; returns the outcomes that it completed."""
+        now = time.monotonic()
+        expired = self._expire(now)
         if self.idle:
-            return []
-        lane = min(self._waiting + self._running, key=lambda job: job.order).lane
-        failures = self._join(lane)
+            return expired
+        lane = min(self._waiting + self._running, key=lambda job: job.urgency).lane
+        failures = expired + self._join(lane, now)
         live = [s for job in self._running if job.lane == lane for s in job.samples]
         live = [sample for sample in live if not sample.finished]
         self.counters.steps += 1
-        for group in self._calls(live):
-            _isolate(self._denoise, group, _mark)
-        self._decode([sample for sample in live if sample.finished and sample.error is None])
+        for group in self._calls(lane, live):
+            isolate(self._denoise, group, _mark, partial(self._shrink, lane))
+        self._report(live)
+        self._decode(lane, [s for s in live if s.finished and s.error is None])
+        self.counters.busy_s += time.monotonic() - now
         return failures + self._collect()
 
-    def _join(self, lane: tuple[int, ...]) -> list[EditOutcome]:
-        """Let waiting requests of the lane join while there is room, oldest first."""
-        room = self._max_batch_size - sum(
+    def _expire(self, now: float) -> list[EditOutcome]:
+        """Give up what is past its deadline: nobody waits for it any more."""
+        late = [job for job in self._waiting + self._running if job.deadline < now]
+        self._forget(late)
+        error = DeadlineExceeded("the edit was not done in time; ask for fewer steps or images")
+        return [EditFailure.of(job.request.id, error) for job in late]
+
+    def _join(self, lane: Lane, now: float) -> list[EditOutcome]:
+        """Let waiting requests of the lane join while there is room, the most urgent first."""
+        room = self._cap(lane) - sum(
             not sample.finished
             for job in self._running
             if job.lane == lane
             for sample in job.samples
         )
         joining: list[Job] = []
-        for job in self._waiting:
+        for job in sorted(self._waiting, key=lambda job: job.urgency):
             if job.lane == lane and room > 0:
                 joining.append(job)
                 room -= job.request.options.num_images
         failures: list[EditOutcome] = []
 
-        def fail(jobs: Sequence[Job], error: BaseException) -> None:
-            failures.extend(EditFailure.of(job.request.id, error) for job in jobs)
-            self._forget(jobs)
+        def fail(job: Job, error: BaseException) -> None:
+            failures.append(EditFailure.of(job.request.id, error))
+            self._forget([job])
 
         for group in [joining] if self._determinism == "seeded" else [[job] for job in joining]:
-            _isolate(self._start, group, fail)
+            isolate(self._start, group, fail, partial(self._shrink, lane))
+        self.counters.wait_s += sum(now - job.arrived for job in joining)
         return failures
+
+    def _cap(self, lane: Lane) -> int:
+        """Samples of the lane that may run together."""
+        return min(self._max_batch_size, self._caps.get(lane, self._max_batch_size))
+
+    def _shrink(self, lane: Lane, size: int) -> None:
+        """More than `size` samples of this lane do not fit in memory: remembered from here on."""
+        self._caps[lane] = max(min(size, self._cap(lane)), 1)
+        self.counters.out_of_memory += 1
+        logger.warning("out of memory: at most %d samples of %s a call", self._caps[lane], lane)
 
     def _start(self, jobs: Sequence[Job]) -> None:
         conditionings = self._editor.encode([job.request for job in jobs])
@@ -131,20 +163,22 @@ class DenoiseLoop:
             self._waiting.remove(job)
             self._running.append(job)
 
-    def _calls(self, live: list[Sample]) -> list[list[Sample]]:
-        """The samples of each model call: all together, or in `strict` one each."""
-        if self._determinism == "strict":
-            return [[sample] for sample in live]
-        return [live] if live else []
+    def _calls(self, lane: Lane, live: list[Sample]) -> list[list[Sample]]:
+        """The samples of each model call: as many as fit together, or in `strict` one each."""
+        size = 1 if self._determinism == "strict" else self._cap(lane)
+        return [live[start : start + size] for start in range(0, len(live), size)]
 
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
         state = stack_states(samples)
         output = self._predict(samples, scaled_latents(samples, state))
         step_samples(samples, state, guide(samples, output))
-        if self._progress is not None:
-            for sample in samples:
-                self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
+
+    def _report(self, samples: Sequence[Sample]) -> None:
+        if self._progress is None:
+            return
+        for sample in samples:
+            self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
 
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
         """The model's output for the packed branch rows of samples whose latents are given."""
@@ -165,7 +199,7 @@ class DenoiseLoop:
             return 0
         return next((bucket for bucket in BUCKETS if bucket >= rows), rows) - rows
 
-    def _decode(self, samples: list[Sample]) -> None:
+    def _decode(self, lane: Lane, samples: list[Sample]) -> None:
         """Images of finished samples; a non-finite one fails alone."""
         finite = []
         for sample in samples:
@@ -173,14 +207,23 @@ class DenoiseLoop:
                 finite.append(sample)
             else:
                 sample.error = NonFinite("the model produced NaN or infinity for this image")
-        groups = [finite] if self._determinism == "seeded" and finite else [[s] for s in finite]
-        for group in groups:
-            _isolate(self._decode_together, group, _mark)
+        size = self._cap(lane) if self._determinism == "seeded" else 1
+        for start in range(0, len(finite), size):
+            group = finite[start : start + size]
+            isolate(self._decode_together, group, self._decode_in_float32)
 
-    def _decode_together(self, samples: Sequence[Sample]) -> None:
-        images = self._editor.decode(torch.stack([sample.state[0] for sample in samples]))
+    def _decode_together(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
+        latents = torch.stack([sample.state[0] for sample in samples])
+        images = self._editor.decode(latents, float32=float32)
         for sample, image in zip(samples, images, strict=True):
             sample.job.images[sample.index] = image
+
+    def _decode_in_float32(self, sample: Sample, error: BaseException) -> None:
+        """The one retry of an image that left half precision's range."""
+        if isinstance(error, NonFinite):
+            isolate(partial(self._decode_together, float32=True), [sample], _mark)
+        else:
+            sample.error = error
 
     def _collect(self) -> list[EditOutcome]:
         """The outcomes of jobs that are complete or have failed."""
@@ -203,29 +246,5 @@ class DenoiseLoop:
         self._running = [job for job in self._running if id(job) not in gone]
 
 
-def _isolate(
-    work: Callable[[Sequence[T]], Any],
-    items: Sequence[T],
-    fail: Callable[[Sequence[T], BaseException], None],
-) -> None:
-    """`work` on all items together; where it raises, on each half, so that only what fails alone
-    is failed."""
-    if not items:
-        return
-    try:
-        work(items)
-    except Exception as error:  # whatever a model raises must not reach the neighbours
-        if len(items) == 1:
-            if isinstance(error, torch.OutOfMemoryError):
-                error = OutOfMemory(f"the edit does not fit in the device's memory: {error}")
-            logger.warning("one edit failed: %s", error)
-            fail(items, error)
-            return
-        middle = len(items) // 2
-        _isolate(work, items[:middle], fail)
-        _isolate(work, items[middle:], fail)
-
-
-def _mark(samples: Sequence[Sample], error: BaseException) -> None:
-    for sample in samples:
-        sample.error = error
+def _mark(sample: Sample, error: BaseException) -> None:
+    sample.error = error

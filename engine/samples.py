@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from engine.guidance import branch_weights
 from engine.models import Conditioning, Inputs
 from engine.sampling import SamplerTable, advance
 from engine.seeding import NoiseSource, image_seed
+
+PATIENCE_S = 300.0  # the longest deadline that the API grants
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +36,20 @@ class Sample:
     rows: list[Inputs]
     calls_done: int = 0
     error: BaseException | None = None
+    _fresh: torch.Tensor | None = None
+
+    def step_noise(self) -> torch.Tensor:
+        """The noise of the current step: drawn once, however often the step is tried."""
+        if self._fresh is None:
+            stochastic = self.table.stochastic
+            self._fresh = self.noise.draw() if stochastic else torch.zeros(self.state.shape[1:])
+        return self._fresh
+
+    def move(self, state: torch.Tensor) -> None:
+        """To the state after the current step."""
+        self.state = state
+        self.calls_done += 1
+        self._fresh = None
 
     @property
     def finished(self) -> bool:
@@ -49,6 +66,7 @@ class Job:
     request: EditRequest
     order: int
     warnings: tuple[str, ...]
+    arrived: float = field(default_factory=time.monotonic)
     samples: list[Sample] = field(default_factory=list)
     images: dict[int, np.ndarray] = field(default_factory=dict)
     batch_size: int = 0
@@ -57,6 +75,18 @@ class Job:
     @property
     def lane(self) -> tuple[int, ...]:
         return self.request.pixels.shape
+
+    @property
+    def deadline(self) -> float:
+        """When nobody waits for it any more, on the monotonic clock in s."""
+        timeout = self.request.timeout_s
+        return math.inf if timeout is None else self.arrived + timeout
+
+    @property
+    def urgency(self) -> tuple[float, int]:
+        """Smallest first. What has no deadline is as urgent as what had `PATIENCE_S` when it came,
+        so later arrivals overtake nobody for ever."""
+        return min(self.deadline, self.arrived + PATIENCE_S), self.order
 
     @property
     def error(self) -> BaseException | None:
@@ -120,8 +150,7 @@ def step_samples(samples: Sequence[Sample], state: torch.Tensor, output: torch.T
     maps = [_table_entries(samples, name, state) for name in ("carry", "gain", "spread")]
     stepped = advance(state, output, _draw_noise(samples, state), *maps)
     for i, sample in enumerate(samples):
-        sample.state = stepped[i, : sample.table.num_slots]
-        sample.calls_done += 1
+        sample.move(stepped[i, : sample.table.num_slots])
         sample.job.batch_size = max(sample.job.batch_size, len(samples))
 
 
@@ -138,6 +167,4 @@ def _table_entries(samples: Sequence[Sample], name: str, state: torch.Tensor) ->
 def _draw_noise(samples: Sequence[Sample], state: torch.Tensor) -> torch.Tensor | None:
     if not any(sample.table.stochastic for sample in samples):
         return None
-    blank = torch.zeros(state.shape[2:])
-    drawn = [s.noise.draw() if s.table.stochastic else blank for s in samples]
-    return torch.stack(drawn).to(state.device)
+    return torch.stack([sample.step_noise() for sample in samples]).to(state.device)

@@ -38,6 +38,7 @@ ENGINE_ORDER = [
     "models",
     "loading",
     "samples",
+    "isolation",
     "loop",
     "actor",
 ]

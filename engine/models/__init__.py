@@ -58,8 +58,9 @@ class Editor(Protocol):
         (N, ...). Returns (N, C, h, w) float32.
         """
 
-    def decode(self, latents: torch.Tensor) -> list[np.ndarray]:
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """latents (N, C, h, w) float32 -> N arrays (H, W, 3) uint8 RGB.
 
-        An image with a non-finite value raises `NonFinite`.
+        An image with a non-finite value raises `NonFinite`; `float32` computes without half
+        precision's narrow range.
         """

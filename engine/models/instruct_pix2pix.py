@@ -120,10 +120,16 @@ class InstructPix2Pix:
         )[0]
         return output.float()
 
-    def decode(self, latents: torch.Tensor) -> list[np.ndarray]:
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
-        scaled = latents / self._vae.config.scaling_factor
-        images = self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0].float()
+        dtype = self._vae.dtype
+        if float32:
+            self._vae.float()  # and back without loss: float32 holds every half exactly
+        try:
+            scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
+            images = self._vae.decode(scaled, return_dict=False)[0].float()
+        finally:
+            self._vae.to(dtype)
         if not torch.isfinite(images).all():
             raise NonFinite("the decoded image holds NaN or infinity")
         levels = (images * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)

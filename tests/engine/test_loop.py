@@ -44,7 +44,7 @@ def make_loop(
     return DenoiseLoop(editor, max_batch_size=max_batch_size, determinism=determinism)
 
 
-def mixed_requests(edit_of: EditOf, count: int, seed: int) -> list[EditRequest]:
+def mixed_requests(edit_of: EditOf, count: int, seed: int, **settings: object) -> list[EditRequest]:
     """Requests that differ in everything that a request can differ in."""
     draw = random.Random(seed)
     return [
@@ -58,6 +58,7 @@ def mixed_requests(edit_of: EditOf, count: int, seed: int) -> list[EditRequest]:
             guidance_scale=draw.choice([1.3, 3.0, 7.5]),
             image_guidance_scale=draw.choice([1.0, 1.3]),
             num_images=draw.choice([1, 1, 2]),
+            **settings,
         ).request
         for i in range(count)
     ]
