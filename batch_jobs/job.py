@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 
 import engine
 from batch_jobs.config import JobConfig
-from batch_jobs.ledger import Ledger, fingerprint
+from batch_jobs.lease import Lease
+from batch_jobs.ledger import Commits, Ledger, fingerprint
 from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
+from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
+from engine.errors import InternalError
 from engine.registry import ModelSpec, find_model
 from engine.seeding import row_seed
 from engine.weights import find_revision
@@ -44,14 +47,20 @@ class Job:
         self._address = address
 
     def run(self) -> int:
-        """Edit every row that is not done; returns the exit code."""
-        todo, changed = self._todo()
+        """Edit every row that is not done; returns the exit code. Raises `OutputBusy`."""
+        todo, _ = self._todo()
         if not len(todo) and self.storage.exists(SUCCESS):
             return int(self.success()["exit_code"])
-        self._begin(len(todo))
-        self.ledger.remove(changed)
-        code, facts = self._edit(todo)
-        return self._finish(facts) if code == OK else code
+        with Lease(self.storage):
+            todo, changed = self._todo()  # the former holder may have gone on until now
+            self._begin(len(todo))
+            self.ledger.remove(changed)
+            try:
+                code, facts = self._edit(todo)
+                return self._finish(facts) if code == OK else code
+            except (OSError, InternalError) as error:
+                logger.error("stopped: %s; what is done is kept, run it again to go on", error)
+                return STOPPED
 
     def success(self) -> dict[str, Any]:
         """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
@@ -97,20 +106,19 @@ class Job:
         from batch_jobs.pipeline import edited_entries, ray_cluster
 
         settings = (self.config, self.spec, base_of(self.manifest), self.storage)
-        with ray_cluster(self._address), JobProgress(len(todo)) as progress:
-            pending: list[dict[str, Any]] = []
+        commits = Commits(self.ledger, self.config.rows_per_commit)
+        progress = JobProgress(len(todo))
+        with StopSignals() as stop, ray_cluster(self._address), progress, commits:
+            stop.listen()
             for entries in edited_entries(todo, *settings):
-                pending += entries
-                if len(pending) >= self.config.rows_per_commit:
-                    self.ledger.append(pending)
-                    pending = []
+                commits.add(entries)
                 failed = sum(entry["status"] == "error" for entry in entries)
                 images = sum(len(entry.get("outputs") or ()) for entry in entries)
                 progress.add(len(entries), failed, images)
+                if stop.exit_code is not None:
+                    return stop.exit_code, {}
                 if self._over_budget(progress):
-                    self.ledger.append(pending)
                     return STOPPED, {}
-            self.ledger.append(pending)
         facts = {"images_per_s": round(progress.images_per_s, 3), "elapsed_s": progress.elapsed_s}
         return OK, facts
 
@@ -131,6 +139,7 @@ class Job:
 
     def _finish(self, facts: dict[str, Any]) -> int:
         results = self.ledger.read()
+        results = results.filter(pc.is_in(results["id"], self.plan["id"].combine_chunks()))
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
         facts |= {"config": self.config.model_dump(), "versions": _versions()}

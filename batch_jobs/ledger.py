@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -113,6 +113,30 @@ class Ledger:
     def _read_part(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         data = pa.BufferReader(self._storage.read(path))
         return pq.read_table(data, columns=list(columns) if columns else None)
+
+
+class Commits:
+    """Rows on their way into a ledger, committed every `rows_per_commit` and at the end."""
+
+    def __init__(self, ledger: Ledger, rows_per_commit: int) -> None:
+        self._ledger = ledger
+        self._rows_per_commit = rows_per_commit
+        self._pending: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._commit()
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._pending += rows
+        if len(self._pending) >= self._rows_per_commit:
+            self._commit()
+
+    def _commit(self) -> None:
+        rows, self._pending = self._pending, []
+        self._ledger.append(rows)
 
 
 def _to_parquet(table: pa.Table) -> bytes:

@@ -13,11 +13,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+import ray.exceptions
 
 from batch_jobs.config import JobConfig
 from batch_jobs.storage import Storage
 from batch_jobs.worker import EditWorker, decode_rows
 from batch_jobs.writer import publish_rows
+from engine.errors import InternalError
 from engine.registry import ModelSpec
 
 DECODE_CPUS = 0.75  # unlike an actor's, or Ray would fuse decoding into the process of the model
@@ -31,10 +33,23 @@ def edited_entries(
     base: str,
     storage: Storage,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The ledger rows of `todo`, block by block as they are done, in any order."""
+    """The ledger rows of `todo`, block by block as they are done, in any order.
+
+    Raises `InternalError` where the pipeline itself fails: storage, memory, a model that cannot
+    be loaded. What is wrong with a row is in its ledger row.
+    """
     dataset = build_dataset(todo, config, spec, base, storage)
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        yield [json.loads(entry) for entry in table["entry"].to_pylist()]
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield [json.loads(entry) for entry in table["entry"].to_pylist()]
+    except ray.exceptions.RayError as error:
+        raise InternalError(_cause(error)) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of what a worker said."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def build_dataset(

@@ -59,6 +59,27 @@ class Storage:
                 os.unlink(part)
             raise
 
+    def publish_new(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; False where there is. On an object store two writers
+        may both succeed and the last one wins: read it back."""
+        full = self._full(path)
+        if not self._local:
+            if self.exists(path):
+                return False
+            self._fs.pipe_file(full, data)
+            return True
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        part = f"{os.path.dirname(full)}/.{uuid.uuid4().hex}.part"
+        with open(part, "wb") as file:
+            file.write(data)
+        try:
+            os.link(part, full)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(part)
+        return True
+
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where it is missing."""
         if self.exists(path):

@@ -1,0 +1,102 @@
+"""One job at a time for one output: a lease that names its holder and beats while it lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from typing import Any, Self
+
+import psutil
+
+from batch_jobs.storage import Storage
+from engine.errors import OutputBusy
+
+PATH = "lease.json"
+BEAT_EVERY_S = 5.0
+DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
+
+
+class Lease:
+    """Held for the length of a `with` block; raises `OutputBusy` naming a living holder.
+
+    A holder on this host is looked up by pid and start time. One on another host is watched:
+    if its beat stands still for `dead_after_s`, it is dead. No clocks are compared.
+    """
+
+    def __init__(self, storage: Storage, dead_after_s: float = DEAD_AFTER_S) -> None:
+        self._storage = storage
+        self._dead_after_s = dead_after_s
+        self._token = uuid.uuid4().hex
+        self._beat = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        holder = self._read()
+        if holder is not None and self._is_alive(holder):
+            raise OutputBusy(
+                f"{self._storage.url} is in use by process {holder['pid']} on {holder['host']}; "
+                "wait for it, or give another output"
+            )
+        if holder is not None:
+            self._storage.remove(PATH)
+        if not self._storage.publish_new(PATH, self._content()) or not self._is_mine():
+            raise OutputBusy(f"another job took {self._storage.url} at the same moment")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._is_mine():
+            self._storage.remove(PATH)
+
+    def _is_alive(self, holder: dict[str, Any]) -> bool:
+        if holder["host"] == socket.gethostname():
+            return _process_started_s(holder["pid"]) == holder["process_started_s"]
+        deadline = time.monotonic() + self._dead_after_s
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, self._dead_after_s / 5))
+            now = self._read()
+            if now is None or now["token"] != holder["token"]:
+                return now is not None
+            if now["beat"] != holder["beat"]:
+                return True
+        return False
+
+    def _keep_beating(self) -> None:
+        while not self._done.wait(BEAT_EVERY_S):
+            self._beat += 1
+            self._storage.publish(PATH, self._content())
+
+    def _is_mine(self) -> bool:
+        holder = self._read()
+        return holder is not None and holder["token"] == self._token
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._storage.read(PATH))
+        except FileNotFoundError:
+            return None
+
+    def _content(self) -> bytes:
+        holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "process_started_s": _process_started_s(os.getpid()),
+            "token": self._token,
+            "beat": self._beat,
+        }
+        return json.dumps(holder).encode()
+
+
+def _process_started_s(pid: int) -> float | None:
+    """When a process of this host was started, None where there is none: a pid alone is reused."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,41 @@
+"""A job that is asked to stop finishes the block in hand and commits it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; a second one ends the
+    process as it usually does."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self._usual: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._usual = {number: signal.getsignal(number) for number in SIGNALS}
+            self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def listen(self) -> None:
+        """Take the signals, also back from who took them since (`ray.init` does)."""
+        for number in self._usual:
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        self.exit_code = 128 + number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._usual.items():
+            signal.signal(number, handler)

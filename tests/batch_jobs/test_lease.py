@@ -1,0 +1,92 @@
+"""Two jobs never write one output; a dead holder does not block it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from batch_jobs.lease import PATH, Lease
+from batch_jobs.storage import Storage
+from engine.errors import OutputBusy
+
+
+def holder(folder: Path, **changes: object) -> None:
+    """Leave a lease behind as if `changes` had held it."""
+    storage = Storage(str(folder))
+    with Lease(storage):
+        content = json.loads(storage.read(PATH))
+    storage.publish(PATH, json.dumps({**content, **changes}).encode())
+
+
+def test_a_second_job_is_refused_and_told_who_holds_the_output(tmp_path: Path) -> None:
+    with (
+        Lease(Storage(str(tmp_path))),
+        pytest.raises(OutputBusy, match=r"in use by process \d+ on"),
+        Lease(Storage(str(tmp_path))),
+    ):
+        pass
+    with Lease(Storage(str(tmp_path))):
+        pass
+    assert not (tmp_path / PATH).exists()
+
+
+def test_a_dead_holder_on_this_host_is_replaced_at_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    holder(tmp_path, pid=int(done.stdout), process_started_s=1.0)
+    with Lease(Storage(str(tmp_path))):
+        pass
+
+
+def test_a_reused_pid_is_not_its_former_owner(tmp_path: Path) -> None:
+    holder(tmp_path, process_started_s=1.0)
+    with Lease(Storage(str(tmp_path))):
+        pass
+
+
+def test_a_remote_holder_is_dead_when_its_beat_stands_still(tmp_path: Path) -> None:
+    holder(tmp_path, host="elsewhere")
+    with Lease(Storage(str(tmp_path)), dead_after_s=0.5):
+        pass
+
+
+def test_a_remote_holder_that_beats_is_alive(tmp_path: Path) -> None:
+    holder(tmp_path, host="elsewhere", beat=1)
+    storage = Storage(str(tmp_path))
+    later = json.dumps({**json.loads(storage.read(PATH)), "beat": 2}).encode()
+    beats = threading.Timer(0.2, storage.publish, (PATH, later))
+    beats.start()
+    with pytest.raises(OutputBusy, match="elsewhere"), Lease(Storage(str(tmp_path)), 5.0):
+        pass
+    beats.join()
+
+
+def test_of_many_that_start_at_once_one_wins(tmp_path: Path) -> None:
+    won, lost = [], []
+    start, finish = threading.Barrier(8), threading.Event()
+
+    def compete() -> None:
+        start.wait()
+        try:
+            with Lease(Storage(str(tmp_path))):
+                won.append(1)
+                finish.wait(10)
+        except OutputBusy:
+            lost.append(1)
+
+    threads = [threading.Thread(target=compete) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(won) + len(lost) < 8:
+        if len(lost) == 7:
+            break
+    finish.set()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)

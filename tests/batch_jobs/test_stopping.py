@@ -1,0 +1,80 @@
+"""A job that is killed or asked to stop goes on where it was, and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batch_jobs.job import OK
+from tests.batch_jobs.conftest import run_job
+from tests.batch_jobs.test_job import digests, good_rows, ledger
+from tests.cli.test_cli import ROOT
+
+CONFIG = """
+engine: {resolution: 64, determinism: strict}
+rows_per_block: 3
+rows_per_commit: 3
+"""
+
+
+def start(manifest: str, output: Path) -> subprocess.Popen[str]:
+    config = output.parent / "job.yaml"
+    config.write_text(CONFIG)
+    return subprocess.Popen(
+        [sys.executable, "-m", "batch_jobs", manifest, str(output), "--config", str(config)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+    )
+
+
+def wait_for_a_commit(output: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if list(output.glob("results/*.parquet")):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"nothing was committed: {process.communicate()}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_job_goes_on_where_it_was(
+    cluster: None,
+    manifest: Callable[..., str],
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    path, output = manifest(good_rows(60)), tmp_path / "out"
+    process = start(path, output)
+    wait_for_a_commit(output, process)
+    refused = start(path, output)
+    assert refused.wait(60) == 2
+    assert f"in use by process {process.pid}" in (refused.stderr.read() if refused.stderr else "")
+    process.send_signal(number)
+    assert process.wait(60) == code
+    done = ledger(output)
+    assert 0 < len(done) < 60 and not (output / "_SUCCESS").exists()
+
+    assert run_job(path, output) == OK
+    resumed = ledger(output)
+    assert set(resumed) == {row["id"] for row in good_rows(60)}
+    for id, row in done.items():
+        assert resumed[id]["finished_at"] == row["finished_at"]
+    assert all(
+        digests(row) == [out["sha256"] for out in row["outputs"]] for row in resumed.values()
+    )
+    assert run_job(path, tmp_path / "undisturbed") == OK
+    undisturbed = ledger(tmp_path / "undisturbed")
+    assert {id: digests(row) for id, row in resumed.items()} == {
+        id: digests(row) for id, row in undisturbed.items()
+    }
