@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
 import hashlib
 import json
 import math
@@ -15,19 +13,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.edit import EditOptions
+from batch_jobs.readers import ALIASES, OPTIONS, READERS, find_files, read_parquet
 from engine.errors import ManifestInvalid
-
-ALIASES = {
-    "edit_prompt": "instruction",
-    "prompt": "instruction",
-    "input_image": "image",
-    "source_image": "image",
-    "source_img": "image",
-    "text_guidance": "guidance_scale",
-}
-OPTIONS = tuple(EditOptions.model_fields)
-COLUMNS = ("id", "image", "instruction", *OPTIONS)
 
 # What the job knows of a row before anything is decoded. `image`: path or URI, or null where
 # the manifest holds the bytes: then `file`, `row_group` and `row` say where.
@@ -47,11 +34,11 @@ PLAN = pa.schema(
 
 
 def read_manifest(location: str) -> pa.Table:
-    """Every row of a Parquet file, folder or glob, with the columns of `PLAN`.
+    """Every row of a Parquet, JSONL or CSV file, folder or glob, with the columns of `PLAN`.
 
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
-    files = _find_files(location)
+    files = find_files(location)
     tables = [_read_file(file) for file in files]
     plan = pa.concat_tables(tables)
     plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
@@ -69,57 +56,20 @@ def base_of(location: str) -> str:
     return parent if "://" in location else os.path.abspath(parent)
 
 
-def _find_files(location: str) -> list[str]:
-    if "://" in location:
-        fs, path = fsspec.core.url_to_fs(location)
-        pattern = f"{path.rstrip('/')}/*.parquet" if fs.isdir(path) else path
-        found = [fs.unstrip_protocol(name) for name in sorted(fs.glob(pattern))]
-    else:
-        pattern = f"{location}/*.parquet" if os.path.isdir(location) else location
-        found = sorted(os.path.abspath(name) for name in glob.glob(pattern))
-    if not found:
-        raise ManifestInvalid(f"no manifest at {location}: give a Parquet file, folder or glob")
-    return found
-
-
 def _read_file(file: str) -> pa.Table:
+    reader = READERS.get(os.path.splitext(file)[1].lower(), read_parquet)
     try:
         with fsspec.open(file, "rb") as source:
-            parquet = pq.ParquetFile(source)
-            names = _canonical_names(parquet.schema_arrow, file)
             groups = [
-                _read_group(parquet, group, names, file) for group in range(parquet.num_row_groups)
+                _plan_group(table, names, file, group)
+                for group, (table, names) in enumerate(reader(source, file))
             ]
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ManifestInvalid(f"{file} cannot be read as Parquet: {error}") from None
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise ManifestInvalid(f"{file} cannot be read: {error}") from None
     return pa.concat_tables(groups) if groups else PLAN.empty_table()
 
 
-def _canonical_names(schema: pa.Schema, file: str) -> dict[str, str]:
-    """Column of the file -> its canonical name, for those that rayedit knows."""
-    names: dict[str, str] = {}
-    for field in schema:
-        name = ALIASES.get(field.name, field.name)
-        if name in COLUMNS:
-            if name in names.values():
-                raise ManifestInvalid(f"{file} has two columns for {name}: {field.name} is one")
-            names[field.name] = name
-        elif near := difflib.get_close_matches(field.name, OPTIONS, n=1, cutoff=0.8):
-            raise ManifestInvalid(
-                f'{file}: column "{field.name}" is not an option. Did you mean "{near[0]}"? '
-                "Rename it, so that it is not ignored",
-                param=field.name,
-            )
-    for name in ("image", "instruction"):
-        if name not in names.values():
-            raise ManifestInvalid(
-                f'{file} has no column "{name}"; it has {", ".join(schema.names)}', param=name
-            )
-    return names
-
-
-def _read_group(parquet: pq.ParquetFile, group: int, names: dict[str, str], file: str) -> pa.Table:
-    table = parquet.read_row_group(group, columns=list(names))
+def _plan_group(table: pa.Table, names: dict[str, str], file: str, group: int) -> pa.Table:
     table = table.rename_columns([names[name] for name in table.column_names])
     rows = len(table)
     images = [_image_of(value) for value in table.column("image").to_pylist()]

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger import SCHEMA
-from batch_jobs.manifest import ALIASES
+from batch_jobs.readers import ALIASES
 from engine.config import EngineConfig
 from engine.edit import EditOptions
 from engine.errors import error_classes
@@ -79,10 +79,11 @@ def manifest_page() -> str:
         for field in SCHEMA
     ]
     intro = (
-        "A manifest is Parquet: a file, a folder or a glob. One row is one edit. `image` (a path\n"
-        "or URI, relative to the manifest or absolute; or the bytes; or {bytes, path}) and\n"
-        "`instruction` are required. `id` must be unique and is generated where it is absent.\n"
-        "Every option of an edit is a column of its name, null meaning the model's default."
+        "A manifest is Parquet, JSONL or CSV: a file, a folder or a glob. One row is one edit.\n"
+        "`image` (a path or URI, relative to the manifest or absolute; in Parquet also the bytes,\n"
+        "or {bytes, path}) and `instruction` are required. `id` must be unique and is generated\n"
+        "where it is absent. Every option of an edit is a column of its name, null (in CSV an\n"
+        "empty cell) meaning the model's default."
     )
     body = "\n".join(
         [
