@@ -29,6 +29,9 @@ def batch(
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the job.")] = None,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+    retry: Annotated[
+        str | None, typer.Option(help="Edit failed rows again: an error code, or all.")
+    ] = None,
     max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
     rows_per_commit: Annotated[int | None, typer.Option(help="Rows in a ledger part.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
@@ -39,11 +42,12 @@ def batch(
     """Edit every row of MANIFEST into OUTPUT. Run it again to resume.
 
     Exit codes: 0 all rows are ok; 2 refused before anything started; 3 finished, some rows failed
-    (see report.html); 4 stopped early, what is done is kept.
+    (see report.html); 4 stopped early, what is done is kept; 143 after SIGTERM, likewise.
     """
     overrides = {
         "engine": {"model": model, "determinism": determinism},
         "seed": seed,
+        "retry": retry,
         "max_error_rate": max_error_rate,
         "rows_per_commit": rows_per_commit,
         "image_root": image_root,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.config import EngineConfig
-from engine.edit import MAX_SEED
+from engine.edit import MAX_SEED, nearest
+from engine.errors import error_classes
 
 
 class JobConfig(BaseModel):
@@ -31,6 +32,9 @@ class JobConfig(BaseModel):
     min_rows_for_error_rate: Annotated[
         int, Field(ge=1, description="rows before the share of failed rows counts")
     ] = 100
+    retry: Annotated[
+        str | None, Field(description="edit failed rows again: an error code, or all")
+    ] = None
     min_workers: Annotated[int, Field(ge=1, description="model actors to start with")] = 1
     max_workers: Annotated[
         int | None, Field(ge=1, description="model actors at most; default: what the GPUs hold")
@@ -40,3 +44,11 @@ class JobConfig(BaseModel):
     image_root: Annotated[
         str | None, Field(description="the folder that local images must lie in")
     ] = None
+
+    @field_validator("retry")
+    @classmethod
+    def _retry_is_a_code(cls, value: str | None) -> str | None:
+        known = ["all", *(error.code for error in error_classes())]
+        if value is not None and value not in known:
+            raise ValueError(f"no such error code. {nearest(value, known)}")
+        return value

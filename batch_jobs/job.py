@@ -48,11 +48,11 @@ class Job:
 
     def run(self) -> int:
         """Edit every row that is not done; returns the exit code. Raises `OutputBusy`."""
-        todo, _ = self._todo()
+        todo, _ = self.todo()
         if not len(todo) and self.storage.exists(SUCCESS):
             return int(self.success()["exit_code"])
         with Lease(self.storage):
-            todo, changed = self._todo()  # the former holder may have gone on until now
+            todo, changed = self.todo()  # the former holder may have gone on until now
             self._begin(len(todo))
             self.ledger.remove(changed)
             try:
@@ -76,15 +76,26 @@ class Job:
             prints.append(fingerprint(row, seed, model, revision, determinism))
         return plan.append_column("fingerprint", pa.array(prints, pa.string()))
 
-    def _todo(self) -> tuple[pa.Table, set[str]]:
-        """(rows to edit, ids whose old row must go first): nothing with its own fingerprint in
-        the ledger is edited again."""
-        known = self.ledger.read(["id", "fingerprint"])
-        keys = pc.binary_join_element_wise(known["id"], known["fingerprint"], "/")
+    def todo(self) -> tuple[pa.Table, set[str]]:
+        """(rows to edit, ids whose old row must go first): what the ledger holds with the same
+        fingerprint is not edited again, unless it failed and is to be retried."""
+        known = self.ledger.read(["id", "fingerprint", "status", "error_code", "attempts"])
+        done = known.filter(pc.invert(self._to_retry(known)))
+        keys = pc.binary_join_element_wise(done["id"], done["fingerprint"], "/")
         mine = pc.binary_join_element_wise(self.plan["id"], self.plan["fingerprint"], "/")
         todo = self.plan.filter(pc.invert(pc.is_in(mine, value_set=keys.combine_chunks())))
-        old = pc.is_in(todo["id"], value_set=known["id"].combine_chunks())
-        return todo, set(todo.filter(old)["id"].to_pylist())
+        place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks())
+        before = pc.fill_null(known["attempts"].combine_chunks().take(place.combine_chunks()), 0)
+        todo = todo.append_column("attempts", pc.add(before, 1))
+        return todo, set(todo.filter(pc.is_valid(place))["id"].to_pylist())
+
+    def _to_retry(self, known: pa.Table) -> pa.ChunkedArray:
+        failed = pc.equal(known["status"], "error")
+        if self.config.retry is None:
+            return pc.and_(failed, False)
+        if self.config.retry == "all":
+            return failed
+        return pc.fill_null(pc.equal(known["error_code"], self.config.retry), False)
 
     def _begin(self, todo: int) -> None:
         self.storage.remove(SUCCESS)

@@ -63,7 +63,7 @@ def _new_entry(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "status": "ok",
-        "attempts": 1,
+        "attempts": row["attempts"],
         "instruction": row["instruction"],
         "fingerprint": row["fingerprint"],
         "source": row["image"] or f"{row['file']}#{row['row_group']}.{row['row']}",

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, STOPPED, Job
 from batch_jobs.ledger import Ledger
 from batch_jobs.pipeline import build_dataset
 from batch_jobs.storage import Storage
-from engine.errors import ManifestInvalid
+from engine.edit import validate
+from engine.errors import ManifestInvalid, OptionInvalid
 from engine.seeding import row_seed
 from tests.batch_jobs.conftest import CONFIG, run_job
 from tests.conftest import PHOTOGRAPHS
@@ -149,6 +151,31 @@ def test_several_images_of_a_row_have_seeds_of_their_own(
     assert {(out["width_px"], out["height_px"]) for out in outputs} == {(512, 512)}
 
 
+def test_failed_rows_are_edited_again_only_when_asked(
+    cluster: None, manifest: Write, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    rows = good_rows(4)
+    rows[1]["image"], rows[2]["instruction"] = "late.jpg", " "
+    path, output = manifest(rows), tmp_path / "out"
+    assert run_job(path, output) == FAILED_ROWS
+    (tmp_path / "late.jpg").write_bytes(photographs["coffee"])
+    assert run_job(path, output) == FAILED_ROWS
+    assert ledger(output)["row-1"]["error_code"] == "image_not_found"
+
+    before = ledger(output)
+    retry = CONFIG.model_copy(update={"retry": "image_not_found"})
+    assert run_job(path, output, retry) == FAILED_ROWS
+    after = ledger(output)
+    assert (after["row-1"]["status"], after["row-1"]["attempts"]) == ("ok", 2)
+    assert [id for id in after if after[id]["finished_at"] != before[id]["finished_at"]] == [
+        "row-1"
+    ]
+    assert run_job(path, output, CONFIG.model_copy(update={"retry": "all"})) == FAILED_ROWS
+    assert ledger(output)["row-2"]["attempts"] == 2
+    with pytest.raises(OptionInvalid, match='Did you mean "image_not_found"'):
+        validate(JobConfig, {"retry": "image_not_fuond"})
+
+
 def test_too_many_failed_rows_stop_the_job_and_keep_what_is_done(
     cluster: None, manifest: Write, tmp_path: Path
 ) -> None:
@@ -230,6 +257,8 @@ def test_decoding_is_not_in_the_process_of_the_model(
 ) -> None:
     """Ray Data fuses a task with the actor behind it when their resources are the same."""
     job = Job(manifest(good_rows(2)), str(tmp_path / "out"), CONFIG, address=None)
-    dataset = build_dataset(job.plan, CONFIG, job.spec, str(tmp_path), job.storage).materialize()
+    dataset = build_dataset(
+        job.todo()[0], CONFIG, job.spec, str(tmp_path), job.storage
+    ).materialize()
     assert "decode_rows" in dataset.stats()
     assert "decode_rows)->" not in dataset.stats()
