@@ -77,11 +77,16 @@ class Lease:
         holder = self._read()
         return holder is not None and holder["token"] == self._token
 
-    def _read(self) -> dict[str, Any] | None:
+    @staticmethod
+    def holder(storage: Storage) -> dict[str, Any] | None:
+        """Who holds the lease of an output, alive or not."""
         try:
-            return json.loads(self._storage.read(PATH))
+            return json.loads(storage.read(PATH))
         except FileNotFoundError:
             return None
+
+    def _read(self) -> dict[str, Any] | None:
+        return self.holder(self._storage)
 
     def _content(self) -> bytes:
         holder = {

@@ -1,4 +1,4 @@
-"""`rayedit edit | batch | serve | models`."""
+"""`rayedit edit | batch | status | serve | models`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 import engine
 from batch_jobs.__main__ import batch
+from batch_jobs.status import status
 from cli.edit import edit
 from cli.serve import serve
 from engine.errors import EngineError
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(edit)
 app.command()(batch)
+app.command()(status)
 app.command()(serve)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from batch_jobs.job import OK
+from batch_jobs.status import describe
+from batch_jobs.storage import Storage
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.test_job import digests, good_rows, ledger
 from tests.cli.test_cli import ROOT
@@ -60,12 +62,16 @@ def test_a_stopped_job_goes_on_where_it_was(
     refused = start(path, output)
     assert refused.wait(60) == 2
     assert f"in use by process {process.pid}" in (refused.stderr.read() if refused.stderr else "")
+    assert f"held by process {process.pid}" in describe(Storage(str(output)))
     process.send_signal(number)
     assert process.wait(60) == code
     done = ledger(output)
     assert 0 < len(done) < 60 and not (output / "_SUCCESS").exists()
 
+    assert f"{len(done)} of 60 rows: {len(done)} ok" in describe(Storage(str(output)))
     assert run_job(path, output) == OK
+    assert "60 of 60 rows: 60 ok, 0 failed" in describe(Storage(str(output)))
+    assert "finished" in describe(Storage(str(output)))
     resumed = ledger(output)
     assert set(resumed) == {row["id"] for row in good_rows(60)}
     for id, row in done.items():

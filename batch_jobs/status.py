@@ -1,0 +1,44 @@
+"""How far a job is, from its output alone: it may run elsewhere, or have ended."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from batch_jobs.job import JOB, SUCCESS
+from batch_jobs.lease import Lease
+from batch_jobs.ledger import Ledger
+from batch_jobs.storage import Storage
+from engine.errors import ManifestInvalid
+
+
+def status(
+    output: Annotated[str, typer.Argument(help="The output of a job; path or URI.")],
+) -> None:
+    """Tell how far the job of OUTPUT is."""
+    storage = Storage(output)
+    if not storage.exists(JOB):
+        raise ManifestInvalid(f"{storage.url} is not the output of a job: it has no {JOB}")
+    typer.echo(describe(storage))
+
+
+def describe(storage: Storage) -> str:
+    """One line of state, then one for each error code."""
+    job: dict[str, Any] = json.loads(storage.read(JOB))
+    results = Ledger(storage).read(["status", "error_code"])
+    counts = Counter(results["status"].to_pylist())
+    errors = Counter(results["error_code"].drop_null().to_pylist())
+    holder = Lease.holder(storage)
+    if storage.exists(SUCCESS):
+        state = "finished"
+    elif holder is not None:
+        state = f"held by process {holder['pid']} on {holder['host']}"
+    else:
+        state = "stopped; the same command goes on"
+    lines = [f"{len(results)} of {job['rows']} rows: {counts['ok']} ok, {counts['error']} failed"]
+    lines += [f"  {code:<24}{count}" for code, count in errors.most_common()]
+    lines += [f"{job['model']} on {job['manifest']}: {state}"]
+    return "\n".join(lines)
