@@ -66,7 +66,7 @@ def _run(
         settings = load_config(config, JobConfig, **overrides)
     else:
         settings = validate(JobConfig, merge({}, overrides), strict=False)
-    job = Job(manifest, output, settings, address)
+    job = Job(manifest, output, settings, address=address)
     code = job.run()
     if code in (OK, FAILED_ROWS):
         typer.echo(_summary(job.success(), job.storage))

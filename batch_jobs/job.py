@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import engine
+from batch_jobs import journal
 from batch_jobs.config import JobConfig
 from batch_jobs.lease import Lease
 from batch_jobs.ledger import Commits, Ledger, fingerprint
@@ -36,13 +37,22 @@ SUCCESS, JOB = "_SUCCESS", "job.json"
 class Job:
     """One manifest into one output folder; running it again resumes it."""
 
-    def __init__(self, manifest: str, output: str, config: JobConfig, address: str | None) -> None:
-        """Raises `RequestError` and `ModelError`; nothing has started then."""
+    def __init__(
+        self,
+        manifest: str,
+        output: str,
+        config: JobConfig,
+        *,
+        address: str | None = None,
+        spec: ModelSpec | None = None,
+    ) -> None:
+        """Raises `RequestError` and `ModelError`; nothing has started then. `address`: a Ray
+        cluster; `spec` stands in for `config.engine.model`."""
         self.manifest = manifest
         self.config = config
         self.storage = Storage(output)
         self.ledger = Ledger(self.storage)
-        self.spec: ModelSpec = find_model(config.engine.model, config.engine.resolution)
+        self.spec = spec or find_model(config.engine.model, config.engine.resolution)
         self.plan = self._fingerprinted(read_manifest(manifest), find_revision(self.spec))
         self._address = address
 
@@ -98,7 +108,8 @@ class Job:
         return pc.fill_null(pc.equal(known["error_code"], self.config.retry), False)
 
     def _begin(self, todo: int) -> None:
-        self.storage.remove(SUCCESS)
+        for path in (SUCCESS, *self.storage.list(journal.FOLDER)):
+            self.storage.remove(path)
         job = {
             "manifest": self.manifest,
             "rows": len(self.plan),

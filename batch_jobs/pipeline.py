@@ -71,7 +71,7 @@ def build_dataset(
     edited = decoded.map_batches(
         EditWorker,
         batch_size=config.rows_per_block,
-        fn_constructor_args=(config.engine, spec),
+        fn_constructor_args=(config.engine, spec, storage),
         compute=_pool(config, len(blocks)),
         num_gpus=config.num_gpus,
         num_cpus=config.num_cpus,

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal
 from batch_jobs.manifest import read_embedded
+from batch_jobs.storage import Storage
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
+from engine.errors import WorkerCrashed
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare, read_source
@@ -92,25 +95,52 @@ def fail(entry: dict[str, Any], failure: EditFailure) -> None:
 class EditWorker:
     """The model actor as Ray Data wants it: called with a block, keeps its model between calls."""
 
-    def __init__(self, config: EngineConfig, spec: ModelSpec) -> None:
+    def __init__(self, config: EngineConfig, spec: ModelSpec, storage: Storage) -> None:
         from engine.actor import EditActor
 
         self._actor = EditActor(config, spec)
+        self._storage = storage
 
     def __call__(self, block: pa.Table) -> pa.Table:
         rows = block.to_pylist()
         entries = [json.loads(row["entry"]) for row in rows]
-        requests = {
-            i: _request(row, entry)
-            for i, (row, entry) in enumerate(zip(rows, entries, strict=True))
+        requests = [
+            _request(row, entry)
+            for row, entry in zip(rows, entries, strict=True)
             if row["pixels"] is not None
-        }
-        outcomes = dict(zip(requests, self._actor.edit_batch(list(requests.values())), strict=True))
+        ]
+        outcomes = {outcome.id: outcome for outcome in self._outcomes(requests)}
         edited = [
-            self._edited(row, entry, outcomes.get(i))
-            for i, (row, entry) in enumerate(zip(rows, entries, strict=True))
+            self._edited(row, entry, outcomes.get(entry["id"]))
+            for row, entry in zip(rows, entries, strict=True)
         ]
         return pa.Table.from_pylist(edited, schema=EDITED)
+
+    def _outcomes(self, requests: list[EditRequest]) -> list[EditOutcome]:
+        """All together; or, where a worker died on them, whoever is not cleared yet alone."""
+        if not requests:
+            return []
+        journal = BlockJournal.read(self._storage, [request.id for request in requests])
+        if not journal.suspected:
+            journal.open()
+            outcomes = self._actor.edit_batch(requests)
+        else:
+            outcomes = self._investigate(journal, requests)
+        journal.close()
+        return outcomes
+
+    def _investigate(self, journal: BlockJournal, requests: list[EditRequest]) -> list[EditOutcome]:
+        convicted, cleared = journal.convicted, journal.cleared
+        outcomes = self._actor.edit_batch([r for r in requests if r.id in cleared])
+        suspects = [r for r in requests if r.id not in convicted | cleared]
+        for request in sorted(suspects, key=lambda request: journal.died_alone(request.id)):
+            journal.open(request.id)
+            outcomes += self._actor.edit_batch([request])
+            journal.survived()
+        crashed = WorkerCrashed(
+            f"{DEATHS_TO_CONVICT} workers died while they edited this row alone"
+        )
+        return outcomes + [EditFailure.of(id, crashed) for id in convicted]
 
     def _edited(
         self, row: dict[str, Any], entry: dict[str, Any], outcome: EditOutcome | None

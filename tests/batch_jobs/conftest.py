@@ -13,6 +13,7 @@ import pytest
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job
 from engine.config import EngineConfig
+from engine.registry import ModelSpec
 
 
 @pytest.fixture(scope="module")
@@ -42,5 +43,7 @@ CONFIG = JobConfig(
 )
 
 
-def run_job(manifest: str, output: Path, config: JobConfig = CONFIG) -> int:
-    return Job(manifest, str(output), config, address=None).run()
+def run_job(
+    manifest: str, output: Path, config: JobConfig = CONFIG, spec: ModelSpec | None = None
+) -> int:
+    return Job(manifest, str(output), config, spec=spec).run()

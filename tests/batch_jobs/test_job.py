@@ -256,7 +256,7 @@ def test_decoding_is_not_in_the_process_of_the_model(
     cluster: None, manifest: Write, tmp_path: Path
 ) -> None:
     """Ray Data fuses a task with the actor behind it when their resources are the same."""
-    job = Job(manifest(good_rows(2)), str(tmp_path / "out"), CONFIG, address=None)
+    job = Job(manifest(good_rows(2)), str(tmp_path / "out"), CONFIG)
     dataset = build_dataset(
         job.todo()[0], CONFIG, job.spec, str(tmp_path), job.storage
     ).materialize()

@@ -1,0 +1,96 @@
+"""A row that kills its worker is found and convicted; nobody else is, and nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from batch_jobs.job import FAILED_ROWS, OK
+from batch_jobs.journal import FOLDER, BlockJournal
+from batch_jobs.storage import Storage
+from engine.errors import WorkerCrashed
+from engine.registry import ModelSpec
+from tests.batch_jobs.conftest import CONFIG, run_job
+from tests.batch_jobs.test_job import digests, good_rows, ledger
+from tests.editors import faulty
+
+Write = Callable[..., str]
+
+
+def test_a_row_that_kills_its_worker_is_convicted_and_its_neighbours_succeed(
+    cluster: None, manifest: Write, tmp_path: Path, pocket: ModelSpec
+) -> None:
+    rows = good_rows(20)
+    for place in (6, 7):
+        rows[place]["instruction"] = "exit in encode"
+    path, output = manifest(rows), tmp_path / "out"
+    assert run_job(path, output, spec=faulty(pocket)) == FAILED_ROWS
+    results = ledger(output)
+    assert len(results) == 20
+    codes = {id: row["error_code"] for id, row in results.items() if row["status"] == "error"}
+    assert codes == {"row-6": "worker_crashed", "row-7": "worker_crashed"}
+    assert Storage(str(output)).list(FOLDER) == []
+    good = [row for i, row in enumerate(rows) if i not in (6, 7)]
+    assert run_job(manifest(good, "good.parquet"), tmp_path / "good") == OK
+    for id, row in ledger(tmp_path / "good").items():
+        assert digests(results[id]) == digests(row)
+
+
+def test_a_worker_that_is_killed_convicts_nobody(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    path, output = manifest(good_rows(40)), tmp_path / "out"
+    killed: list[int] = []
+
+    def kill_a_worker() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not killed:
+            time.sleep(0.1)
+            if list(output.glob("results/*.parquet")):
+                for process in psutil.Process().children(recursive=True):
+                    if "EditWorker" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    config = CONFIG.model_copy(update={"rows_per_commit": 5})
+    assert run_job(path, output, config) == OK
+    killer.join()
+    assert killed
+    assert len(ledger(output)) == 40
+    assert all(row["status"] == "ok" for row in ledger(output).values())
+
+
+def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
+    storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
+
+    def again() -> BlockJournal:
+        return BlockJournal.read(storage, ids)
+
+    again().open()
+    assert again().suspected and again().convicted == set()
+    again().open("b")
+    assert again().convicted == set() and again().died_alone("b")
+    survivor = again()
+    survivor.open("a")
+    survivor.survived()
+    assert again().cleared == {"a"} and again().deaths_in_a_row == 0
+    again().open("b")
+    assert again().convicted == {"b"}
+    assert not BlockJournal.read(storage, ["x", "y"]).suspected
+    again().close()
+    assert not again().suspected
+
+
+def test_five_deaths_in_a_row_blame_the_worker(tmp_path: Path) -> None:
+    storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
+    for id in (None, "a", "b", "c", "a"):
+        BlockJournal.read(storage, ids).open(id)
+    with pytest.raises(WorkerCrashed, match="one after the other"):
+        BlockJournal.read(storage, ids)
