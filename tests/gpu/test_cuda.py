@@ -1,0 +1,67 @@
+"""What only a GPU can show; skipped where there is none. Needs torch and diffusers, no Ray."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine import EditActor, EngineConfig
+from engine.edit import EditResult
+from engine.registry import ModelSpec, find_model
+from engine.sources import Prepared
+from tests.engine.test_loop import mixed_requests, pixels
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
+
+EditOf = Callable[..., Prepared]
+
+
+@pytest.fixture
+def gpu_pocket() -> ModelSpec:
+    return find_model("pocket", resolution=128)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_gpu_draws_the_picture_of_the_cpu(
+    edit_of: EditOf, gpu_pocket: ModelSpec, dtype: str
+) -> None:
+    request = edit_of("coffee", "make it night", spec=gpu_pocket, seed=7).request
+    with EditActor(EngineConfig(device="cpu"), gpu_pocket) as cpu:
+        expected = cpu.edit_batch([request])[0]
+    with EditActor(EngineConfig(device="cuda", dtype=dtype), gpu_pocket) as gpu:
+        edited = gpu.edit_batch([request])[0]
+    assert isinstance(expected, EditResult) and isinstance(edited, EditResult)
+    difference = np.abs(expected.images[0].astype(int) - edited.images[0].astype(int))
+    assert difference.mean() < (0.5 if dtype == "float32" else 8)
+
+
+def test_strict_is_bitwise_whatever_the_company(edit_of: EditOf, gpu_pocket: ModelSpec) -> None:
+    requests = mixed_requests(edit_of, 20, seed=1, spec=gpu_pocket)
+    with EditActor(EngineConfig(device="cuda", determinism="strict"), gpu_pocket) as actor:
+        alone = {r.id: pixels(actor.edit_batch([r])[0]) for r in requests}
+        for turn in range(10):
+            random.Random(turn).shuffle(requests)
+            for request, outcome in zip(requests, actor.edit_batch(requests), strict=True):
+                assert pixels(outcome) == alone[request.id]
+
+
+def test_a_full_memory_halves_the_batch_and_loses_no_edit(
+    edit_of: EditOf, gpu_pocket: ModelSpec
+) -> None:
+    large = replace(gpu_pocket, resolution=512)
+    requests = [
+        edit_of("coffee", "add fog", id=str(i), spec=large, num_inference_steps=2).request
+        for i in range(16)
+    ]
+    with EditActor(EngineConfig(device="cuda", max_batch_size=16), large) as actor:
+        actor.edit_batch(requests[:1])
+        free, _ = torch.cuda.mem_get_info()
+        hog = torch.empty(max(free - 600 * 2**20, 0), dtype=torch.uint8, device="cuda")
+        outcomes = actor.edit_batch(requests)
+        del hog
+    assert all(isinstance(outcome, EditResult) for outcome in outcomes)
