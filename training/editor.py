@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
+from torch.nn import functional
 
 from training.codes import WIDTH
 from training.orthogonal import Muon
@@ -14,12 +16,12 @@ from training.train_autoencoder import LATENT_CHANNELS, to_tensor
 from training.triplets import Triplets
 
 TRAIN_STEPS = 1000
-PURE_NOISE_SHARE = 0.1  # of the training steps at t = 999, where every edit starts
+PURE_NOISE_SHARE = 0.15  # of the training steps at t = 999, where every edit starts
 
 
 def new_unet() -> UNet2DConditionModel:
     """64/96/160 channels, one layer a block, cross-attention on the two lower levels: 7.6 M."""
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -30,6 +32,8 @@ def new_unet() -> UNet2DConditionModel:
         attention_head_dim=4,
         norm_num_groups=16,
     )
+    unet.set_attn_processor(AttnProcessor())  # on a CPU its backward pass is 3 times as fast
+    return unet
 
 
 def started_from(folder: Path) -> UNet2DConditionModel:
@@ -77,7 +81,7 @@ def velocity_loss(
     latents: tuple[Tensor, Tensor],
     sequences: Tensor,
 ) -> Tensor:
-    """Mean squared error of v, weighted by the share of noise (between v and x0 weighting).
+    """Mean squared error of v.
 
     latents: (sources, edited), each (N, C, h, w); sequences: (N, 77, 192).
     """
@@ -91,9 +95,7 @@ def velocity_loss(
     target = scheduler.get_velocity(edited, noise, steps)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         guess = unet(torch.cat([noisy, sources], dim=1), steps, sequences).sample
-    share = (1 - scheduler.alphas_cumprod.to(device)[steps]).sqrt()
-    error = (guess.float() - target).square().mean(dim=(1, 2, 3))
-    return (error * share).mean()
+    return functional.mse_loss(guess.float(), target)
 
 
 def new_optimisers(unet: UNet2DConditionModel, lr: float) -> list[torch.optim.Optimizer]:

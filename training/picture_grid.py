@@ -17,7 +17,7 @@ from training.train_autoencoder import to_tensor
 
 SIDE_PX = 96
 COLUMNS = 16
-STEPS = 10
+STEPS = 6
 
 
 def shown(images: torch.Tensor) -> Pixels:
@@ -49,12 +49,18 @@ def save_grid(
     vae: AutoencoderKL,
     conditioning: Conditioning,
     photographs: list[Pixels],
-    file: Path,
+    output: tuple[Path, int],
 ) -> None:
-    """One photograph a kind; three rows a line: source, true edit, our edit."""
-    names = list(KINDS)
+    """One photograph a kind; three rows a line: source, true edit, our edit.
+
+    output = (file, show every n-th kind).
+    """
+    file, every = output
+    names = list(KINDS)[::every]
     stride = max(1, len(photographs) // len(names))
-    sources = [square(photographs[i * stride], SIDE_PX) for i in range(len(names))]
+    sources = [
+        square(photographs[i * stride % len(photographs)], SIDE_PX) for i in range(len(names))
+    ]
     ours = edits_of(unet, vae, conditioning, np.stack(sources), names)
     lines = []
     for start in range(0, len(names), COLUMNS):

@@ -26,6 +26,7 @@ from training.editor import (
     started_from,
 )
 from training.editor import velocity_loss as loss_of
+from training.parallel import average_gradients, join, wait_for_all
 from training.photographs import load_photographs
 from training.picture_grid import save_grid
 from training.triplets import TripletSampler
@@ -33,7 +34,7 @@ from training.triplets import TripletSampler
 LOG_EVERY = 50
 WARM_UP_STEPS = 100
 SIZES_PX = (64, 96, 128)
-AREA_PX = 16 * 96 * 96  # pixels of edited pictures in a batch of 16 at 96 px
+BATCH_SIDE_PX = 96  # --batch pictures of this size; as many pixels at other sizes
 
 
 class Trainer:
@@ -49,11 +50,13 @@ class Trainer:
         self.average = MovingAverage(self.unet, options.ema)
         self.optimisers = new_optimisers(self.unet, options.lr)
         self.resume()
-        torch.manual_seed(self.step)
-        self.conditioning: Conditioning = open_conditioning(options.text, self.step)
-        crops = CropSampler(load_photographs(options.photographs), seed=self.step)
+        self.rank, self.processes = join()
+        seed = self.step + 1_000_003 * self.rank
+        torch.manual_seed(seed)
+        self.conditioning: Conditioning = open_conditioning(options.text, seed)
+        crops = CropSampler(load_photographs(options.photographs), seed=seed)
         weights = json.loads(options.weights.read_text()) if options.weights else {}
-        self.triplets = TripletSampler(crops, self.step, weights)
+        self.triplets = TripletSampler(crops, seed, weights)
         self.sizes = np.random.default_rng(self.step)
 
     def first_unet(self) -> UNet2DConditionModel:
@@ -88,7 +91,9 @@ class Trainer:
         self.average.swap(self.unet)
         self.unet.eval().save_pretrained(folder / "unet")
         grid = folder / f"grid-{self.step:06d}.png"
-        save_grid(self.unet, self.vae, self.conditioning, self.triplets.crops.photographs, grid)
+        pictures = self.triplets.crops.photographs
+        place = (grid, self.options.grid)
+        save_grid(self.unet, self.vae, self.conditioning, pictures, place)
         self.unet.train()
         self.average.swap(self.unet)
 
@@ -105,7 +110,8 @@ class Trainer:
             optimiser.param_groups[0]["lr"] = self.learning_rate()
             optimiser.zero_grad(set_to_none=True)
         size_px = int(self.sizes.choice(SIZES_PX, p=self.options.size_shares))
-        count = max(4, AREA_PX // size_px**2 // 2 * 2)
+        area_px = self.options.batch * BATCH_SIDE_PX**2
+        count = max(4, area_px // size_px**2 // 2 * 2)
         batch = self.triplets.draw(count, size_px)
         names = ["" if drop else n for n, drop in zip(batch.kinds, batch.drop_text, strict=True)]
         with torch.no_grad():
@@ -113,6 +119,7 @@ class Trainer:
         latents = encode(self.vae, batch, self.device)
         loss = loss_of(self.unet, self.scheduler, latents, sequences)
         loss.backward()
+        average_gradients(list(self.unet.parameters()), self.processes)
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -127,7 +134,7 @@ class Trainer:
         began = time.monotonic()
         while self.step < self.options.steps:
             losses.append(self.train_step())
-            if self.step % LOG_EVERY == 0:
+            if self.step % LOG_EVERY == 0 and self.rank == 0:
                 line = {
                     "step": self.step,
                     "loss": round(float(np.mean(losses)), 5),
@@ -138,7 +145,9 @@ class Trainer:
                     log.write(json.dumps(line) + "\n")
                 losses, began = [], time.monotonic()
             if self.step % self.options.every == 0 or self.step == self.options.steps:
-                self.save()
+                if self.rank == 0:
+                    self.save()
+                wait_for_all(self.processes)
                 began = time.monotonic()
 
 
@@ -153,10 +162,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="JSON: kind -> factor on its share")
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--decay-from", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=16, help="pictures of 96 px a process")
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--size-shares", type=float, nargs=3, default=(0.4, 0.4, 0.2))
     parser.add_argument("--every", type=int, default=500)
+    parser.add_argument("--grid", type=int, default=2, help="show every n-th kind in the grid")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()

@@ -1,0 +1,85 @@
+"""Put the trained parts together: an ordinary diffusers folder in fp16, with a lock of sha256s.
+
+`StableDiffusionInstructPix2PixPipeline.from_pretrained(folder, safety_checker=None)` loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
+
+from training.editor import new_scheduler
+from training.text_encoder import TextEncoder
+
+LOCK_FILE = "weights.sha256.json"
+UNLOCKED = {LOCK_FILE, "README.md"}
+CARD = Path(__file__).parent / "model_card.md"
+
+
+def assemble(vae: Path, unet: Path, text: Path) -> StableDiffusionInstructPix2PixPipeline:
+    """The pipeline from the folders that the three training programs wrote."""
+    encoder = TextEncoder.load(text)
+    pipeline = StableDiffusionInstructPix2PixPipeline(
+        vae=AutoencoderKL.from_pretrained(vae),
+        text_encoder=encoder.model,
+        tokenizer=encoder.tokenizer,
+        unet=UNet2DConditionModel.from_pretrained(unet),
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return pipeline.to(torch.float16)
+
+
+def clean_configs(folder: Path) -> None:
+    """Take the paths of the training machine out of the configuration files."""
+    for file in sorted(folder.rglob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def lock(folder: Path) -> dict[str, str]:
+    """Relative name -> sha256 of every file that loading reads."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if (name := file.relative_to(folder).as_posix()) not in UNLOCKED
+    }
+
+
+def export(vae: Path, unet: Path, text: Path, output: Path) -> None:
+    """Write the folder beside `output`, then put it in its place."""
+    fresh = output.with_name(output.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    assemble(vae, unet, text).save_pretrained(fresh, safe_serialization=True)
+    clean_configs(fresh)
+    shutil.copyfile(CARD, fresh / "README.md")
+    (fresh / LOCK_FILE).write_text(json.dumps(lock(fresh), indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(output, ignore_errors=True)
+    fresh.rename(output)
+
+
+def main() -> None:
+    """Command line: `python -m training.export --vae DIR --unet DIR --text DIR --output DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("vae", "unet", "text", "output"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    export(options.vae, options.unet, options.text, options.output)
+
+
+if __name__ == "__main__":
+    main()
