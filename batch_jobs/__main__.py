@@ -23,7 +23,7 @@ FILES = {
 
 
 def batch(
-    manifest: Annotated[str, typer.Argument(help="Parquet file, folder or glob; path or URI.")],
+    manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
     output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
@@ -42,7 +42,8 @@ def batch(
     """Edit every row of MANIFEST into OUTPUT. Run it again to resume.
 
     Exit codes: 0 all rows are ok; 2 refused before anything started; 3 finished, some rows failed
-    (see report.html); 4 stopped early, what is done is kept; 143 after SIGTERM, likewise.
+    (see report.html); 4 stopped early, what is done is kept; 143 or 130 after
+    SIGTERM or Ctrl-C, likewise.
     """
     overrides = {
         "engine": {"model": model, "determinism": determinism},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -17,15 +19,14 @@ import engine
 from batch_jobs import journal
 from batch_jobs.config import JobConfig
 from batch_jobs.lease import Lease
-from batch_jobs.ledger import Commits, Ledger, fingerprint
+from batch_jobs.ledger import Commits, Ledger, digest, engine_identity, keys, with_fingerprints
 from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
-from engine.errors import InternalError
+from engine.errors import InternalError, OutputUnusable
 from engine.registry import ModelSpec, find_model
-from engine.seeding import row_seed
 from engine.weights import find_revision
 
 logger = logging.getLogger(__name__)
@@ -48,25 +49,31 @@ class Job:
     ) -> None:
         """Raises `RequestError` and `ModelError`; nothing has started then. `address`: a Ray
         cluster; `spec` stands in for `config.engine.model`."""
-        self.manifest = manifest
+        self.manifest = manifest if "://" in manifest else os.path.abspath(manifest)
         self.config = config
-        self.storage = Storage(output)
+        self.storage = Storage.open(output)
         self.ledger = Ledger(self.storage)
-        self.spec = spec or find_model(config.engine.model, config.engine.resolution)
-        self.plan = self._fingerprinted(read_manifest(manifest), find_revision(self.spec))
+        spec = spec or find_model(config.engine.model, config.engine.resolution)
+        revision = find_revision(spec)
+        # every worker loads the revision that the fingerprints are of
+        self.spec = spec if os.path.isdir(spec.source) else replace(spec, revision=revision)
+        identity = engine_identity(self.spec, revision, config.engine)
+        self.plan = with_fingerprints(read_manifest(manifest), config.seed, identity)
         self._address = address
 
     def run(self) -> int:
-        """Edit every row that is not done; returns the exit code. Raises `OutputBusy`."""
-        todo, _ = self.todo()
-        if not len(todo) and self.storage.exists(SUCCESS):
+        """Edit every row that is not done; returns the exit code.
+
+        Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's.
+        """
+        if not len(self.todo()[0]) and self._is_finished():
             return int(self.success()["exit_code"])
-        with Lease(self.storage):
-            todo, changed = self.todo()  # the former holder may have gone on until now
+        with Lease(self.storage) as lease:
+            todo, outdated = self.todo()  # the former holder may have gone on until now
             self._begin(len(todo))
-            self.ledger.remove(changed)
+            self.ledger.remove(outdated)
             try:
-                code, facts = self._edit(todo)
+                code, facts = self._edit(todo, lease)
                 return self._finish(facts) if code == OK else code
             except (OSError, InternalError) as error:
                 logger.error("stopped: %s; what is done is kept, run it again to go on", error)
@@ -76,28 +83,31 @@ class Job:
         """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
         return json.loads(self.storage.read(SUCCESS))
 
-    def _fingerprinted(self, plan: pa.Table, revision: str) -> pa.Table:
-        model, determinism = self.spec.name, self.config.engine.determinism
-        prints = []
-        for row in plan.select(
-            ["id", "image", "image_sha256", "instruction", "options"]
-        ).to_pylist():
-            seed = row_seed(self.config.seed, row["id"])
-            prints.append(fingerprint(row, seed, model, revision, determinism))
-        return plan.append_column("fingerprint", pa.array(prints, pa.string()))
+    def _is_finished(self) -> bool:
+        return self.storage.exists(SUCCESS) and self.success().get("digest") == digest(self.plan)
 
     def todo(self) -> tuple[pa.Table, set[str]]:
-        """(rows to edit, ids whose old row must go first): what the ledger holds with the same
-        fingerprint is not edited again, unless it failed and is to be retried."""
+        """(rows to edit, ids whose ledger row must go): what the ledger holds with the same
+        fingerprint is not edited again, unless it failed and is to be retried; what has left the
+        manifest leaves the ledger. Raises `OutputUnusable`."""
         known = self.ledger.read(["id", "fingerprint", "status", "error_code", "attempts"])
+        stale = known.filter(pc.invert(pc.is_in(known["id"], self.plan["id"].combine_chunks())))
+        if len(stale) and self._former_manifest() != self.manifest:
+            raise OutputUnusable(
+                f"{self.storage.url} holds {len(stale)} rows of another manifest, such as "
+                f"{stale['id'][0]}: give another output"
+            )
         done = known.filter(pc.invert(self._to_retry(known)))
-        keys = pc.binary_join_element_wise(done["id"], done["fingerprint"], "/")
-        mine = pc.binary_join_element_wise(self.plan["id"], self.plan["fingerprint"], "/")
-        todo = self.plan.filter(pc.invert(pc.is_in(mine, value_set=keys.combine_chunks())))
-        place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks())
-        before = pc.fill_null(known["attempts"].combine_chunks().take(place.combine_chunks()), 0)
-        todo = todo.append_column("attempts", pc.add(before, 1))
-        return todo, set(todo.filter(pc.is_valid(place))["id"].to_pylist())
+        todo = self.plan.filter(pc.invert(pc.is_in(keys(self.plan), keys(done))))
+        place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
+        before = pc.fill_null(known["attempts"].combine_chunks().take(place), 0)
+        outdated = [*stale["id"].to_pylist(), *todo.filter(pc.is_valid(place))["id"].to_pylist()]
+        return todo.append_column("attempts", pc.add(before, 1)), set(outdated)
+
+    def _former_manifest(self) -> str | None:
+        if not self.storage.exists(JOB):
+            return None
+        return json.loads(self.storage.read(JOB)).get("manifest")
 
     def _to_retry(self, known: pa.Table) -> pa.ChunkedArray:
         failed = pc.equal(known["status"], "error")
@@ -121,14 +131,14 @@ class Job:
         }
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
 
-    def _edit(self, todo: pa.Table) -> tuple[int, dict[str, Any]]:
+    def _edit(self, todo: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
         """(exit code so far, what the report says of this run)."""
         if not len(todo):
             return OK, {}
         from batch_jobs.pipeline import edited_entries, ray_cluster
 
         settings = (self.config, self.spec, base_of(self.manifest), self.storage)
-        commits = Commits(self.ledger, self.config.rows_per_commit)
+        commits = Commits(self.ledger, self.config.rows_per_commit, lease.check)
         progress = JobProgress(len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
@@ -161,7 +171,6 @@ class Job:
 
     def _finish(self, facts: dict[str, Any]) -> int:
         results = self.ledger.read()
-        results = results.filter(pc.is_in(results["id"], self.plan["id"].combine_chunks()))
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
         facts |= {"config": self.config.model_dump(), "versions": _versions()}
@@ -172,6 +181,7 @@ class Job:
             "error": counts["error"],
             "errors": Counter(results["error_code"].drop_null().to_pylist()),
             "exit_code": code,
+            "digest": digest(self.plan),
             "finished_at": datetime.now(UTC).isoformat(),
         }
         self.storage.publish(SUCCESS, json.dumps(success, indent=2).encode())

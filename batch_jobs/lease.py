@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -14,6 +15,8 @@ import psutil
 
 from batch_jobs.storage import Storage
 from engine.errors import OutputBusy
+
+logger = logging.getLogger(__name__)
 
 PATH = "lease.json"
 BEAT_EVERY_S = 5.0
@@ -32,6 +35,7 @@ class Lease:
         self._dead_after_s = dead_after_s
         self._token = uuid.uuid4().hex
         self._beat = 0
+        self._lost = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
 
@@ -43,11 +47,27 @@ class Lease:
                 "wait for it, or give another output"
             )
         if holder is not None:
-            self._storage.remove(PATH)
+            self._bury(holder)
         if not self._storage.publish_new(PATH, self._content()) or not self._is_mine():
-            raise OutputBusy(f"another job took {self._storage.url} at the same moment")
+            raise self._taken()
         self._thread.start()
         return self
+
+    def _bury(self, holder: dict[str, Any]) -> None:
+        """Remove a dead holder's lease. Of many who try, the one who is first to leave a note of
+        its death may, so that nobody removes the lease of the next one."""
+        if not self._storage.publish_new(f"journal/dead-{holder['token']}", b""):
+            raise self._taken()
+        if (now := self._read()) is not None and now["token"] == holder["token"]:
+            self._storage.remove(PATH)
+
+    def _taken(self) -> OutputBusy:
+        return OutputBusy(f"another job took {self._storage.url} at the same moment")
+
+    def check(self) -> None:
+        """Raises `OutputBusy` where the lease was lost, as after a standstill of this process."""
+        if self._lost:
+            raise OutputBusy(f"another job has taken {self._storage.url} over meanwhile")
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
@@ -57,7 +77,7 @@ class Lease:
 
     def _is_alive(self, holder: dict[str, Any]) -> bool:
         if holder["host"] == socket.gethostname():
-            return _process_started_s(holder["pid"]) == holder["process_started_s"]
+            return not self.is_local_and_dead(holder)
         deadline = time.monotonic() + self._dead_after_s
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self._dead_after_s / 5))
@@ -71,11 +91,24 @@ class Lease:
     def _keep_beating(self) -> None:
         while not self._done.wait(BEAT_EVERY_S):
             self._beat += 1
-            self._storage.publish(PATH, self._content())
+            try:
+                if not self._is_mine():
+                    self._lost = True
+                    return
+                self._storage.publish(PATH, self._content())
+            except Exception:  # storage may come back before anybody takes over
+                logger.warning("the lease could not be renewed", exc_info=True)
 
     def _is_mine(self) -> bool:
         holder = self._read()
         return holder is not None and holder["token"] == self._token
+
+    @staticmethod
+    def is_local_and_dead(holder: dict[str, Any]) -> bool:
+        """Whether a holder was a process of this host that is gone."""
+        if holder["host"] != socket.gethostname():
+            return False
+        return _process_started_s(holder["pid"]) != holder["process_started_s"]
 
     @staticmethod
     def holder(storage: Storage) -> dict[str, Any] | None:

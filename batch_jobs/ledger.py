@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_jobs.storage import Storage
-from engine.edit import Determinism
+from engine.config import EngineConfig
+from engine.registry import ModelSpec
+from engine.seeding import row_seed
 
 OUTPUT = pa.struct(
     [
@@ -60,20 +62,50 @@ SCHEMA = pa.schema(
 FOLDER = "results"
 
 
-def fingerprint(
-    row: dict[str, Any], seed: int, model: str, revision: str, determinism: Determinism
-) -> str:
-    """What a row's result depends on, as 32 hex digits: the same fingerprint, the same edit."""
-    parts = [
-        row["instruction"],
-        row["image"] or row["image_sha256"],
-        row["options"],
-        seed,
-        model,
+def fingerprint(row: dict[str, Any], seed: int, engine: Sequence[Any]) -> str:
+    """What a row's result depends on, as 32 hex digits: the same fingerprint, the same edit.
+
+    `engine`: what is the same for all rows of a job (`engine_identity`).
+    """
+    parts = [row["instruction"], row["image"] or row["image_sha256"], row["options"], seed]
+    return hashlib.sha256(json.dumps([*parts, *engine]).encode()).hexdigest()[:32]
+
+
+def engine_identity(spec: ModelSpec, revision: str, config: EngineConfig) -> list[Any]:
+    """What of model and engine changes pixels: weights, defaults, geometry, precision."""
+    return [
+        spec.name,
         revision,
-        determinism,
+        spec.resolution,
+        spec.multiple,
+        spec.num_inference_steps,
+        spec.guidance_scale,
+        spec.image_guidance_scale,
+        config.dtype,
+        config.device,
+        config.determinism,
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def with_fingerprints(plan: pa.Table, job_seed: int, engine: Sequence[Any]) -> pa.Table:
+    """The plan of a manifest with a column `fingerprint`."""
+    names = ["id", "image", "image_sha256", "instruction", "options"]
+    prints = [
+        fingerprint(row, row_seed(job_seed, row["id"]), engine)
+        for row in plan.select(names).to_pylist()
+    ]
+    return plan.append_column("fingerprint", pa.array(prints, pa.string()))
+
+
+def keys(table: pa.Table) -> pa.Array:
+    """ "id/fingerprint" of each row: what is edited once."""
+    return pc.binary_join_element_wise(table["id"], table["fingerprint"], "/").combine_chunks()
+
+
+def digest(plan: pa.Table) -> str:
+    """What a finished job has done, whatever the order of its rows."""
+    lines = "\n".join(sorted(keys(plan).to_pylist()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 class Ledger:
@@ -118,8 +150,10 @@ class Ledger:
 class Commits:
     """Rows on their way into a ledger, committed every `rows_per_commit` and at the end."""
 
-    def __init__(self, ledger: Ledger, rows_per_commit: int) -> None:
+    def __init__(self, ledger: Ledger, rows_per_commit: int, check: Callable[[], None]) -> None:
+        """`check` raises where these rows may not be written any more."""
         self._ledger = ledger
+        self._check = check
         self._rows_per_commit = rows_per_commit
         self._pending: list[dict[str, Any]] = []
 
@@ -135,6 +169,7 @@ class Commits:
             self._commit()
 
     def _commit(self) -> None:
+        self._check()
         rows, self._pending = self._pending, []
         self._ledger.append(rows)
 

@@ -38,8 +38,12 @@ def read_manifest(location: str) -> pa.Table:
 
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
-    files = find_files(location)
-    tables = [_read_file(file) for file in files]
+    try:
+        files = find_files(location)
+    except (OSError, ImportError, ValueError) as error:
+        raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
+    folder = os.path.commonpath([os.path.dirname(file) for file in files])
+    tables = [_read_file(file, os.path.relpath(file, folder)) for file in files]
     plan = pa.concat_tables(tables)
     plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
     if not len(plan):
@@ -50,39 +54,47 @@ def read_manifest(location: str) -> pa.Table:
 
 def base_of(location: str) -> str:
     """The folder that relative image paths start from."""
-    if "://" not in location and os.path.isdir(location):
-        return os.path.abspath(location)
-    parent = os.path.dirname(location.split("*", maxsplit=1)[0])
-    return parent if "://" in location else os.path.abspath(parent)
+    is_uri = "://" in location
+    if is_uri:
+        fs, path = fsspec.core.url_to_fs(location)
+        is_folder = fs.isdir(path)
+    else:
+        is_folder = os.path.isdir(location)
+    base = location if is_folder else os.path.dirname(location.split("*", maxsplit=1)[0])
+    return base.rstrip("/") if is_uri else os.path.abspath(base)
 
 
-def _read_file(file: str) -> pa.Table:
+def _read_file(file: str, name: str) -> pa.Table:
+    """`name`: of the file among those of the manifest, for rows without an id."""
     reader = READERS.get(os.path.splitext(file)[1].lower(), read_parquet)
     try:
         with fsspec.open(file, "rb") as source:
             groups = [
-                _plan_group(table, names, file, group)
+                _plan_group(table, names, (file, name, group))
                 for group, (table, names) in enumerate(reader(source, file))
             ]
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except ManifestInvalid:
+        raise
+    except Exception as error:  # storage clients and parsers raise dozens of kinds
         raise ManifestInvalid(f"{file} cannot be read: {error}") from None
     return pa.concat_tables(groups) if groups else PLAN.empty_table()
 
 
-def _plan_group(table: pa.Table, names: dict[str, str], file: str, group: int) -> pa.Table:
+def _plan_group(table: pa.Table, names: dict[str, str], place: tuple[str, str, int]) -> pa.Table:
+    file, name, group = place
     table = table.rename_columns([names[name] for name in table.column_names])
     rows = len(table)
     images = [_image_of(value) for value in table.column("image").to_pylist()]
     texts = table.column("instruction").to_pylist()
     options = [name for name in table.column_names if name in OPTIONS]
     values = table.select(options).to_pylist() if options else [{}] * rows
-    ids = table.column("id").to_pylist() if "id" in table.column_names else None
+    ids: list[str | None] = [f"{name}-{group}-{row}" for row in range(rows)]
+    if "id" in table.column_names:
+        ids = [None if id is None else str(id) for id in table.column("id").to_pylist()]
     return pa.table(
         {
             "index": [0] * rows,
-            "id": [str(id) if id is not None else None for id in ids]
-            if ids is not None
-            else [f"{os.path.basename(file)}-{group}-{row}" for row in range(rows)],
+            "id": ids,
             "image": [path for path, _ in images],
             "image_sha256": [digest for _, digest in images],
             "file": [file] * rows,
@@ -129,7 +141,7 @@ def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes |
     """(position in `plan`, bytes) of the rows whose image is in the manifest itself."""
     wanted: dict[tuple[str, int], list[int]] = {}
     for position, row in enumerate(plan):
-        if row["image"] is None:
+        if row["image_sha256"] is not None:
             wanted.setdefault((row["file"], row["row_group"]), []).append(position)
     for (file, group), positions in wanted.items():
         with fsspec.open(file, "rb") as source:

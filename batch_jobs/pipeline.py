@@ -47,9 +47,12 @@ def edited_entries(
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of what a worker said."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    """What went wrong first: Ray wraps it once or twice."""
+    inner: BaseException | None = error
+    while inner is not None:
+        error, inner = inner, getattr(inner, "cause", None) or inner.__cause__
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def build_dataset(
@@ -60,11 +63,12 @@ def build_dataset(
         todo.slice(start, config.rows_per_block).combine_chunks()
         for start in range(0, len(todo), config.rows_per_block)
     ]
+    root = os.path.abspath(config.image_root) if config.image_root else None
     every_stage = {"batch_format": "pyarrow", "udf_modifying_row_count": False}
     decoded = ray.data.from_arrow(blocks).map_batches(
         decode_rows,
         batch_size=None,
-        fn_args=(spec, config.seed, base, config.image_root),
+        fn_args=(spec, config.seed, base, root),
         num_cpus=DECODE_CPUS,
         **every_stage,
     )

@@ -27,6 +27,7 @@ ALIASES = {
     "text_guidance": "guidance_scale",
 }
 OPTIONS = tuple(EditOptions.model_fields)
+MAX_CELL_CHARACTERS = 2**20  # Python's own limit, 128 KiB, is for a whole process
 COLUMNS = ("id", "image", "instruction", *OPTIONS)
 
 
@@ -37,8 +38,9 @@ def find_files(location: str) -> list[str]:
         patterns = [f"{path.rstrip('/')}/*{end}" for end in READERS] if fs.isdir(path) else [path]
         found = [fs.unstrip_protocol(name) for pattern in patterns for name in fs.glob(pattern)]
     else:
+        literal = glob.escape(location) if os.path.exists(location) else location
         folder = os.path.isdir(location)
-        patterns = [f"{location}/*{end}" for end in READERS] if folder else [location]
+        patterns = [f"{literal}/*{end}" for end in READERS] if folder else [literal]
         found = [os.path.abspath(name) for pattern in patterns for name in glob.glob(pattern)]
     if not found:
         raise ManifestInvalid(
@@ -60,16 +62,18 @@ def read_parquet(source: BinaryIO, file: str) -> Groups:
 
 def read_csv(source: BinaryIO, file: str) -> Groups:
     """A CSV with a header; every cell is text, an empty one is null."""
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
     header = source.readline().decode("utf-8-sig")
     columns = next(csv.reader([header]), [])
     names = _canonical_names(columns, file)
-    rows = list(csv.reader(io.TextIOWrapper(source, "utf-8", newline="")))
-    for number, row in enumerate(rows, start=2):
+    lines = csv.reader(io.TextIOWrapper(source, "utf-8", newline=""))
+    rows = [(number, row) for number, row in enumerate(lines, start=2) if row]
+    for number, row in rows:
         if len(row) != len(columns):
             raise ManifestInvalid(
                 f"{file}, line {number}: {len(row)} cells, the header has {len(columns)}"
             )
-    yield _as_table([dict(zip(columns, row, strict=True)) for row in rows], names), names
+    yield _as_table([dict(zip(columns, row, strict=True)) for _, row in rows], names), names
 
 
 def read_jsonl(source: BinaryIO, file: str) -> Groups:
@@ -80,7 +84,7 @@ def read_jsonl(source: BinaryIO, file: str) -> Groups:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestInvalid(f"{file}, line {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise ManifestInvalid(f"{file}, line {number}: must be a JSON object")
@@ -99,6 +103,8 @@ def _as_table(rows: list[dict[str, Any]], names: dict[str, str]) -> pa.Table:
 def _cell(value: Any) -> str | None:
     if value is None or value == "":
         return None
+    if isinstance(value, str) and not value.isprintable():
+        value = value.encode("utf-8", "replace").decode()  # a lone surrogate is not text
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from batch_jobs.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
 from batch_jobs.manifest import base_of, read_embedded
 from batch_jobs.storage import Storage
+from batch_jobs.writer import image_path
 from engine.errors import EngineError
 from engine.images import decode
 from engine.sources import read_source
@@ -75,11 +76,12 @@ def _sheet_rows(storage: Storage, rows: list[dict[str, Any]], manifest: str) -> 
     for group in fullest[:SHEET_SOURCES]:
         try:
             source = thumbnail(decode(_source_bytes(group[0]["source"], manifest)).image)
-        except (EngineError, OSError):
+            edits = [
+                (row["instruction"], thumbnail(_output(storage, row)))
+                for row in group[:SHEET_EDITS]
+            ]
+        except (EngineError, OSError):  # gone since: the sheet is a sample, the ledger is not
             continue
-        edits = [
-            (row["instruction"], thumbnail(_output(storage, row))) for row in group[:SHEET_EDITS]
-        ]
         sheet.append(SheetRow(source, edits))
     return sheet
 
@@ -88,13 +90,13 @@ def _source_bytes(source: str, manifest: str) -> bytes:
     file, _, place = source.rpartition("#")
     group, _, row = place.partition(".")
     if file and group.isdigit() and row.isdigit():
-        plan = [{"image": None, "file": file, "row_group": int(group), "row": int(row)}]
+        plan = [{"image_sha256": "", "file": file, "row_group": int(group), "row": int(row)}]
         return next(iter(dict(read_embedded(plan)).values())) or b""
     return read_source(source, base_of(manifest))
 
 
 def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:
-    path = row["outputs"][0]["uri"].removeprefix(f"{storage.url}/")
+    path = image_path(row["id"], row["fingerprint"], 0)  # the output may have been moved
     return Image.open(io.BytesIO(storage.read(path)))
 
 

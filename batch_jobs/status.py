@@ -34,7 +34,7 @@ def describe(storage: Storage) -> str:
     holder = Lease.holder(storage)
     if storage.exists(SUCCESS):
         state = "finished"
-    elif holder is not None:
+    elif holder is not None and not Lease.is_local_and_dead(holder):
         state = f"held by process {holder['pid']} on {holder['host']}"
     else:
         state = "stopped; the same command goes on"

@@ -10,6 +10,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from engine.errors import OutputUnusable
+
 
 class Storage:
     """A folder of a job: a local path, or a URI that fsspec knows (s3://, gs://)."""
@@ -19,6 +21,16 @@ class Storage:
         self._fs, root = fsspec.core.url_to_fs(self.url)
         self._root = root.rstrip("/") or "/"
         self._local = isinstance(self._fs, LocalFileSystem)
+
+    @classmethod
+    def open(cls, url: str) -> Storage:
+        """Raises `OutputUnusable` where nothing can be read or written."""
+        try:
+            storage = cls(url)
+            storage.list("results")
+            return storage
+        except Exception as error:  # storage clients raise dozens of kinds
+            raise OutputUnusable(f"{url} cannot be used as an output: {error}") from None
 
     def uri(self, path: str) -> str:
         """Where `path` (relative, with /) can be read by anyone."""

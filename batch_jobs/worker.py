@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,8 @@ from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare, read_source
 from engine.text import clean_instruction
+
+logger = logging.getLogger(__name__)
 
 # `entry`: the ledger row in the making, as JSON; `geometry`: the way back, as JSON; `pixels`:
 # (height, width, 3) uint8 at model size, null where the row has failed; `images`: the edited ones.
@@ -40,7 +43,7 @@ def decode_rows(
 ) -> pa.Table:
     """Planned rows -> rows with pixels at model size, or with the reason why there are none."""
     plan = block.to_pylist()
-    embedded = dict(read_embedded(plan))
+    embedded = _embedded(plan)
     decoded = []
     for position, row in enumerate(plan):
         entry = _new_entry(row)
@@ -52,7 +55,7 @@ def decode_rows(
             if row["image"] is not None:
                 data = read_source(row["image"], base, image_root)
             else:
-                data = embedded.get(position) or b""
+                data = embedded.get(position, b"")
             entry["source_sha256"] = hashlib.sha256(data).hexdigest()
             prepared = prepare(row["id"], data, instruction, options, spec)
             decoded.append(_decoded(entry, prepared))
@@ -60,6 +63,15 @@ def decode_rows(
             fail(entry, EditFailure.of(row["id"], error))
             decoded.append({"entry": json.dumps(entry)})
     return pa.Table.from_pylist(decoded, schema=DECODED)
+
+
+def _embedded(plan: list[dict[str, Any]]) -> dict[int, bytes]:
+    """The images that the manifest holds itself; where it is gone, none."""
+    try:
+        return {position: data for position, data in read_embedded(plan) if data is not None}
+    except OSError as error:
+        logger.warning("the manifest cannot be read again: %s", error)
+        return {}
 
 
 def _new_entry(row: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from batch_jobs.storage import Storage
-from engine.images import Geometry, encode, from_canvas
+from engine.geometry import Geometry, from_canvas
+from engine.images import encode
 
 PUBLISHED = pa.schema([("entry", pa.string())])
 

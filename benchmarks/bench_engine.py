@@ -3,6 +3,7 @@ run. Prints ratios; absolute times of a shared machine are not evidence.
 
     python -m benchmarks.bench_engine                    # uniform work
     python -m benchmarks.bench_engine --workload mixed   # steps, scales of every kind
+    python -m benchmarks.bench_engine --workload poisson --sides 64
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from importlib import metadata
 from itertools import product
 from typing import Any
@@ -46,7 +49,8 @@ class Contest:
             folder, safety_checker=None, dtype=torch.float32
         )
         self.pipeline.set_progress_bar_config(disable=True)
-        torch.set_num_threads(self.actor.config.threads)
+        self.threads = (self.actor.config.threads,)
+        torch.set_num_threads(*self.threads)
 
     def uniform(self, count: int, side: int, steps: int) -> list[EditRequest]:
         """`count` requests with equal parameters."""
@@ -95,6 +99,49 @@ class Contest:
             )
 
 
+def offer(
+    serve: Callable[[EditRequest], Future[Any]], requests: list[EditRequest], rate: float, seed: int
+) -> list[float]:
+    """Seconds from arrival to answer of requests that arrive as a Poisson process, `rate` a second;
+    whoever is late in the queue has arrived all the same."""
+    gaps = np.random.default_rng(seed).exponential(1 / rate, len(requests))
+    arrivals = time.perf_counter() + np.cumsum(gaps)
+    latencies = [0.0] * len(requests)
+
+    def note(i: int, _: Future[Any]) -> None:
+        latencies[i] = time.perf_counter() - arrivals[i]
+
+    futures = []
+    for i, request in enumerate(requests):
+        time.sleep(max(arrivals[i] - time.perf_counter(), 0))
+        futures.append(serve(request))
+        futures[-1].add_done_callback(partial(note, i))
+    wait(futures)
+    return latencies
+
+
+def poisson(contest: Contest, side: int, arrivals: int, load: float) -> str:
+    """p50 and p95 of rayedit over those of the pipeline that edits one request after the other, at
+    `load` of that pipeline's capacity; in turn, a fifth of the arrivals at a time."""
+    requests = contest.mixed(arrivals, side)
+    sample = requests[: len(MIXED)]
+    contest.diffusers(sample[:1])
+    rate = load * len(sample) / sum(_time(contest.diffusers, [one]) for one in sample)
+    latencies: dict[str, list[float]] = {"rayedit": [], "diffusers": []}
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=contest.threads) as one:
+        for turn in range(5):
+            part = requests[turn::5]
+            ours = lambda request: contest.actor.submit([request])[0]  # noqa: E731
+            theirs = lambda request: one.submit(contest.diffusers, [request])  # noqa: E731
+            latencies["rayedit"] += offer(ours, part, rate, turn)
+            latencies["diffusers"] += offer(theirs, part, rate, turn)
+    ratios = [
+        float(np.percentile(latencies["rayedit"], q) / np.percentile(latencies["diffusers"], q))
+        for q in (50, 95)
+    ]
+    return f"p50 {ratios[0]:.2f}, p95 {ratios[1]:.2f} of diffusers' ({arrivals} at {rate:.2f}/s)"
+
+
 def compare(contest: Contest, requests: list[EditRequest], pairs: int) -> str:
     """ "median (min - max)" of rayedit's images/s over diffusers', pair by pair."""
     contest.rayedit(requests)
@@ -128,24 +175,29 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket")
-    parser.add_argument("--workload", choices=("uniform", "mixed"), default="uniform")
+    parser.add_argument("--workload", choices=("uniform", "mixed", "poisson"), default="uniform")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--requests", type=int, default=24, help="of the mixed workload")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--arrivals", type=int, default=200, help="of the poisson workload")
+    parser.add_argument("--load", type=float, default=0.8, help="of the pipeline's capacity")
     args = parser.parse_args()
-    mixed = args.workload == "mixed"
-    contest = Contest(args.model, max_batch_size=8 if mixed else max(args.batches))
-    print_machine(contest.actor.config.threads)
+    uniform = args.workload == "uniform"
+    contest = Contest(args.model, max_batch_size=max(args.batches) if uniform else 8)
+    print_machine(*contest.threads)
     print(f"{'workload':<26} {'rayedit / diffusers':<22} images/s")
-    for side, batch in product(args.sides, [0] if mixed else args.batches):
-        if mixed:
-            name, requests = f"mixed {side} px", contest.mixed(args.requests, side)
+    for side, batch in product(args.sides, args.batches if uniform else [0]):
+        name, figures = f"{args.workload} {side} px", ""
+        if uniform:
+            name += f", batch {batch}"
+            figures = compare(contest, contest.uniform(batch, side, args.steps), args.pairs)
+        elif args.workload == "mixed":
+            figures = compare(contest, contest.mixed(args.requests, side), args.pairs)
         else:
-            name = f"uniform {side} px, batch {batch}"
-            requests = contest.uniform(batch, side, args.steps)
-        print(f"{name:<26} {compare(contest, requests, args.pairs)}", flush=True)
+            figures = poisson(contest, side, args.arrivals, args.load)
+        print(f"{name:<26} {figures}", flush=True)
     contest.actor.close()
 
 

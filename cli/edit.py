@@ -64,7 +64,7 @@ def edit(
 
 def _format_of(output: Path) -> str:
     format = FORMATS.get(output.suffix.lower())
-    if format is None or not output.resolve().parent.is_dir():
+    if format is None or output.is_dir() or not output.resolve().parent.is_dir():
         raise OptionInvalid(
             f"--output {output}: name a .png, .jpg or .webp in a folder that exists"
         )
@@ -77,7 +77,7 @@ def _settings(config: Path | None, model: str | None, determinism: str | None) -
 
     overrides = {"model": model, "determinism": determinism}
     if config is not None:
-        return load_config(config, EngineConfig, **overrides)
+        return load_config(config, EngineConfig, "engine", **overrides)
     return validate(EngineConfig, merge({}, overrides))
 
 
@@ -125,10 +125,14 @@ def _run(prepared: Prepared, settings: EngineConfig) -> EditResult:
 
 
 def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> None:
-    from engine.images import encode, from_canvas
+    from engine.geometry import from_canvas
+    from engine.images import encode
 
     pixels = from_canvas(result.images[0], prepared.geometry)
-    output.write_bytes(encode(pixels, format))
+    try:
+        output.write_bytes(encode(pixels, format))
+    except OSError as error:
+        raise OptionInvalid(f"--output {output}: {error.strerror}") from None
     for warning in (*prepared.warnings, *result.warnings):
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
     size = f"{pixels.shape[1]}x{pixels.shape[0]} px"

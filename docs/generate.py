@@ -54,7 +54,10 @@ def errors_page() -> str:
 def config_page() -> str:
     parts = []
     for model, where in (
-        (EngineConfig, "`engine:` of every YAML, and `rayedit edit --config`"),
+        (
+            EngineConfig,
+            "`engine:` of every YAML; `rayedit edit --config` also reads these keys alone",
+        ),
         (JobConfig, "`rayedit batch --config`; configs/batch/"),
         (ServeConfig, "`rayedit serve --config`; configs/serve/"),
     ):

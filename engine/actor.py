@@ -113,13 +113,16 @@ class EditActor:
 
     def _run(self) -> None:
         torch.set_num_threads(self.config.threads)  # a thread of its own has a count of its own
+        error: BaseException = NotReady("this worker is shutting down; send the edit again")
         try:
             while self._take():
                 for outcome in self._loop.step():
                     self._resolve(outcome)
-        except BaseException as error:
-            self._fail_all(error)
+        except BaseException as caught:
+            error = caught
             raise
+        finally:
+            self._fail_all(error)
 
     def _take(self) -> bool:
         """Move what arrived into the loop; waits while there is nothing; False at the end."""
@@ -133,7 +136,8 @@ class EditActor:
             self._loop.admit(request, warnings)
         for outcome in self._loop.cancel(cancelled) if cancelled else ():
             self._resolve(outcome)
-        return not (self._closing and self._loop.idle)
+        with self._changed:
+            return bool(self._inbox) or not (self._closing and self._loop.idle)
 
     def _resolve(self, outcome: EditOutcome) -> None:
         with self._changed:
@@ -141,7 +145,9 @@ class EditActor:
         future.set_result(outcome)
 
     def _fail_all(self, error: BaseException) -> None:
+        """No future stays open: what is in flight fails, what comes later is refused."""
         with self._changed:
+            self._closing = True
             futures, self._futures = self._futures, {}
         for id, future in futures.items():
             if not future.done():

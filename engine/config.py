@@ -51,18 +51,20 @@ class EngineConfig(BaseModel):
         return self.num_threads or len(os.sched_getaffinity(0))
 
 
-def load_config(path: str | Path, kind: type[M], /, **overrides: Any) -> M:
+def load_config(path: str | Path, kind: type[M], section: str = "", /, **overrides: Any) -> M:
     """The YAML file at `path` as a `kind`, with `overrides` (those not `None`) on top.
 
-    Raises `OptionError` naming the file and the key.
+    `section`: where the file has a key of this name, what stands under it is meant. Raises
+    `OptionError` naming the file and the key.
     """
     try:
         loaded = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
     if not isinstance(loaded or {}, dict):
         raise OptionInvalid(f"{path} must hold keys and values", param="config")
-    return validate(kind, merge(loaded or {}, overrides), strict=False)
+    settings = (loaded or {}).get(section) or loaded or {}
+    return validate(kind, merge(settings, overrides), strict=False)
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _option_error(errors: Sequence[Mapping[str, Any]], known: Iterable[str]) -> OptionError:
     """The first of pydantic's `errors()` as one sentence; `known`: the model's field names."""
     first = errors[0]
-    name = ".".join(str(part) for part in first["loc"]) or "body"
+    name = ".".join(str(part) for part in first["loc"])[:80] or "body"
     if first["type"] == "extra_forbidden":
         return OptionUnknown(f'unknown field "{name}". {nearest(name, known)}', param=name)
     shown = repr(first.get("input"))

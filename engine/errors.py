@@ -23,6 +23,7 @@
     │   ├── BodyTooLarge           body_too_large        413
     │   ├── ModelUnknown           model_not_found       404
     │   ├── ManifestInvalid        manifest_invalid      400
+    │   ├── OutputUnusable         output_unusable       400
     │   └── OutputBusy             output_busy           409
     ├── TransientError             ours: the same request may succeed later
     │   ├── OutOfMemory                out_of_memory         503
@@ -160,6 +161,10 @@ class ModelUnknown(RequestError, code="model_not_found", status=404):
 
 class ManifestInvalid(RequestError, code="manifest_invalid"):
     """The manifest cannot be run: refused before anything starts."""
+
+
+class OutputUnusable(RequestError, code="output_unusable"):
+    """The output cannot be written, or holds the results of another manifest."""
 
 
 class OutputBusy(RequestError, code="output_busy", status=409):

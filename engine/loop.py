@@ -102,8 +102,7 @@ class DenoiseLoop:
             return expired
         lane = min(self._waiting + self._running, key=lambda job: job.urgency).lane
         failures = expired + self._join(lane, now)
-        live = [s for job in self._running if job.lane == lane for s in job.samples]
-        live = [sample for sample in live if not sample.finished]
+        live = self._live(lane)
         self.counters.steps += 1
         for group in self._calls(lane, live):
             isolate(self._denoise, group, _mark, partial(self._shrink, lane))
@@ -121,12 +120,7 @@ class DenoiseLoop:
 
     def _join(self, lane: Lane, now: float) -> list[EditOutcome]:
         """Let waiting requests of the lane join while there is room, the most urgent first."""
-        room = self._cap(lane) - sum(
-            not sample.finished
-            for job in self._running
-            if job.lane == lane
-            for sample in job.samples
-        )
+        room = self._cap(lane) - len(self._live(lane))
         joining: list[Job] = []
         for job in sorted(self._waiting, key=lambda job: job.urgency):
             if job.lane == lane and room > 0:
@@ -142,6 +136,10 @@ class DenoiseLoop:
             isolate(self._start, group, fail, partial(self._shrink, lane))
         self.counters.wait_s += sum(now - job.arrived for job in joining)
         return failures
+
+    def _live(self, lane: Lane) -> list[Sample]:
+        samples = (s for job in self._running if job.lane == lane for s in job.samples)
+        return [sample for sample in samples if not sample.finished]
 
     def _cap(self, lane: Lane) -> int:
         """Samples of the lane that may run together."""
@@ -178,7 +176,10 @@ class DenoiseLoop:
         if self._progress is None:
             return
         for sample in samples:
-            self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
+            try:
+                self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
+            except Exception:  # who watches must not stop the work
+                logger.exception("the progress callback failed")
 
     def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
         """The model's output for the packed branch rows of samples whose latents are given."""
@@ -201,12 +202,9 @@ class DenoiseLoop:
 
     def _decode(self, lane: Lane, samples: list[Sample]) -> None:
         """Images of finished samples; a non-finite one fails alone."""
-        finite = []
-        for sample in samples:
-            if torch.isfinite(sample.state[0]).all():
-                finite.append(sample)
-            else:
-                sample.error = NonFinite("the model produced NaN or infinity for this image")
+        finite = [sample for sample in samples if torch.isfinite(sample.state[0]).all()]
+        for sample in set(samples).difference(finite):
+            sample.error = NonFinite("the model produced NaN or infinity for this image")
         size = self._cap(lane) if self._determinism == "seeded" else 1
         for start in range(0, len(finite), size):
             group = finite[start : start + size]

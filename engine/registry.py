@@ -89,12 +89,17 @@ def find_model(name: str, resolution: int | None = None) -> ModelSpec:
     `resolution` in px overrides the model's. Raises `ModelUnknown` and `ModelError`.
     """
     spec = MODELS.get(name) or _unregistered(name)
-    return replace(spec, resolution=resolution) if resolution else spec
+    if resolution is None:
+        return spec
+    spec.check_size((resolution, resolution))
+    return replace(spec, resolution=resolution)
 
 
 def _unregistered(name: str) -> ModelSpec:
     if Path(name).is_dir():
-        return _folder_spec(Path(name))
+        folder = Path(name).resolve()
+        known = (spec for spec in MODELS.values() if Path(spec.source).resolve() == folder)
+        return next(known, None) or _folder_spec(folder)
     hub_id, _, revision = name.partition("@")
     if _HUB_ID.fullmatch(hub_id) and not name.startswith("."):
         return ModelSpec(name=hub_id, source=hub_id, revision=revision or None)
@@ -117,8 +122,8 @@ def _folder_spec(folder: Path) -> ModelSpec:
     multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
     side = unet.get("sample_size")
     return ModelSpec(
-        name=folder.resolve().name,
-        source=str(folder.resolve()),
+        name=folder.name,
+        source=str(folder),
         editor=EDITORS[pipeline],
         resolution=side * factor if isinstance(side, int) else 512,
         multiple=multiple,

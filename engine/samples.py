@@ -98,6 +98,7 @@ class Job:
         weights = branch_weights(options.guidance_scale or 0.0, options.image_guidance_scale or 0.0)
         rows = [conditioning.branches[branch] for branch in weights]
         shape = conditioning.latent_shape
+        samples = []
         for index in range(options.num_images):
             noise = NoiseSource(image_seed(options.seed or 0, index), shape)
             state = torch.zeros((table.num_slots, *shape))
@@ -105,7 +106,8 @@ class Job:
             sample = Sample(
                 self, index, table, noise, state.to(device), list(weights.values()), rows
             )
-            self.samples.append(sample)
+            samples.append(sample)
+        self.samples = samples  # all of them or, where one does not fit, none
         self.started = time.perf_counter()
 
     def result(self) -> EditResult:

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import fsspec
 
@@ -22,7 +22,8 @@ from engine.errors import (
     ImageTooLarge,
     ImageUnreadable,
 )
-from engine.images import MAX_BYTES, Geometry, decode, plan_geometry, to_canvas
+from engine.geometry import Geometry, plan_geometry, to_canvas
+from engine.images import MAX_BYTES, decode
 from engine.registry import ModelSpec
 
 STORAGE_SCHEMES = ("s3", "gs", "hf", "file", "memory")
@@ -53,8 +54,9 @@ def prepare(
 
 def read_data_url(url: str) -> bytes:
     """The bytes of a base64 data URL; anything else is refused by name, and nothing is fetched."""
-    scheme = urlsplit(url[:64]).scheme.lower() or "path"
-    if scheme != "data":
+    scheme, colon, _ = url[:64].partition(":")
+    if scheme.lower() != "data":
+        scheme = scheme if colon and scheme.isalnum() else "path"
         raise ImageSourceRefused(
             f"image_url is a {scheme}; this server fetches nothing: send the image as a file or as "
             "a data:image/...;base64 URL",

@@ -20,6 +20,8 @@ def clean_instruction(text: object) -> str:
     """
     if not isinstance(text, str):
         raise InstructionEmpty(f"instruction must be text; got {type(text).__name__}")
+    if len(text) > 4 * MAX_INSTRUCTION_CHARACTERS:  # before normalizing, which is quadratic
+        raise _too_long(len(text))
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -28,10 +30,14 @@ def clean_instruction(text: object) -> str:
     if not cleaned:
         raise InstructionEmpty('instruction is empty; say what to do, such as "make it night"')
     if len(cleaned) > MAX_INSTRUCTION_CHARACTERS:
-        raise InstructionTooLong(
-            f"instruction has {len(cleaned)} characters; at most {MAX_INSTRUCTION_CHARACTERS}"
-        )
+        raise _too_long(len(cleaned))
     return cleaned
+
+
+def _too_long(characters: int) -> InstructionTooLong:
+    return InstructionTooLong(
+        f"instruction has {characters} characters; at most {MAX_INSTRUCTION_CHARACTERS}"
+    )
 
 
 def unknown_scripts(text: str, known: Sequence[str]) -> list[str]:

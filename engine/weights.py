@@ -11,6 +11,7 @@ from engine.errors import ModelError
 from engine.registry import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
+_MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -33,30 +34,36 @@ def find_weights(spec: ModelSpec) -> tuple[Path, str]:
 
 def find_revision(spec: ModelSpec) -> str:
     """What identifies a model's weights, without loading them: the digest of a folder, or the
-    commit of a hub id."""
-    if spec.revision:
-        return spec.revision
+    commit of a hub id, as the hub or, without one, the local cache has it."""
     folder = Path(spec.source)
     if folder.is_dir():
         return verify_weights(folder)
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
-        return str(HfApi().model_info(spec.source).sha)
+        return str(HfApi().model_info(spec.source, revision=spec.revision).sha)
     except Exception as error:  # the hub client raises a dozen kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    try:
+        cached = snapshot_download(spec.source, revision=spec.revision, local_files_only=True)
+    except Exception:
         raise ModelError(
-            f"model {spec.name}: the hub does not answer ({error}); pin it as "
-            f"{spec.source}@REVISION, or pass its folder with --model"
+            f"model {spec.name}: the hub does not answer ({reason}) and it is not in the cache; "
+            "pass its folder with --model"
         ) from None
+    return Path(cached).name
 
 
 @lru_cache(maxsize=16)
 def verify_weights(folder: Path) -> str:
-    """The digest of a folder's safetensors; raises `ModelError` where the lock file disagrees."""
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
+    """The digest of all that a model's pictures depend on: weights, configurations, tokenizer.
+
+    Raises `ModelError` where the lock file disagrees.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_SUFFIXES)
+    if not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"{folder} holds no safetensors; pickle weights are refused")
-    found = {str(path.relative_to(folder)): _sha256(path) for path in files}
+    found = {str(path.relative_to(folder)): _sha256(path) for path in files if path.name != LOCK}
     lock = folder / LOCK
     expected: dict[str, str] = json.loads(lock.read_text()) if lock.exists() else {}
     for name, digest in expected.items():

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from engine import EditActor, EditFailure, EditOptions, EngineConfig, prepare
-from engine.images import encode, from_canvas
+from engine.geometry import from_canvas
+from engine.images import encode
 
 
 def main(source: str, instruction: str, output: str) -> None:

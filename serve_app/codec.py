@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.edit import EditOptions
-from engine.images import Geometry, encode, from_canvas
+from engine.geometry import Geometry, from_canvas
+from engine.images import encode
 from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare, read_data_url
 

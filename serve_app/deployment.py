@@ -131,8 +131,7 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         .options(
             ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
             autoscaling_config=config.autoscaling,
-            max_ongoing_requests=2 * engine.max_batch_size
-            + 8,  # the next batch waits in the replica
+            max_ongoing_requests=max_ongoing_requests(engine),
             graceful_shutdown_timeout_s=config.deadline_s + 5,
             graceful_shutdown_wait_loop_s=0.5,
             health_check_period_s=5,

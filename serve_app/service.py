@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
@@ -75,7 +76,8 @@ class EditService:
         self._in_flight += 1
         try:
             async with asyncio.timeout(self.config.deadline_s) as deadline:
-                return await self._edit(await read_edit(request, self.config.max_body_bytes))
+                parsed = await read_edit(request, self.config.max_body_bytes)
+                return await self._edit(parsed, deadline)
         except TimeoutError as error:
             if not deadline.expired():
                 raise InternalError(f"TimeoutError: {error}") from error
@@ -86,7 +88,7 @@ class EditService:
         finally:
             self._in_flight -= 1
 
-    async def _edit(self, parsed: ParsedEdit) -> ImagesResponse:
+    async def _edit(self, parsed: ParsedEdit, deadline: asyncio.Timeout) -> ImagesResponse:
         body = parsed.body
         self._check_model(body.model)
         format = body.output_format or "png"
@@ -100,7 +102,8 @@ class EditService:
         prepared: Prepared = await self._in_pool(
             prepare_source, uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
         )
-        outcome = await self._backend.edit(prepared.request)
+        left_s = (deadline.when() or math.inf) - asyncio.get_running_loop().time()
+        outcome = await self._backend.edit(replace(prepared.request, timeout_s=max(left_s, 0.0)))
         self._last_answer_s = time.monotonic()
         if isinstance(outcome, EditFailure):
             raise EditFailed(outcome)

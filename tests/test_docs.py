@@ -28,12 +28,13 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 def test_every_flag_of_the_readme_exists() -> None:
     from tests.cli.test_cli import rayedit
 
-    known = "".join(rayedit(command, "--help").stdout for command in ("edit", "batch", "serve"))
     readme = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^(?:\$ )?rayedit (?:edit|batch|serve).*$", readme, re.MULTILINE)
-    assert commands
-    for flag in re.findall(r"--[a-z-]+", "\n".join(commands)):
-        assert flag in known, flag
+    lines = re.findall(r"rayedit (edit|batch|status|serve)( .*)?$", readme, re.MULTILINE)
+    assert {command for command, _ in lines} >= {"edit", "batch", "serve"}
+    for command in {command for command, _ in lines}:
+        known = set(re.findall(r"--[a-z-]+", rayedit(command, "--help").stdout))
+        used = {flag for name, rest in lines if name == command for flag in rest.split()}
+        assert {flag for flag in used if flag.startswith("--")} <= known, command
 
 
 def test_the_readme_names_its_commands() -> None:

@@ -30,6 +30,7 @@ ENGINE_ORDER = [
     "weights",
     "config",
     "images",
+    "geometry",
     "sources",
     "seeding",
     "sampling",

@@ -129,7 +129,8 @@ class InstructPix2Pix:
             scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
             images = self._vae.decode(scaled, return_dict=False)[0].float()
         finally:
-            self._vae.to(dtype)
+            if float32:
+                self._vae.to(dtype)
         if not torch.isfinite(images).all():
             raise NonFinite("the decoded image holds NaN or infinity")
         levels = (images * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)

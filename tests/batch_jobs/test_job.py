@@ -18,7 +18,7 @@ from batch_jobs.ledger import Ledger
 from batch_jobs.pipeline import build_dataset
 from batch_jobs.storage import Storage
 from engine.edit import validate
-from engine.errors import ManifestInvalid, OptionInvalid
+from engine.errors import ManifestInvalid, OptionInvalid, OutputUnusable
 from engine.seeding import row_seed
 from tests.batch_jobs.conftest import CONFIG, run_job
 from tests.conftest import PHOTOGRAPHS
@@ -109,6 +109,54 @@ def test_a_finished_job_is_not_run_again_and_a_changed_row_is_redone_alone(
     assert changed == ["row-3"]
     assert new["row-3"]["instruction"] == "turn it into a pencil sketch"
     assert digests(new["row-3"]) != [out["sha256"] for out in old["row-3"]["outputs"]]
+
+
+def test_what_changes_pixels_is_edited_again(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    path, output = manifest(good_rows(2)), tmp_path / "out"
+    assert run_job(path, output) == OK
+    before = ledger(output)
+    engine = CONFIG.engine.model_copy(update={"resolution": 96})
+    assert run_job(path, output, CONFIG.model_copy(update={"engine": engine})) == OK
+    after = ledger(output)
+    assert all(after[id]["fingerprint"] != before[id]["fingerprint"] for id in before)
+    assert after["row-0"]["outputs"][0]["width_px"] == 96
+
+
+def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_refused(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    rows, output = good_rows(3), tmp_path / "out"
+    rows[0]["instruction"] = ""
+    assert run_job(manifest(rows), output) == FAILED_ROWS
+    with pytest.raises(OutputUnusable, match="rows of another manifest, such as row-0"):
+        run_job(manifest(rows[1:], "other.parquet"), output)
+    assert len(ledger(output)) == 3
+    assert run_job(manifest(rows[1:]), output) == OK
+    assert set(ledger(output)) == {"row-1", "row-2"}
+
+
+def test_a_moved_output_is_finished_all_the_same(
+    cluster: None, manifest: Write, tmp_path: Path
+) -> None:
+    rows = good_rows(3)
+    assert run_job(manifest(rows), tmp_path / "out") == OK
+    (tmp_path / "out").rename(tmp_path / "moved")
+    rows[1]["instruction"] = "sepia"
+    assert run_job(manifest(rows), tmp_path / "moved") == OK
+    assert len(ledger(tmp_path / "moved")) == 3
+
+
+def test_a_row_without_an_image_is_an_error_row_in_every_format(
+    cluster: None, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
+    text = "image,instruction,num_inference_steps\n,make it night,2\ncoffee.jpg,add fog,2\n\n"
+    (tmp_path / "m.csv").write_text(text)
+    assert run_job(str(tmp_path / "m.csv"), tmp_path / "out") == FAILED_ROWS
+    codes = {row["error_code"] for row in ledger(tmp_path / "out").values()}
+    assert codes == {"image_missing", None}
 
 
 def test_rows_without_a_seed_get_theirs_from_job_and_id(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,10 @@ def test_a_remote_holder_that_beats_is_alive(tmp_path: Path) -> None:
     beats.join()
 
 
-def test_of_many_that_start_at_once_one_wins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over_a_dead_lease", [False, True])
+def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: bool) -> None:
+    if over_a_dead_lease:
+        holder(tmp_path, process_started_s=1.0)
     won, lost = [], []
     start, finish = threading.Barrier(8), threading.Event()
 
@@ -90,3 +94,18 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (len(won), len(lost)) == (1, 7)
+
+
+def test_a_holder_that_was_taken_over_stops_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_jobs.lease.BEAT_EVERY_S", 0.05)
+    storage = Storage(str(tmp_path))
+    with Lease(storage) as lease:
+        lease.check()
+        other = {**json.loads(storage.read(PATH)), "token": "another"}
+        storage.publish(PATH, json.dumps(other).encode())
+        time.sleep(0.5)
+        with pytest.raises(OutputBusy, match="taken"):
+            lease.check()
+    assert json.loads(storage.read(PATH))["token"] == "another"

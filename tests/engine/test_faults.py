@@ -169,9 +169,49 @@ def test_a_failing_progress_callback_does_not_step_a_sample_twice(
     edit_of: EditOf, pocket: ModelSpec
 ) -> None:
     seen: list[tuple[str, int, int]] = []
-    with EditActor(EngineConfig(), pocket, progress=lambda *at: seen.append(at)) as actor:
-        actor.edit_batch([edit_of("coffee", "add fog", num_inference_steps=3).request])
+
+    def watch(*at: object) -> None:
+        seen.append(at)  # type: ignore[arg-type]
+        raise RuntimeError("the watcher is broken")
+
+    with EditActor(EngineConfig(), pocket, progress=watch) as actor:
+        edited = actor.edit_batch([edit_of("coffee", "add fog", num_inference_steps=3).request])
+    assert isinstance(edited[0], EditResult)
     assert seen == [("coffee", k, 3) for k in (1, 2, 3)]
+
+
+class SecondStartFails(InstructPix2Pix):
+    """Memory that ends once, while the second sample of a batch is made."""
+
+    reads = 0
+
+    @property
+    def device(self) -> torch.device:
+        self.reads += 1
+        if self.reads == self.reads_until_the_second_start:
+            raise torch.OutOfMemoryError("no room for the second sample")
+        return torch.device("cpu")
+
+    @device.setter
+    def device(self, _: torch.device) -> None:
+        pass
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        conditionings = super().encode(requests)
+        if len(requests) == 4:
+            self.reads_until_the_second_start = self.reads + 2
+        return conditionings
+
+    reads_until_the_second_start = -1
+
+
+def test_a_batch_that_ends_in_the_middle_of_its_start_starts_once(
+    edit_of: EditOf, pocket: ModelSpec
+) -> None:
+    loop = make_loop(with_editor(pocket, "SecondStartFails"))
+    outcomes = run(loop, four_edits(edit_of, steps=2))
+    assert loop.counters.out_of_memory == 1
+    assert all(isinstance(outcome, EditResult) for outcome in outcomes.values())
 
 
 @pytest.mark.parametrize("seed", [0])

@@ -14,7 +14,8 @@ from PIL import Image, ImageCms
 
 from engine import errors
 from engine.edit import EditOptions
-from engine.images import decode, encode, from_canvas, plan_geometry, to_canvas
+from engine.geometry import from_canvas, plan_geometry, to_canvas
+from engine.images import decode, encode
 from engine.registry import MODELS, ModelSpec
 from tests.conftest import jpeg, photograph, png
 
@@ -60,16 +61,48 @@ def test_cmyk_is_converted_with_a_warning() -> None:
     assert decoded.warnings == ["cmyk_converted"]
 
 
+def swapped_profile() -> bytes:
+    """sRGB with its red and blue primaries exchanged, under another name."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = data.replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+    return data.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+def with_swapped_profile(mode: str, profile: bytes) -> bytes:
+    """A red picture that claims to be in `profile`."""
+    red = Image.new("RGB", (20, 20), (200, 30, 30)).convert(mode)
+    return saved(red, "JPEG" if mode == "CMYK" else "PNG", icc_profile=profile)
+
+
 def test_colour_profiles_are_converted_to_srgb() -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     assert decode(saved(Image.new("RGB", (20, 20)), "PNG", icc_profile=lab)).warnings == [
         "icc_ignored"
     ]
+    for mode in ("RGB", "RGBA", "P", "CMYK"):
+        assert "icc_ignored" in decode(with_swapped_profile(mode, lab)).warnings
+    swapped = swapped_profile()
+    for mode in ("RGB", "RGBA", "P"):
+        decoded = decode(with_swapped_profile(mode, swapped))
+        assert decoded.warnings == []
+        red, _, blue = np.asarray(decoded.image)[0, 0].tolist()
+        assert red < 60 and blue > 180, mode
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     pixels = photograph("coffee")[:40, :40]
     decoded = decode(saved(Image.fromarray(pixels), "PNG", icc_profile=srgb))
     assert np.array_equal(np.asarray(decoded.image), pixels)
     assert decoded.warnings == []
+
+
+def test_broken_exif_does_not_break_a_picture() -> None:
+    for junk in (b"Exif\0\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"\0" * 40):
+        data = saved(Image.new("RGB", (20, 20)), "JPEG", exif=junk)
+        assert decode(data).image.size == (20, 20)
+
+
+def test_a_restored_size_has_a_bound() -> None:
+    with pytest.raises(errors.OptionInvalid, match="ask for fewer images"):
+        plan_geometry((8000, 6000), EditOptions(restore_size=True, num_images=4), POCKET)
 
 
 def test_nothing_but_pixels_reaches_the_output() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import random
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from engine.loop import BUCKETS, DenoiseLoop
 from engine.registry import ModelSpec
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared
+from engine.weights import LOCK, verify_weights
 from tests.editors import faulty
 
 EditOf = Callable[..., Prepared]
@@ -82,17 +88,38 @@ def test_in_strict_an_edit_is_the_same_bytes_alone_and_in_company(
 def test_in_one_bucket_neighbours_and_position_do_not_change_a_byte(
     edit_of: EditOf, pocket: ModelSpec
 ) -> None:
-    options = {"num_inference_steps": 4, "seed": 3}
-    subject = edit_of("coffee", "make it night", **options).request
-    seen = set()
-    for turn in range(3):
+    """Neighbours of 2 and of 3 rows fill the bucket of 12 with 9 to 12."""
+    subject = edit_of("coffee", "make it night", num_inference_steps=4, seed=3).request
+    seen, padded = set(), set()
+    for turn, scales in enumerate(((1.0, 1.0, 1.0), (1.0, 1.3, 1.3), (1.3, 1.3, 1.3))):
         others = [
-            edit_of("coffee", text, id=f"n{i}", num_inference_steps=4, seed=turn * 10 + i).request
-            for i, text in enumerate(["make it blue", "add fog", "sepia"])
+            edit_of(
+                "coffee",
+                "add fog",
+                id=f"n{i}",
+                num_inference_steps=4,
+                seed=turn * 10 + i,
+                image_guidance_scale=scale,
+            ).request
+            for i, scale in enumerate(scales)
         ]
         requests = [*others[:turn], subject, *others[turn:]]
-        seen.add(pixels(run(make_loop(pocket, "bucket"), requests)[subject.id])[0])
+        loop = make_loop(pocket, "bucket")
+        seen.add(state_of(loop, requests, subject.id))
+        padded.add(loop.counters.rows_padded)
+        assert loop.counters.rows + loop.counters.rows_padded == 3 * 12
     assert len(seen) == 1
+    assert padded == {3 * 3, 3 * 1, 0}
+
+
+def state_of(loop: DenoiseLoop, requests: list[EditRequest], id: str) -> bytes:
+    """The latents of a request after three shared steps, bit by bit."""
+    for request in requests:
+        loop.admit(request)
+    for _ in range(3):
+        loop.step()
+    (job,) = [job for job in loop._running if job.request.id == id]
+    return job.samples[0].state.numpy().tobytes()
 
 
 def test_a_nan_neighbour_does_not_change_a_byte(edit_of: EditOf, pocket: ModelSpec) -> None:
@@ -234,11 +261,26 @@ def test_a_closed_actor_refuses_and_a_running_edit_is_finished(
     assert isinstance(refused, EditFailure) and refused.code == "not_ready" and refused.retryable
 
 
-def test_damaged_weights_are_refused(pocket: ModelSpec, tmp_path: object) -> None:
-    from dataclasses import replace
-
+def test_damaged_weights_are_refused(pocket: ModelSpec, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no safetensors"):
         load_model(replace(pocket, source=str(tmp_path)), EngineConfig())
+    folder = tmp_path / "pocket"
+    shutil.copytree(pocket.source, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (folder / LOCK).write_text(json.dumps({str(weights.relative_to(folder)): digest}))
+    verify_weights.cache_clear()
+    load_model(replace(pocket, source=str(folder)), EngineConfig())
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    verify_weights.cache_clear()
+    with pytest.raises(EngineError, match=r"is damaged \(its sha256 differs\)"):
+        load_model(replace(pocket, source=str(folder)), EngineConfig())
+    weights.unlink()
+    verify_weights.cache_clear()
+    with pytest.raises(EngineError, match="is missing"):
+        load_model(replace(pocket, source=str(folder)), EngineConfig())
 
 
 def test_noise_is_that_of_a_diffusers_generator() -> None:

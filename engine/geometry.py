@@ -1,0 +1,103 @@
+"""How a photograph meets the model's canvas and comes back; never by a stretch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from engine.edit import EditOptions
+from engine.errors import OptionInvalid
+from engine.images import MAX_PIXELS
+from engine.registry import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a source maps to the model's canvas and back. Sizes are (width, height) in px.
+
+    `box`: the part (left, top, right, bottom) of the source, in source px, that is resized to
+    `inner`; `padding`: (left, top, right, bottom) px put around it; `output`: the final size.
+    """
+
+    box: tuple[float, float, float, float]
+    inner: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    output: tuple[int, int]
+
+
+def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:
+    """The geometry of an edit of a `source` (width, height); never a stretch.
+
+    Raises `OptionInvalid` for a size the model cannot do.
+    """
+    spec.check_size(options.size_px)
+    if options.restore_size and options.resize == "crop":
+        raise OptionInvalid(
+            "restore_size needs the whole picture: use resize=fit or pad", param="restore_size"
+        )
+    pixels = source[0] * source[1] * options.num_images
+    if options.restore_size and pixels > MAX_PIXELS:
+        raise OptionInvalid(
+            f"restore_size: {options.num_images} x {source[0]}x{source[1]} px is more than "
+            f"{MAX_PIXELS:,} pixels; ask for fewer images, or for a size",
+            param="restore_size",
+        )
+    if options.restore_size or options.resize == "pad":
+        return _pad(source, options, spec)
+    square = (spec.resolution, spec.resolution)
+    canvas = options.size_px or (square if options.resize == "crop" else _fit(source, spec))
+    return Geometry(_centre_box(source, canvas), canvas, (0, 0, 0, 0), canvas)
+
+
+def _fit(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
+    """InstructPix2Pix's rule (`edit_cli.py`), in whole numbers: the long side about `resolution`,
+    the short side rounded up to the multiple, the long side down."""
+    short, long = min(source), max(source)
+    steps = -(-short * spec.resolution // (long * spec.multiple))
+    sides = {short: steps, long: steps * long // short}
+    return sides[source[0]] * spec.multiple, sides[source[1]] * spec.multiple
+
+
+def _centre_box(
+    source: tuple[int, int], canvas: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The largest centred part of `source` with the aspect of `canvas` (`ImageOps.fit`)."""
+    scale = min(source[0] / canvas[0], source[1] / canvas[1])
+    left, top = (source[0] - canvas[0] * scale) / 2, (source[1] - canvas[1] * scale) / 2
+    return max(left, 0.0), max(top, 0.0), source[0] - max(left, 0.0), source[1] - max(top, 0.0)
+
+
+def _pad(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:
+    """The whole picture on the canvas; what is added around it is cut off again."""
+    bound = options.size_px or (spec.resolution, spec.resolution)
+    scale = min(bound[0] / source[0], bound[1] / source[1])
+    inner = (max(round(source[0] * scale), 1), max(round(source[1] * scale), 1))
+    canvas = bound
+    if options.resize == "fit" and not options.size_px:
+        multiple = spec.multiple
+        canvas = (-(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple)
+    left, top = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
+    padding = (left, top, canvas[0] - inner[0] - left, canvas[1] - inner[1] - top)
+    output = source if options.restore_size else inner
+    return Geometry((0, 0, *source), inner, padding, output)
+
+
+def to_canvas(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """(H, W, 3) uint8 RGB at the canvas' size: one Lanczos resize, edges replicated outwards."""
+    inner = image
+    if image.size != geometry.inner or geometry.box != (0, 0, *image.size):
+        inner = image.resize(geometry.inner, Image.Resampling.LANCZOS, box=geometry.box)
+    left, top, right, bottom = geometry.padding
+    return np.pad(np.asarray(inner), ((top, bottom), (left, right), (0, 0)), mode="edge")
+
+
+def from_canvas(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The edited canvas without its padding, at the geometry's output size."""
+    left, top, right, bottom = geometry.padding
+    height, width = pixels.shape[:2]
+    inner = np.ascontiguousarray(pixels[top : height - bottom, left : width - right])
+    if inner.shape[1::-1] == geometry.output:
+        return inner
+    return np.asarray(Image.fromarray(inner).resize(geometry.output, Image.Resampling.LANCZOS))
