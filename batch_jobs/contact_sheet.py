@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -67,21 +68,26 @@ def _draw_tile(
     left, top = at
     sheet.paste(small, (left, top))
     draw = ImageDraw.Draw(sheet)
-    font = _font(has_cjk=any(ord(c) > 0x2E80 for c in caption))
+    font = _font(has_cjk=False)
+    if any(ord(character) > 0x2E80 for character in caption):
+        font = _font(has_cjk=True)
+        if font is None:  # boxes say less than this
+            font, caption = _font(has_cjk=False), "(caption: see report.html)"
     colour = "#888888" if muted else "#111111"
     for number, line in enumerate(_wrap(caption, font)[:2]):
         draw.text((left, top + small.height + 3 + number * 15), line, colour, font)
 
 
 @lru_cache(maxsize=2)
-def _font(*, has_cjk: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    for path in CJK_FONTS if has_cjk else ():
-        if Path(path).exists():
-            return ImageFont.truetype(path, 12)
-    return ImageFont.load_default(12)
+def _font(*, has_cjk: bool) -> Any:
+    """A font with Chinese glyphs, None where this machine has none; or Pillow's own."""
+    if not has_cjk:
+        return ImageFont.load_default(12)
+    found = next((path for path in CJK_FONTS if Path(path).exists()), None)
+    return ImageFont.truetype(found, 12) if found else None
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrap(text: str, font: Any) -> list[str]:
     """Lines no wider than a tile, broken at spaces, or anywhere in text without them."""
     lines = [""]
     for word in text.split(" ") if " " in text else list(text):

@@ -71,6 +71,7 @@ MODELS: dict[str, ModelSpec] = {
         max_side=512,
         guidance_scale=5.0,
         image_guidance_scale=1.3,
+        scripts=("LATIN", "CJK"),
     ),
     # Brooks et al. 2023; guidance 7.5 and 1.5 from its model card, 512 px from its configuration.
     # No revision is pinned until someone with a hub verifies one; the first load records it.

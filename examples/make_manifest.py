@@ -12,7 +12,13 @@ import skimage
 from PIL import Image
 
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
-INSTRUCTIONS = ("make it night", "turn it into a pencil sketch", "make it blue", "add fog", "sepia")
+INSTRUCTIONS = (
+    "make it night",
+    "turn it into a pencil sketch",
+    "make the sky pink",
+    "add fog",
+    "把它变成黑白照片",
+)
 
 
 def main(folder: Path) -> None:
