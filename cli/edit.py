@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -35,7 +35,10 @@ def edit(
         float | None, typer.Option(help="How closely to keep to the photograph, 0 to 5.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    scheduler: Annotated[Scheduler | None, typer.Option(help="Default: the model's own.")] = None,
+    scheduler: Annotated[
+        Scheduler | None,
+        typer.Option(metavar="NAME", help=f"One of {', '.join(get_args(Scheduler))}."),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in px.")] = None,
     resize: Annotated[Resize, typer.Option(help="How the photograph meets that size.")] = "fit",
     restore_size: Annotated[
