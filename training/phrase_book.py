@@ -35,8 +35,10 @@ def digest(text: str) -> bytes:
 
 
 def split(items: list[str], part: str) -> list[str]:
-    """The held-out fifth (at least one) of a list of five or more, or the other four fifths."""
+    """The held-out fifth of a list of five or more, the other four fifths, or all of it."""
     distinct = sorted(set(items), key=digest)
+    if part == "all":
+        return distinct
     count = max(1, round(len(distinct) * HELD_OUT_SHARE)) if len(distinct) >= 5 else 0
     return distinct[:count] if part == "held_out" else distinct[count:]
 
@@ -150,7 +152,7 @@ class PhraseBook:
 
     def vary(self, language: str, text: str) -> str:
         """Swap words for their synonyms: one group in two that applies, in half of the texts."""
-        if self.part != "train" or self.random.random() < 0.5:
+        if self.part == "held_out" or self.random.random() < 0.5:
             return text
         for group in synonyms(language):
             word = self.pick(group)

@@ -66,8 +66,8 @@ CLOSERS = [
 class Lessons:
     """Draws (instruction, code, index of the kind or -1)."""
 
-    def __init__(self, seed: int) -> None:
-        self.book = PhraseBook(seed)
+    def __init__(self, seed: int, part: str) -> None:
+        self.book = PhraseBook(seed, part)
         self.random = np.random.default_rng(seed)
         self.names = ["", *every_kind()]
         self.table = code_table(self.names)
@@ -146,7 +146,7 @@ class TextTrainer:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.lessons = Lessons(options.seed)
+        self.lessons = Lessons(options.seed, options.part)
         self.teacher = SentenceTeacher(options.teacher, options.seed) if options.teacher else None
         folder = options.output
         if (folder / "tokenizer").exists():
@@ -227,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--teacher", choices=["minilm"], help="distil a sentence encoder as well")
+    parser.add_argument("--part", choices=["train", "all"], default="train", help="phrasings")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--lr", type=float, default=1.5e-3)

@@ -47,7 +47,9 @@ def vae(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text")
-    options = options_of(output=folder, teacher=None, steps=2, batch=4, every=100, seed=0)
+    options = options_of(
+        output=folder, teacher=None, steps=2, batch=4, every=100, seed=0, part="all"
+    )
     trainer = train_text.TextTrainer(options)
     losses = [trainer.train_step(step) for step in range(2)]
     trainer.save()
