@@ -120,6 +120,15 @@ def learning_rate(options: argparse.Namespace, step: int) -> float:
     return float(options.lr * min(1.0, (step + 1) / 50) * max(FINAL_LR, cosine))
 
 
+def write_log(output: Path, model: AutoencoderKL, line: dict[str, float]) -> None:
+    """Print a line with the held-out PSNR added, and append it to the log."""
+    mean = float(np.mean(list(psnr_held_out(model).values())))
+    line = {**line, "psnr_db": round(mean, 3)}
+    with (output / "log.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
 def train(options: argparse.Namespace) -> None:
     """Run until --steps; checkpoint, log and held-out PSNR every --every steps."""
     torch.set_num_threads(options.threads)
@@ -154,12 +163,9 @@ def train(options: argparse.Namespace) -> None:
             model.save_pretrained(options.output)
             states = [optimiser.state_dict() for optimiser in optimisers]
             torch.save({"optimisers": states, "step": step}, state_file)
-            mean = float(np.mean(list(psnr_held_out(model).values())))
-            line = {"step": step, "loss": float(np.mean(losses)), "psnr_db": round(mean, 3)}
-            line["seconds"] = round(time.monotonic() - began, 1)
-            with (options.output / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(line, flush=True)
+            seconds = round(time.monotonic() - began, 1)
+            line = {"step": step, "loss": float(np.mean(losses)), "seconds": seconds}
+            write_log(options.output, model, line)
             losses = []
 
 
