@@ -62,14 +62,15 @@ class ModelSpec:
 
 
 MODELS: dict[str, ModelSpec] = {
-    # Trained by this project: see models/pocket/README.md for every number.
+    # Trained by this project (training/): 3 and 1.3 come nearest to the true edits it was taught,
+    # 24.2 dB on 90 held-out edits against 22.5 dB at 5 and 1.3.
     "pocket": ModelSpec(
         name="pocket",
         source=str(Path(__file__).parent / "models" / "pocket"),
         resolution=128,
         multiple=16,
         max_side=512,
-        guidance_scale=5.0,
+        guidance_scale=3.0,
         image_guidance_scale=1.3,
         scripts=("LATIN", "CJK"),
     ),

@@ -32,7 +32,7 @@ from training.text_encoder import TextEncoder
 from training.train_autoencoder import psnr_held_out
 
 SIDE_PX, STEPS = 128, 20
-GUIDANCE, IMAGE_GUIDANCE = 5.0, 1.3
+GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.3
 TEXT_SCALES, IMAGE_SCALES = (1.5, 3.0, 7.5), (1.0, 1.5, 2.5)
 SCALE_KINDS = ("sepia", "night", "fog", "tint_blue", "vignette")
 SCALE_PHOTOGRAPHS = ("chelsea", "china")

@@ -122,7 +122,7 @@ def write_report(report: Report, file: Path) -> None:
         "# Results of pocket",
         "",
         "Written by `python -m training.evaluate`; do not edit. Held-out photographs of",
-        "scikit-image and scikit-learn, 128 px, 20 steps, guidance 5, image guidance 1.3, float32,",
+        "scikit-image and scikit-learn, 128 px, 20 steps, guidance 3, image guidance 1.3, float32,",
         "through `StableDiffusionInstructPix2PixPipeline`. An edit happens if the result is nearer",
         "(PSNR) to the true edit of its kind than to the true edit of every other kind and to the",
         "source. Not counted: pairs of true edits that are alike on a photograph (over 28 dB), and",
