@@ -30,8 +30,14 @@ class Lease:
     if its beat stands still for `dead_after_s`, it is dead. No clocks are compared.
     """
 
-    def __init__(self, storage: Storage, dead_after_s: float = DEAD_AFTER_S) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        dead_after_s: float = DEAD_AFTER_S,
+        beat_every_s: float = BEAT_EVERY_S,
+    ) -> None:
         self._storage = storage
+        self._beat_every_s = beat_every_s
         self._dead_after_s = dead_after_s
         self._token = uuid.uuid4().hex
         self._beat = 0
@@ -89,7 +95,7 @@ class Lease:
         return False
 
     def _keep_beating(self) -> None:
-        while not self._done.wait(BEAT_EVERY_S):
+        while not self._done.wait(self._beat_every_s):
             self._beat += 1
             try:
                 if not self._is_mine():

@@ -96,12 +96,9 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: 
     assert (len(won), len(lost)) == (1, 7)
 
 
-def test_a_holder_that_was_taken_over_stops_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("batch_jobs.lease.BEAT_EVERY_S", 0.05)
+def test_a_holder_that_was_taken_over_stops_writing(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    with Lease(storage) as lease:
+    with Lease(storage, beat_every_s=0.05) as lease:
         lease.check()
         other = {**json.loads(storage.read(PATH)), "token": "another"}
         storage.publish(PATH, json.dumps(other).encode())
