@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
+SchedulerName = Annotated[
+    Scheduler | None,
+    typer.Option(metavar="NAME", help=f"One of {', '.join(get_args(Scheduler))}."),
+]
+
+
 def edit(
     source: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP photograph.")],
     instruction: Annotated[str, typer.Argument(help='Such as "make it night".')],
@@ -35,10 +41,7 @@ def edit(
         float | None, typer.Option(help="How closely to keep to the photograph, 0 to 5.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    scheduler: Annotated[
-        Scheduler | None,
-        typer.Option(metavar="NAME", help=f"One of {', '.join(get_args(Scheduler))}."),
-    ] = None,
+    scheduler: SchedulerName = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in px.")] = None,
     resize: Annotated[Resize, typer.Option(help="How the photograph meets that size.")] = "fit",
     restore_size: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -117,7 +118,9 @@ def test_a_decode_beyond_half_precision_is_done_again_in_float32(
 
 def test_decoding_in_float32_leaves_the_weights_as_they_were(pocket: ModelSpec) -> None:
     editor = load_model(pocket, EngineConfig(dtype="bfloat16")).editor
-    latents = torch.randn((1, 8, 16, 16), generator=torch.Generator().manual_seed(0))
+    vae = json.loads((Path(pocket.source) / "vae" / "config.json").read_text())
+    shape = (1, vae["latent_channels"], 16, 16)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = editor.decode(latents)
         precise = editor.decode(latents, float32=True)
