@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import FAILED_ROWS, OK, Job
+from batch_jobs.job import FAILED_ROWS, OK, REFUSED, Job
 from batch_jobs.storage import Storage
 from engine.config import load_config, merge
 from engine.edit import Determinism, validate
@@ -57,7 +57,7 @@ def batch(
         raise typer.Exit(_run(manifest, output, config, overrides, address))
     except EngineError as error:
         typer.secho(f"rayedit: {error.message}", err=True, fg="red")
-        raise typer.Exit(2) from None
+        raise typer.Exit(REFUSED) from None
 
 
 def _run(

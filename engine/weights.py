@@ -12,7 +12,7 @@ from engine.registry import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
 _MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_HUB_FILES = [f"*{suffix}" for suffix in _MODEL_SUFFIXES]
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:
