@@ -23,6 +23,9 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 test: setup ## All tests.
 	$(BIN)/python -m pytest
 
+test-chaos: setup ## The long proofs: processes killed, overload, abuse.
+	$(BIN)/python -m pytest -m chaos
+
 lint: setup ## Format, lint, types, generated docs.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,4 +43,4 @@ bench: setup ## rayedit against the diffusers pipeline, interleaved, on this mac
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: help setup demo test lint check docs bench clean
+.PHONY: help setup demo test test-chaos lint check docs bench clean
