@@ -10,10 +10,12 @@ from typing import Self
 import torch
 
 from engine.config import EngineConfig
+from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady
 from engine.loading import load_model
-from engine.loop import DenoiseLoop, LoopCounters, Progress
+from engine.loop import DenoiseLoop, Progress
+from engine.previews import PartialImage
 from engine.registry import ModelSpec, find_model
 
 
@@ -29,8 +31,12 @@ class EditActor:
         config: EngineConfig | None = None,
         spec: ModelSpec | None = None,
         progress: Progress | None = None,
+        partial_image: PartialImage | None = None,
     ) -> None:
-        """Loads the model; raises `ModelError`. `spec` stands in for `config.model`."""
+        """Loads the model; raises `ModelError`. `spec` stands in for `config.model`.
+
+        `progress` and `partial_image` are called from the denoising thread: they must be quick.
+        """
         self.config = config or EngineConfig()
         self.spec = spec or find_model(self.config.model, self.config.resolution)
         torch.set_num_threads(self.config.threads)
@@ -41,6 +47,7 @@ class EditActor:
             max_batch_size=self.config.max_batch_size,
             determinism=self.config.determinism,
             progress=progress,
+            partial_image=partial_image,
         )
         self._changed = threading.Condition()
         self._inbox: list[tuple[EditRequest, tuple[str, ...]]] = []

@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
 import torch
 
+from engine.counters import LoopCounters
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
 from engine.errors import Cancelled, DeadlineExceeded, NonFinite
 from engine.isolation import isolate
 from engine.models import Editor
+from engine.previews import PartialImage, show_partial_images
 from engine.probing import SamplerTables
 from engine.samples import Job, Sample, guide, scaled_latents, stack_states, step_samples
 
@@ -32,25 +33,6 @@ Progress = Callable[[str, int, int], None]  # request id, model calls done, mode
 BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
-@dataclass(slots=True)
-class LoopCounters:
-    """What a loop did.
-
-    `rows`: branch rows computed; `rows_saved`: those that guidance did not need; `rows_padded`:
-    those that only filled a bucket; `wait_s`: from arrival to the first step, added up over
-    requests; `busy_s`: seconds in `step`; `out_of_memory`: calls that did not fit.
-    """
-
-    steps: int = 0
-    calls: int = 0
-    rows: int = 0
-    rows_saved: int = 0
-    rows_padded: int = 0
-    out_of_memory: int = 0
-    wait_s: float = 0.0
-    busy_s: float = 0.0
-
-
 class DenoiseLoop:
     """`admit` requests, `step` until `idle`; each step returns the outcomes it finished."""
 
@@ -61,6 +43,7 @@ class DenoiseLoop:
         max_batch_size: int = 4,
         determinism: Determinism = "seeded",
         progress: Progress | None = None,
+        partial_image: PartialImage | None = None,
     ) -> None:
         self.counters = LoopCounters()
         self._editor = editor
@@ -68,6 +51,7 @@ class DenoiseLoop:
         self._max_batch_size = max_batch_size
         self._determinism = determinism
         self._progress = progress
+        self._partial_image = partial_image
         self._order = count()
         self._caps: dict[Lane, int] = {}
         self._waiting: list[Job] = []
@@ -169,8 +153,11 @@ class DenoiseLoop:
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
         state = stack_states(samples)
-        output = self._predict(samples, scaled_latents(samples, state))
-        step_samples(samples, state, guide(samples, output))
+        latents = scaled_latents(samples, state)
+        output = guide(samples, self._predict(samples, latents))
+        step_samples(samples, state, output)
+        if self._partial_image is not None:
+            show_partial_images(self._editor, self._partial_image, samples, latents, output)
 
     def _report(self, samples: Sequence[Sample]) -> None:
         if self._progress is None:

@@ -122,15 +122,15 @@ def _probe(name: Scheduler, config: dict[str, Any], num_inference_steps: int) ->
         step_map[: len(vectors)] = torch.stack([v.flatten().double() for v in vectors]) / _UNIT
         step_map[step_map.abs() < _NOISE_FLOOR] = 0
         maps.append(step_map)
-    return _pack(times, scales, torch.stack(maps), spreads, _init_sigma(scheduler))
+    return _pack(scheduler, times, scales, torch.stack(maps), spreads)
 
 
 def _pack(
+    scheduler: Any,
     times: list[torch.Tensor],
     scales: list[float],
     maps: torch.Tensor,
     spreads: list[float],
-    init_sigma: float,
 ) -> SamplerTable:
     """maps (K, rows, inputs): the last input is the model's output; slots nobody reads go."""
     read = maps[:, :, : _WIDTH - 1].ne(0).any(dim=1).any(dim=0)  # NaN counts as read
@@ -143,7 +143,8 @@ def _pack(
         carry=maps[:, :size, :size].float().contiguous(),
         gain=maps[:, :size, _WIDTH - 1].float().contiguous(),
         spread=spread,
-        init_sigma=init_sigma,
+        clean=torch.tensor([_clean_map(scheduler, float(t)) for t in times]),
+        init_sigma=_init_sigma(scheduler),
         stochastic=any(spreads),
     )
 
@@ -189,6 +190,21 @@ def _scale_input(scheduler: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tens
     """What the model is shown of `x`; flow-matching schedulers show it as it is."""
     scale = getattr(scheduler, "scale_model_input", None)
     return x if scale is None else scale(x, t)
+
+
+def _clean_map(scheduler: Any, t: float) -> tuple[float, float]:
+    """The factors on the scaled input z and the output o whose sum is the clean latents, with
+    z = sqrt(a) clean + sqrt(1 - a) noise; of a flow, z = (1 - s) clean + s noise."""
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return 1.0, -t / scheduler.config.num_train_timesteps
+    alphas = scheduler.alphas_cumprod.double()
+    low = min(int(t), len(alphas) - 1)
+    a = float(torch.lerp(alphas[low], alphas[min(low + 1, len(alphas) - 1)], t - int(t)))
+    if scheduler.config.prediction_type == "v_prediction":
+        return math.sqrt(a), -math.sqrt(1 - a)
+    if scheduler.config.prediction_type == "sample":
+        return 0.0, 1.0
+    return a**-0.5, -(((1 - a) / a) ** 0.5)
 
 
 def _init_sigma(scheduler: Any) -> float:

@@ -21,8 +21,10 @@ import torch
 class SamplerTable:
     """A sampler at one step count: K model calls, M memory slots, S = 1 + M.
 
-    `timesteps` (K,), `input_scale` (K,), `carry` (K, S, S), `gain` (K, S), `spread` (K, S):
-    float32 on the CPU; `init_sigma`: factor on the initial noise; `stochastic`: a step draws noise.
+    `timesteps` (K,), `input_scale` (K,), `carry` (K, S, S), `gain` (K, S), `spread` (K, S), `clean`
+    (K, 2): float32 on the CPU. `clean`: the factors on the scaled input and on the output whose sum
+    is the model's guess of the latents without noise. `init_sigma`: factor on the initial noise;
+    `stochastic`: a step draws noise.
     """
 
     timesteps: torch.Tensor
@@ -30,6 +32,7 @@ class SamplerTable:
     carry: torch.Tensor
     gain: torch.Tensor
     spread: torch.Tensor
+    clean: torch.Tensor
     init_sigma: float
     stochastic: bool
 

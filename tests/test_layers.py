@@ -40,6 +40,8 @@ ENGINE_ORDER = [
     "loading",
     "samples",
     "isolation",
+    "previews",
+    "counters",
     "loop",
     "actor",
 ]

@@ -1,0 +1,49 @@
+"""Partial images: what a sample will look like, guessed while it is being denoised."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from engine.isolation import isolate
+from engine.models import Editor
+from engine.samples import Sample
+
+logger = logging.getLogger(__name__)
+
+# Request id, k of its partial images, (H, W, 3) uint8 RGB at model size.
+PartialImage = Callable[[str, int, np.ndarray], None]
+
+
+def show_partial_images(
+    editor: Editor,
+    show: PartialImage,
+    samples: Sequence[Sample],
+    latents: torch.Tensor,
+    output: torch.Tensor,
+) -> None:
+    """Decode what the step just made (B, C, h, w: its scaled latents and guided output) says of the
+    samples that want to be seen now. A fault is logged: it must not cost anybody the edit."""
+
+    def decode(wanted: Sequence[tuple[int, int]]) -> None:
+        for i, k in wanted:
+            shown, predicted = samples[i].table.clean[samples[i].calls_done - 1].tolist()
+            clean = shown * latents[i] + predicted * output[i]
+            show(samples[i].job.request.id, k, editor.decode(clean[None])[0])
+
+    marks = [(i, due(sample)) for i, sample in enumerate(samples)]
+    wanted = [(i, k) for i, k in marks if k is not None]
+    isolate(decode, wanted, lambda _, error: logger.warning("no partial image: %s", error))
+
+
+def due(sample: Sample) -> int | None:
+    """Which partial image the step just made is for: they divide the steps evenly, and only the
+    first image of a request has them."""
+    wanted, calls = sample.job.request.partial_images, sample.table.num_calls
+    if sample.index > 0 or not wanted:
+        return None
+    marks = sorted({round(calls * (k + 1) / (wanted + 1)) for k in range(wanted)} - {0, calls})
+    return marks.index(sample.calls_done) if sample.calls_done in marks else None
