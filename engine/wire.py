@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.edit import EditOptions, validate
-from engine.errors import InstructionError, OptionInvalid
+from engine.edit import EditFailure, EditOptions, validate
+from engine.errors import ImageMissing, ImageSourceRefused, InstructionError, OptionInvalid
 from engine.text import clean_instruction
 
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -28,7 +28,10 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "stream": (None, False),
     "partial_images": (None, 0),
 }
+STREAMING = frozenset({"stream", "partial_images"})  # what a door that streams takes itself
 _OPTION_NAMES = frozenset(EditOptions.model_fields) - {"num_images"}
+# The engine's word -> OpenAI's, where they differ.
+OPENAI_NAMES = {"instruction": "prompt", "num_images": "n"}
 
 
 class ImageReference(BaseModel):
@@ -73,11 +76,14 @@ class EditBody(BaseModel):
     strict_language: Any = None
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
-        """Raises `OptionError`. `strict=False` reads numbers from text, as a form sends them."""
+    def parse(
+        cls, values: Mapping[str, Any], *, strict: bool = True, streaming: bool = False
+    ) -> Self:
+        """Raises `OptionError`. `strict=False` reads numbers from text, as a form sends them;
+        `streaming`: the caller honours the fields of `STREAMING`."""
         body = validate(cls, values, strict=strict)
         for name, accepted in NEUTRAL.items():
-            if getattr(body, name) not in accepted:
+            if getattr(body, name) not in accepted and not (streaming and name in STREAMING):
                 shown = ", ".join(repr(value) for value in accepted if value is not None)
                 wish = f"leave it out or send {shown}" if shown else "leave it out"
                 raise OptionInvalid(f"this server does not support {name}: {wish}", param=name)
@@ -97,3 +103,44 @@ class EditBody(BaseModel):
             return clean_instruction(self.prompt if self.prompt is not None else "")
         except InstructionError as error:
             raise type(error)(error.message, param="prompt") from None
+
+    def image_url(self) -> str:
+        """The URL of the one source image; raises `ImageError` and `OptionInvalid`."""
+        if not self.images:
+            raise ImageMissing(
+                'images is missing: send [{"image_url": "data:..."}]', param="images"
+            )
+        if len(self.images) > 1:
+            raise not_one_image(len(self.images), "images")
+        image = self.images[0]
+        if image.file_id is not None:
+            raise ImageSourceRefused(
+                "file_id names an uploaded file and this server stores none: send image_url with "
+                "a data URL",
+                param="file_id",
+            )
+        if image.image_url is None:
+            raise ImageMissing("images[0].image_url is missing", param="image_url")
+        return image.image_url
+
+
+def not_one_image(count: int, field: str) -> OptionInvalid:
+    return OptionInvalid(f"{field}: this model edits one image at a time; got {count}", param=field)
+
+
+def error_body(failure: EditFailure) -> dict[str, dict[str, str | None]]:
+    """`{"error": {message, type, param, code}}`: all four keys, always."""
+    param = failure.param
+    return {
+        "error": {
+            "message": _printable(failure.message),
+            "type": "invalid_request_error" if failure.status < 500 else "server_error",
+            "param": _printable(OPENAI_NAMES.get(param, param)) if param else None,
+            "code": failure.code,
+        }
+    }
+
+
+def _printable(text: str) -> str:
+    """`text` that UTF-8 can carry: a lone surrogate of a client's JSON becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

@@ -17,10 +17,9 @@ from engine.edit import EditOptions
 from engine.errors import (
     BodyTooLarge,
     ImageMissing,
-    ImageSourceRefused,
     OptionInvalid,
 )
-from engine.wire import EditBody
+from engine.wire import EditBody, not_one_image
 
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
 MAX_FIELDS = 64
@@ -67,8 +66,16 @@ def body_too_large(max_body_bytes: int) -> BodyTooLarge:
 
 def parse_json(data: bytes) -> ParsedEdit:
     """A JSON body, `images: [{"image_url": "data:..."}]`. Raises `RequestError`."""
-    body = EditBody.parse(_load_object(data))
-    return ParsedEdit(body, body.options(), body.instruction(), _image_url(body))
+    body = _check_streaming(EditBody.parse(_load_object(data), streaming=True))
+    return ParsedEdit(body, body.options(), body.instruction(), body.image_url())
+
+
+def _check_streaming(body: EditBody) -> EditBody:
+    if body.partial_images and not body.stream:
+        raise OptionInvalid(
+            f"partial_images: {body.partial_images} needs stream=true", param="partial_images"
+        )
+    return body
 
 
 def _load_object(data: bytes) -> dict[str, Any]:
@@ -90,27 +97,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _image_url(body: EditBody) -> str:
-    if not body.images:
-        raise ImageMissing('images is missing: send [{"image_url": "data:..."}]', param="images")
-    if len(body.images) > 1:
-        raise _one_image(len(body.images), "images")
-    image = body.images[0]
-    if image.file_id is not None:
-        raise ImageSourceRefused(
-            "file_id names an uploaded file and this server stores none: send image_url with a "
-            "data URL",
-            param="file_id",
-        )
-    if image.image_url is None:
-        raise ImageMissing("images[0].image_url is missing", param="image_url")
-    return image.image_url
-
-
-def _one_image(count: int, field: str) -> OptionInvalid:
-    return OptionInvalid(f"{field}: this model edits one image at a time; got {count}", param=field)
-
-
 class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**31  # the body's own limit holds: no temporary file, no blocking write
 
@@ -130,7 +116,7 @@ async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> 
     items = form.multi_items()
     values = _unique([(name, value) for name, value in items if name not in IMAGE_FIELDS])
     uploads = [value for name, value in items if name in IMAGE_FIELDS]
-    body = EditBody.parse(_texts(values), strict=False)
+    body = _check_streaming(EditBody.parse(_texts(values), strict=False, streaming=True))
     options, instruction = body.options(strict=False), body.instruction()
     return ParsedEdit(body, options, instruction, await _upload(uploads))
 
@@ -146,7 +132,7 @@ async def _upload(uploads: list[str | UploadFile]) -> bytes:
     if not uploads:
         raise ImageMissing("image is missing: send it as a file")
     if len(uploads) > 1:
-        raise _one_image(len(uploads), "image")
+        raise not_one_image(len(uploads), "image")
     if isinstance(uploads[0], str):
         raise ImageMissing("image must be a file; a data URL goes into a JSON body")
     return await uploads[0].read()
