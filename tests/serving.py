@@ -22,6 +22,9 @@ ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 _SHARED: pytest.StashKey[Server] = pytest.StashKey()
+REPLICA = "ray::ServeReplica:rayedit:EditReplica"
+INGRESS = "ray::ServeReplica:rayedit:EditIngress"
+PROXY = "ray::ProxyActor"
 SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
 
 
@@ -47,6 +50,23 @@ class Server:
     @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
+
+    def processes(self) -> dict[int, str]:
+        """pid -> command line of everything the server started: its home marks them."""
+        mark = f"HOME={self.log_file.parent}".encode()
+        found = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    command = (entry / "cmdline").read_bytes().decode()
+                    found[int(entry.name)] = command.replace("\0", " ")
+            except (OSError, ValueError):
+                continue
+        return found
+
+    def pids(self, name: str) -> list[int]:
+        """Of the processes whose command begins with `name`, such as `REPLICA`."""
+        return [pid for pid, command in self.processes().items() if command.startswith(name)]
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,10 +16,7 @@ from engine import errors
 from serve_app.app import run_server
 from serve_app.config import ServeConfig
 from tests.serve_app.conftest import files_of, post_form
-from tests.serving import SMALL, Server, running_server, wait_until_ready
-
-REPLICA = "ray::ServeReplica:rayedit:EditReplica"
-INGRESS = "ray::ServeReplica:rayedit:EditIngress"
+from tests.serving import REPLICA, SMALL, Server, running_server, wait_until_ready
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +25,6 @@ def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = {"engine": SMALL, "decode_workers": 1}
     with running_server(config, tmp_path_factory.mktemp("mortal"), fault=True) as running:
         yield running
-
-
-def processes_of(server: Server) -> dict[int, str]:
-    """pid -> command line of everything the server started: its home marks them."""
-    mark = f"HOME={server.log_file.parent}".encode()
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found[int(entry.name)] = (
-                    (entry / "cmdline").read_bytes().decode().replace("\0", " ")
-                )
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def pid_of(server: Server, name: str) -> int:
-    (pid,) = [pid for pid, command in processes_of(server).items() if command.startswith(name)]
-    return pid
 
 
 @pytest.mark.parametrize(
@@ -76,7 +52,8 @@ def test_a_replica_that_dies_gives_a_503_in_our_json_and_is_replaced(
         before = files_of(post_form(http, photographs["coffee"], seed=7, num_inference_steps=4))
         long = thread.submit(post_form, http, photographs["coffee"], num_inference_steps=100, n=4)
         time.sleep(1)
-        os.kill(pid_of(mortal, REPLICA), signal.SIGKILL)
+        (replica,) = mortal.pids(REPLICA)
+        os.kill(replica, signal.SIGKILL)
         response = long.result()
         assert response.status_code == 503
         assert response.json()["error"]["code"] == "worker_crashed"
@@ -88,12 +65,12 @@ def test_a_replica_that_dies_gives_a_503_in_our_json_and_is_replaced(
 
 
 def test_sigterm_ends_the_server_and_everything_it_started(mortal: Server) -> None:
-    assert len(processes_of(mortal)) > 5
+    assert len(mortal.processes()) > 5
     assert mortal.stop() == 0
     deadline = time.monotonic() + 15
-    while processes_of(mortal) and time.monotonic() < deadline:
+    while mortal.processes() and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert processes_of(mortal) == {}
+    assert mortal.processes() == {}
 
 
 def test_a_port_that_is_taken_is_refused_before_ray_starts() -> None:
