@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import fsspec
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from batch_jobs.readers import ALIASES, OPTIONS, READERS, find_files, read_parquet
+from batch_jobs.jsonl import read_line_at
+from batch_jobs.parquet import read_images
+from batch_jobs.readers import find_files, read_file
+from batch_jobs.rows import THIN, FileRows
 from engine.errors import ManifestInvalid
 
 # What the job knows of a row before anything is decoded. `image`: path or URI, or null where
 # the manifest holds the bytes: then `file`, `row_group` and `row` say where.
-PLAN = pa.schema(
-    [
-        ("index", pa.int64()),
-        ("id", pa.string()),
-        ("image", pa.string()),
-        ("image_sha256", pa.string()),
-        ("file", pa.string()),
-        ("row_group", pa.int32()),
-        ("row", pa.int32()),
-        ("instruction", pa.string()),
-        ("options", pa.string()),
-    ]
-)
+PLAN = pa.schema([("index", pa.int64()), ("file", pa.string()), *list(THIN)])
+OFFENDERS = 10  # as many are named
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`plan`: a table of `PLAN`; `files`: what was read of each file but its rows."""
+
+    location: str
+    plan: pa.Table
+    files: dict[str, FileRows]
 
 
 def read_manifest(location: str) -> pa.Table:
@@ -38,18 +38,69 @@ def read_manifest(location: str) -> pa.Table:
 
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
+    manifest = open_manifest(location)
+    for problem in (*null_ids(manifest.plan), *repeated_ids(manifest.plan)):
+        raise ManifestInvalid(f"{location}: {problem}", param="id")
+    return manifest.plan
+
+
+def open_manifest(location: str) -> Manifest:
+    """The same without a look at the ids."""
     try:
-        files = find_files(location)
+        names = find_files(location)
     except (OSError, ImportError, ValueError) as error:
         raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
-    folder = os.path.commonpath([os.path.dirname(file) for file in files])
-    tables = [_read_file(file, os.path.relpath(file, folder)) for file in files]
+    files = {name: read_file(name) for name in names}
+    folder = os.path.commonpath([os.path.dirname(name) for name in names])
+    tables = [
+        _with_place(rows, name, os.path.relpath(name, folder)) for name, rows in files.items()
+    ]
     plan = pa.concat_tables(tables)
-    plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
     if not len(plan):
         raise ManifestInvalid(f"{location} has no rows")
-    _check_ids(plan.column("id"), location)
-    return plan
+    plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
+    return Manifest(location, plan, files)
+
+
+def _with_place(read: FileRows, file: str, name: str) -> pa.Table:
+    """The rows of a file as a plan; `name`: of the file among those of the manifest, for rows
+    without an id."""
+    rows = read.rows
+    count = len(rows)
+    if "id" not in read.names.values():
+        rows = rows.set_column(0, "id", _generated_ids(rows["row_group"].to_numpy(), name))
+    rows = rows.add_column(0, "file", pa.repeat(file, count))
+    return rows.add_column(0, "index", pa.repeat(0, count)).cast(PLAN)
+
+
+def _generated_ids(groups: np.ndarray, name: str) -> pa.Array:
+    """ "name-group-number", the rows of each group numbered from 0."""
+    _, firsts, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    parts = [
+        pc.cast(pa.array(part), pa.string())
+        for part in (groups, np.arange(len(groups)) - firsts[inverse])
+    ]
+    return pc.binary_join_element_wise(name, *parts, "-")
+
+
+def null_ids(plan: pa.Table) -> Iterator[str]:
+    """The rows without an id, in one sentence, if there are any."""
+    missing = plan.filter(pc.is_null(plan["id"]))
+    if len(missing):
+        yield f"column id is null in rows {_named(missing['index'])}"
+
+
+def repeated_ids(plan: pa.Table) -> Iterator[str]:
+    """The ids that several rows have, in one sentence, if there are any."""
+    counts = pc.value_counts(plan["id"].drop_null())
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(twice):
+        yield f"ids must be unique; these are not: {_named(twice)}"
+
+
+def _named(values: pa.Array) -> str:
+    shown = ", ".join(str(value) for value in values[:OFFENDERS].to_pylist())
+    return shown if len(values) <= OFFENDERS else f"{shown} and {len(values) - OFFENDERS:,} more"
 
 
 def base_of(location: str) -> str:
@@ -64,91 +115,28 @@ def base_of(location: str) -> str:
     return base.rstrip("/") if is_uri else os.path.abspath(base)
 
 
-def _read_file(file: str, name: str) -> pa.Table:
-    """`name`: of the file among those of the manifest, for rows without an id."""
-    reader = READERS.get(os.path.splitext(file)[1].lower(), read_parquet)
-    try:
-        with fsspec.open(file, "rb") as source:
-            groups = [
-                _plan_group(table, names, (file, name, group))
-                for group, (table, names) in enumerate(reader(source, file))
-            ]
-    except ManifestInvalid:
-        raise
-    except Exception as error:  # storage clients and parsers raise dozens of kinds
-        raise ManifestInvalid(f"{file} cannot be read: {error}") from None
-    return pa.concat_tables(groups) if groups else PLAN.empty_table()
-
-
-def _plan_group(table: pa.Table, names: dict[str, str], place: tuple[str, str, int]) -> pa.Table:
-    file, name, group = place
-    table = table.rename_columns([names[name] for name in table.column_names])
-    rows = len(table)
-    images = [_image_of(value) for value in table.column("image").to_pylist()]
-    texts = table.column("instruction").to_pylist()
-    options = [name for name in table.column_names if name in OPTIONS]
-    values = table.select(options).to_pylist() if options else [{}] * rows
-    ids: list[str | None] = [f"{name}-{group}-{row}" for row in range(rows)]
-    if "id" in table.column_names:
-        ids = [None if id is None else str(id) for id in table.column("id").to_pylist()]
-    return pa.table(
-        {
-            "index": [0] * rows,
-            "id": ids,
-            "image": [path for path, _ in images],
-            "image_sha256": [digest for _, digest in images],
-            "file": [file] * rows,
-            "row_group": [group] * rows,
-            "row": list(range(rows)),
-            "instruction": [text if isinstance(text, str) else None for text in texts],
-            "options": [options_json(value) for value in values],
-        },
-        schema=PLAN,
-    )
-
-
-def _image_of(value: Any) -> tuple[str | None, str | None]:
-    """(path, sha256 of the bytes) of an image cell: path, bytes, or {bytes, path}."""
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, bytes):
-        return None, hashlib.sha256(value).hexdigest()
-    return (value, None) if isinstance(value, str) else (None, None)
-
-
-def options_json(values: dict[str, Any]) -> str:
-    """The given options as canonical JSON; whole floats become integers (pandas widens them)."""
-    given = {name: value for name, value in values.items() if value is not None}
-    for name, value in given.items():
-        if isinstance(value, float) and math.isfinite(value) and value == int(value):
-            given[name] = int(value)
-    return json.dumps(given, sort_keys=True, default=str)
-
-
-def _check_ids(ids: pa.ChunkedArray, location: str) -> None:
-    if ids.null_count:
-        nulls = [i for i, value in enumerate(ids.to_pylist()) if value is None][:10]
-        raise ManifestInvalid(f"{location}: column id is null in rows {nulls}", param="id")
-    counts = ids.value_counts()
-    twice = [entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1][:10]
-    if twice:
-        raise ManifestInvalid(
-            f"{location}: ids must be unique; these are not: {', '.join(twice)}", param="id"
-        )
-
-
 def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes | None]]:
     """(position in `plan`, bytes) of the rows whose image is in the manifest itself."""
-    wanted: dict[tuple[str, int], list[int]] = {}
+    wanted: dict[str, list[int]] = {}
     for position, row in enumerate(plan):
         if row["image_sha256"] is not None:
-            wanted.setdefault((row["file"], row["row_group"]), []).append(position)
-    for (file, group), positions in wanted.items():
+            wanted.setdefault(row["file"], []).append(position)
+    for file, positions in wanted.items():
         with fsspec.open(file, "rb") as source:
-            parquet = pq.ParquetFile(source)
-            name = next(n for n in parquet.schema_arrow.names if ALIASES.get(n, n) == "image")
-            column = parquet.read_row_group(group, columns=[name]).column(name)
-            for position in positions:
-                value = column[plan[position]["row"]].as_py()
-                data = value.get("bytes") if isinstance(value, dict) else value
-                yield position, data if isinstance(data, bytes) else None
+            if file.lower().endswith(".jsonl"):
+                for position in positions:
+                    yield position, read_line_at(source, plan[position]["row"]).data
+            else:
+                yield from _read_groups(source, plan, positions)
+
+
+def _read_groups(
+    source: BinaryIO, plan: Sequence[dict[str, Any]], positions: list[int]
+) -> Iterator[tuple[int, bytes | None]]:
+    groups: dict[int, dict[int, int]] = {}
+    for position in positions:
+        row = plan[position]
+        groups.setdefault(row["row_group"], {})[row["row"]] = position
+    for group, rows in groups.items():
+        for number, data in read_images(source, group, rows):
+            yield rows[number], data

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal
 from batch_jobs.manifest import read_embedded
+from batch_jobs.rows import planned_options
 from batch_jobs.storage import Storage
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
@@ -48,7 +49,7 @@ def decode_rows(
     for position, row in enumerate(plan):
         entry = _new_entry(row)
         try:
-            options = EditOptions.parse(json.loads(row["options"]), strict=False)
+            options = planned_options(row["options"], spec)
             options = spec.resolve(options, row_seed(job_seed, row["id"]))
             entry |= options.model_dump()
             instruction = clean_instruction(row["instruction"] or "")

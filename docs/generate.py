@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from batch_jobs.columns import ALIASES
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger import SCHEMA
-from batch_jobs.readers import ALIASES
 from engine.config import EngineConfig
 from engine.edit import EditOptions
 from engine.errors import error_classes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.step import MAX_BRANCHES
+
 
 @dataclass(slots=True)
 class LoopCounters:
@@ -22,3 +24,10 @@ class LoopCounters:
     out_of_memory: int = 0
     wait_s: float = 0.0
     busy_s: float = 0.0
+
+    def count_call(self, samples: int, rows: int, padding: int) -> None:
+        """A model call for this many samples, of this many rows, padding included."""
+        self.calls += 1
+        self.rows += rows - padding
+        self.rows_padded += padding
+        self.rows_saved += MAX_BRANCHES * samples - (rows - padding)

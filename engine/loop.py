@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 
 import torch
@@ -22,15 +22,13 @@ from engine.isolation import isolate
 from engine.models import Editor
 from engine.previews import PartialImage, show_partial_images
 from engine.probing import SamplerTables
-from engine.samples import Job, Sample, guide, scaled_latents, stack_states, step_samples
+from engine.samples import Job, Sample
+from engine.step import denoise, pack_rows, pack_step
 
 logger = logging.getLogger(__name__)
 
 Lane = tuple[int, ...]  # (H, W, 3) of the pixels: samples of one lane can share a model call
 Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
-
-# Rows of a padded model call (`bucket`): at most a third of a call is padding.
-BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
 
 class DenoiseLoop:
@@ -52,6 +50,7 @@ class DenoiseLoop:
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
+        self._rows = lru_cache(maxsize=8)(partial(pack_rows, padded=determinism == "bucket"))
         self._order = count()
         self._caps: dict[Lane, int] = {}
         self._waiting: list[Job] = []
@@ -152,12 +151,14 @@ class DenoiseLoop:
 
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
-        state = stack_states(samples)
-        latents = scaled_latents(samples, state)
-        output = guide(samples, self._predict(samples, latents))
-        step_samples(samples, state, output)
+        rows = self._rows(tuple(samples))
+        stepped = denoise(self._editor.predict, pack_step(samples, rows))
+        for sample, state in zip(samples, stepped.state, strict=False):  # the rest is padding
+            sample.move(state)
+            sample.job.batch_size = max(sample.job.batch_size, len(samples))
+        self.counters.count_call(len(samples), len(rows.owner), rows.padding)
         if self._partial_image is not None:
-            show_partial_images(self._editor, self._partial_image, samples, latents, output)
+            show_partial_images(self._editor, self._partial_image, samples, stepped)
 
     def _report(self, samples: Sequence[Sample]) -> None:
         if self._progress is None:
@@ -167,25 +168,6 @@ class DenoiseLoop:
                 self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
             except Exception:  # who watches must not stop the work
                 logger.exception("the progress callback failed")
-
-    def _predict(self, samples: Sequence[Sample], latents: torch.Tensor) -> torch.Tensor:
-        """The model's output for the packed branch rows of samples whose latents are given."""
-        rows = [(i, row) for i, sample in enumerate(samples) for row in sample.rows]
-        padding = self._padding(len(rows))
-        self.counters.calls += 1
-        self.counters.rows += len(rows)
-        self.counters.rows_padded += padding
-        self.counters.rows_saved += 3 * len(samples) - len(rows)
-        packed = rows + rows[:1] * padding
-        owner = torch.tensor([i for i, _ in packed], device=latents.device)
-        times = torch.stack([s.table.timesteps[s.calls_done] for s in samples])
-        inputs = {name: torch.stack([row[name] for _, row in packed]) for name in packed[0][1]}
-        return self._editor.predict(latents[owner], times.to(latents.device)[owner], inputs)
-
-    def _padding(self, rows: int) -> int:
-        if self._determinism != "bucket":
-            return 0
-        return next((bucket for bucket in BUCKETS if bucket >= rows), rows) - rows
 
     def _decode(self, lane: Lane, samples: list[Sample]) -> None:
         """Images of finished samples; a non-finite one fails alone."""
@@ -223,6 +205,8 @@ class DenoiseLoop:
                 continue
             done.append(job)
         self._forget(done)
+        if self.idle:
+            self._rows.cache_clear()
         return outcomes
 
     def _forget(self, jobs: Iterable[Job]) -> None:

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from engine.isolation import isolate
 from engine.models import Editor
 from engine.samples import Sample
+from engine.step import Stepped
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,15 @@ def show_partial_images(
     editor: Editor,
     show: PartialImage,
     samples: Sequence[Sample],
-    latents: torch.Tensor,
-    output: torch.Tensor,
+    stepped: Stepped,
 ) -> None:
-    """Decode what the step just made (B, C, h, w: its scaled latents and guided output) says of the
-    samples that want to be seen now. A fault is logged: it must not cost anybody the edit."""
+    """Decode what the step just made says of the samples that want to be seen now. A fault is
+    logged: it must not cost anybody the edit."""
 
     def decode(wanted: Sequence[tuple[int, int]]) -> None:
         for i, k in wanted:
             shown, predicted = samples[i].table.clean[samples[i].calls_done - 1].tolist()
-            clean = shown * latents[i] + predicted * output[i]
+            clean = shown * stepped.latents[i] + predicted * stepped.output[i]
             show(samples[i].job.request.id, k, editor.decode(clean[None])[0])
 
     marks = [(i, due(sample)) for i, sample in enumerate(samples)]

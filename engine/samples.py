@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from engine.edit import EditRequest, EditResult
 from engine.guidance import branch_weights
 from engine.models import Conditioning, Inputs
-from engine.sampling import SamplerTable, advance
+from engine.sampling import SamplerTable
 from engine.seeding import NoiseSource, image_seed
 
 PATIENCE_S = 300.0  # the longest deadline that the API grants
@@ -46,8 +45,8 @@ class Sample:
         return self._fresh
 
     def move(self, state: torch.Tensor) -> None:
-        """To the state after the current step."""
-        self.state = state
+        """To the state (S or more, C, h, w) after the current step."""
+        self.state = state[: self.table.num_slots]
         self.calls_done += 1
         self._fresh = None
 
@@ -120,53 +119,3 @@ class Job:
             batch_size=self.batch_size,
             model_s=time.perf_counter() - self.started,
         )
-
-
-def stack_states(samples: Sequence[Sample]) -> torch.Tensor:
-    """(B, S, C, h, w) with S the most slots of any; the slots that a sample lacks are zero."""
-    slots = max(sample.table.num_slots for sample in samples)
-    state = samples[0].state.new_zeros((len(samples), slots, *samples[0].state.shape[1:]))
-    for i, sample in enumerate(samples):
-        state[i, : len(sample.state)] = sample.state
-    return state
-
-
-def scaled_latents(samples: Sequence[Sample], state: torch.Tensor) -> torch.Tensor:
-    """(B, C, h, w): the latents as the model wants them at each sample's own step."""
-    scale = torch.stack([s.table.input_scale[s.calls_done] for s in samples])
-    return state[:, 0] * scale.to(state.device).view(-1, 1, 1, 1)
-
-
-def guide(samples: Sequence[Sample], output: torch.Tensor) -> torch.Tensor:
-    """The packed branch rows' predictions, weighted and added up for each sample: (B, C, h, w)."""
-    guided, at = [], 0
-    for sample in samples:
-        terms = [weight * output[at + j] for j, weight in enumerate(sample.weights)]
-        guided.append(sum(terms[1:], start=terms[0]))
-        at += len(terms)
-    return torch.stack(guided)
-
-
-def step_samples(samples: Sequence[Sample], state: torch.Tensor, output: torch.Tensor) -> None:
-    """Move each sample one step along its own table."""
-    maps = [_table_entries(samples, name, state) for name in ("carry", "gain", "spread")]
-    stepped = advance(state, output, _draw_noise(samples, state), *maps)
-    for i, sample in enumerate(samples):
-        sample.move(stepped[i, : sample.table.num_slots])
-        sample.job.batch_size = max(sample.job.batch_size, len(samples))
-
-
-def _table_entries(samples: Sequence[Sample], name: str, state: torch.Tensor) -> torch.Tensor:
-    """Each sample's entry for its own step, zero-padded to the widest: (B, S) or (B, S, S)."""
-    entries = [getattr(sample.table, name)[sample.calls_done] for sample in samples]
-    slots = state.shape[1]
-    padded = torch.zeros((len(entries), *(slots for _ in entries[0].shape)))
-    for i, entry in enumerate(entries):
-        padded[(i, *(slice(0, n) for n in entry.shape))] = entry
-    return padded.to(state.device)
-
-
-def _draw_noise(samples: Sequence[Sample], state: torch.Tensor) -> torch.Tensor | None:
-    if not any(sample.table.stochastic for sample in samples):
-        return None
-    return torch.stack([sample.step_noise() for sample in samples]).to(state.device)

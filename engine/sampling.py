@@ -13,8 +13,10 @@ the maps from the model's own scheduler.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,21 @@ class SamplerTable:
     @property
     def num_slots(self) -> int:
         return self.carry.shape[1]
+
+
+@lru_cache(maxsize=1024)
+def numbers_of(table: SamplerTable, slots: int) -> torch.Tensor:
+    """(K, 2 + 2 `slots` + `slots`^2): each step's timestep, input scale, gain, spread and carry, as
+    if the sampler had `slots` slots."""
+    calls, spare = table.num_calls, slots - table.num_slots
+    parts = (
+        table.timesteps[:, None],
+        table.input_scale[:, None],
+        pad(table.gain, (0, spare)),
+        pad(table.spread, (0, spare)),
+        pad(table.carry, (0, spare, 0, spare)).reshape(calls, -1),
+    )
+    return torch.cat(parts, dim=1)
 
 
 def advance(

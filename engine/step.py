@@ -1,0 +1,125 @@
+"""One denoising step of many samples, as tensors: packed here, computed by a pure function.
+
+Every shape of a `Step` follows from a few counts, so a step can be replayed as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.models import Inputs
+from engine.samples import Sample
+from engine.sampling import advance, numbers_of
+
+Predict = Callable[[torch.Tensor, torch.Tensor, Inputs], torch.Tensor]
+
+MAX_BRANCHES = 3
+
+# Padded counts of rows and samples: at most a third of a call is padding.
+BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The branch rows of B samples, N in all; the same at each of their steps.
+
+    `owner` (N,): the sample of each row; `index` (B, 3): the row of each branch, `weights` (B, 3)
+    float32: how it counts, 0 where a sample has no such branch; `inputs`: each (N, ...).
+    `padding`: how many of the N only fill a bucket; they are copies of the first, and so are the
+    samples that fill B.
+    """
+
+    owner: torch.Tensor
+    index: torch.Tensor
+    weights: torch.Tensor
+    inputs: Mapping[str, torch.Tensor]
+    padding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step reads. `state` (B, S, C, h, w); `noise` (B, C, h, w), or `None` where no sample
+    draws any; `numbers` (B, 2 + 2 S + S S): each sample's entry of its table; all float32."""
+
+    state: torch.Tensor
+    noise: torch.Tensor | None
+    numbers: torch.Tensor
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What a step makes: the next `state`, and the scaled `latents` that the model was shown with
+    its guided `output`, both (B, C, h, w)."""
+
+    state: torch.Tensor
+    latents: torch.Tensor
+    output: torch.Tensor
+
+
+def denoise(predict: Predict, step: Step) -> Stepped:
+    """One model call, guidance and one sampler step. A sample's values come from its own rows
+    alone, elementwise, so beside the model call no bit of it depends on the others."""
+    rows, slots = step.rows, step.state.shape[1]
+    times, scales, gain, spread, carry = step.numbers.split(
+        [1, 1, slots, slots, slots * slots], dim=1
+    )
+    latents = step.state[:, 0] * scales[:, :, None, None]
+    predicted = predict(latents[rows.owner], times[rows.owner, 0], rows.inputs)
+    output = sum(
+        (_weighted(rows, branch, predicted) for branch in range(1, MAX_BRANCHES)),
+        start=_weighted(rows, 0, predicted),
+    )
+    carry = carry.unflatten(1, (slots, slots))
+    state = advance(step.state, output, step.noise, carry, gain, spread)
+    return Stepped(state, latents, output)
+
+
+def _weighted(rows: Rows, branch: int, predicted: torch.Tensor) -> torch.Tensor:
+    return rows.weights[:, branch, None, None, None] * predicted[rows.index[:, branch]]
+
+
+def pack_rows(samples: Sequence[Sample], *, padded: bool) -> Rows:
+    """The branch rows of these samples; `padded`: rows and samples fill a bucket each."""
+    packed = [(i, row) for i, sample in enumerate(samples) for row in sample.rows]
+    index, weights, first = [], [], 0
+    for sample in samples:
+        spare = MAX_BRANCHES - len(sample.rows)
+        index.append([*range(first, first + len(sample.rows)), *[first] * spare])
+        weights.append([*sample.weights, *[0.0] * spare])
+        first += len(sample.rows)
+    padding = bucket(len(packed)) - len(packed) if padded else 0
+    spare_samples = bucket(len(samples)) - len(samples) if padded else 0
+    packed += packed[:1] * padding
+    index += index[:1] * spare_samples
+    weights += weights[:1] * spare_samples
+    device = samples[0].state.device
+    return Rows(
+        owner=torch.tensor([i for i, _ in packed]).to(device),
+        index=torch.tensor(index).to(device),
+        weights=torch.tensor(weights, dtype=torch.float32).to(device),
+        inputs={name: torch.stack([row[name] for _, row in packed]) for name in packed[0][1]},
+        padding=padding,
+    )
+
+
+def pack_step(samples: Sequence[Sample], rows: Rows) -> Step:
+    """The current step of these samples; the slots that a sample lacks are zero."""
+    padded = [*samples, *[samples[0]] * (len(rows.index) - len(samples))]
+    slots = max(sample.table.num_slots for sample in samples)
+    state = samples[0].state.new_zeros((len(padded), slots, *samples[0].state.shape[1:]))
+    for i, sample in enumerate(padded):
+        state[i, : len(sample.state)] = sample.state
+    numbers = torch.stack([numbers_of(s.table, slots)[s.calls_done] for s in padded])
+    noise = None
+    if any(sample.table.stochastic for sample in samples):
+        noise = torch.stack([sample.step_noise() for sample in padded]).to(state.device)
+    return Step(state, noise, numbers.to(state.device), rows)
+
+
+def bucket(count: int) -> int:
+    """The smallest padded count that holds `count`."""
+    return next((size for size in BUCKETS if size >= count), count)
