@@ -17,10 +17,11 @@ import pytest
 from engine import EditActor, EditOptions, EngineConfig, EngineError
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest, EditResult
 from engine.loading import load_model
-from engine.loop import BUCKETS, DenoiseLoop
+from engine.loop import DenoiseLoop
 from engine.registry import ModelSpec
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared
+from engine.step import BUCKETS
 from engine.weights import LOCK, verify_weights
 from tests.editors import faulty
 
