@@ -1,0 +1,173 @@
+// The playground: what happens when.
+
+import { installComparison } from "./comparison.js";
+import { clearError, clearErrors, installErrors, placeOf, reasonOf, showError } from "./errors.js";
+import { canvasOf, fieldsOf, firstFault, installForm, setModel, setSeed, steps } from "./form.js";
+import { installLanguage, onLanguage, text, texts } from "./language.js";
+import { readPhotograph, Unusable } from "./photograph.js";
+import { installRequest, showRequest } from "./request.js";
+import { edit, fetchModel, hasApiKey, PREVIEWS, Refused, setApiKey } from "./server.js";
+import { installSources } from "./sources.js";
+import { addToStrip, installStage, showPhotograph, showPreview, showProgress, showResult,
+         showRunning } from "./stage.js";
+
+const node = (id) => document.getElementById(id);
+
+let photograph = null;
+let result = null; // the edit that is shown
+let running = null; // the AbortController of the edit that runs
+let model = null;
+let waiting = 0; // timer of a busy server
+
+async function choose(file) {
+  clearError("image");
+  try {
+    photograph = await readPhotograph(file);
+    running?.abort();
+  } catch (error) {
+    if (!(error instanceof Unusable)) throw error;
+    showError("image", () => error.reason());
+    return;
+  }
+  result = null;
+  showPhotograph(photograph);
+  say("ready", { name: photograph.name });
+  updateRequest();
+}
+
+let said = () => "";
+
+function say(key, values) {
+  said = () => (key ? text(key, values) : "");
+  node("status").textContent = said();
+  showProgress(said());
+}
+
+async function loadModel() {
+  try {
+    model ??= await fetchModel();
+  } catch (error) {
+    refuse(error);
+    return false;
+  }
+  setModel(model);
+  clearError("key");
+  return true;
+}
+
+async function run() {
+  if (running) return;
+  clearErrors();
+  clearTimeout(waiting);
+  setApiKey(node("key").value);
+  const missing = photograph ? null : showError("image", () => text("noPhotograph"));
+  const fault = missing ?? firstFault();
+  if (fault) {
+    fault.focus();
+    return;
+  }
+  if (!model && !(await loadModel())) return;
+  const fields = fieldsOf(photograph);
+  const started = performance.now();
+  begin(fields.prompt);
+  try {
+    const done = await edit(photograph.file, fields, running.signal, (blob, k) => {
+      showPreview(blob, k);
+      say("preview", { k: k + 1, n: PREVIEWS });
+    });
+    finish(fields, done, ((performance.now() - started) / 1000).toFixed(1));
+  } catch (error) {
+    restore();
+    if (error.name === "AbortError") say("cancelled");
+    else refuse(error);
+  } finally {
+    end();
+  }
+}
+
+function begin(instruction) {
+  running = new AbortController();
+  showRunning(canvasOf(photograph), instruction);
+  say("sending");
+  if (document.activeElement === node("edit")) node("cancel").focus();
+  node("print").scrollIntoView();
+}
+
+function end() {
+  running = null;
+  const held = [node("cancel"), document.body].includes(document.activeElement);
+  if (held) node("edit").focus({ preventScroll: true });
+}
+
+function finish(fields, { blob, seed, size }, seconds) {
+  const name = `${stem(photograph.name)}-${stem(fields.prompt)}.png`;
+  const url = URL.createObjectURL(blob);
+  result = { photograph, fields, blob, url, seed, size, seconds, name, steps: steps() };
+  showResult(result, true);
+  addToStrip(result, (chosen) => {
+    if (running) return;
+    result = chosen;
+    photograph = chosen.photograph;
+    showResult(chosen, false);
+    updateRequest();
+  });
+  say("done", { seconds });
+  updateRequest();
+}
+
+// A file name's part: "a b.jpg" -> "a-b".
+function stem(name) {
+  return name.replace(/\.\w+$/, "").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40);
+}
+
+function restore() {
+  if (result) showResult(result, false);
+  else showPhotograph(photograph);
+}
+
+function refuse(error) {
+  if (!(error instanceof Refused)) throw error;
+  say("");
+  const hadKey = hasApiKey();
+  if (error.status === 401) node("key-field").hidden = false;
+  if ([429, 503].includes(error.status) && error.retryAfter > 0) return wait(error.retryAfter);
+  showError(placeOf(error), () => reasonOf(error, hadKey)).focus();
+}
+
+// A busy server said when there may be room: so does the page, then and there.
+function wait(seconds) {
+  showError("general", () => text("busy", { seconds: Math.ceil(seconds) }));
+  waiting = setTimeout(() => showError("general", () => text("free")), seconds * 1000);
+}
+
+// The code to copy: of the shown edit, with its seed, while the panel still says the same.
+function updateRequest() {
+  const fields = fieldsOf(photograph);
+  const same = result && JSON.stringify(fields) === JSON.stringify(result.fields);
+  if (same && result.seed !== undefined) fields.seed ??= String(result.seed);
+  fields.prompt ||= texts("ideasList")[0];
+  showRequest({ fields, name: photograph?.name ?? "photo.jpg", key: hasApiKey() });
+}
+
+installLanguage(node("language"));
+onLanguage(() => (node("status").textContent = said()));
+installErrors();
+installStage();
+installComparison();
+installForm(updateRequest);
+installRequest();
+installSources(choose);
+node("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  run();
+});
+node("cancel").addEventListener("click", () => running?.abort());
+addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
+node("reuse").addEventListener("click", () => {
+  setSeed(result.seed);
+  updateRequest();
+});
+node("further").addEventListener("click", () => {
+  choose(new File([result.blob], result.name, { type: result.blob.type }));
+});
+loadModel();

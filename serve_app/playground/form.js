@@ -1,0 +1,151 @@
+// The panel: what the reader asks for, with the served model's defaults.
+
+import { clearError, showError } from "./errors.js";
+import { onLanguage, text, texts } from "./language.js";
+
+const node = (id) => document.getElementById(id);
+const SLIDERS = ["guidance_scale", "image_guidance_scale"];
+const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100] };
+const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
+
+let model = null;
+
+// The defaults of `served` (an entry of /v1/models).
+export function setModel(served) {
+  model = served;
+  node("model").textContent = served.id;
+  for (const name of SLIDERS) {
+    const slider = node(name);
+    slider.max = String(Math.max(Number(slider.max), 2 * served[name]));
+    slider.value = String(served[name]);
+  }
+  node("num_inference_steps").value = String(served.num_inference_steps);
+  offerSizes();
+  refresh();
+}
+
+function offerSizes() {
+  const { resolution_px: usual, size_multiple_px: multiple, max_side_px: most } = model;
+  const sides = [usual / 2, usual, 2 * usual, 4 * usual]
+    .filter((side) => side <= most && side >= 64 && side % multiple === 0);
+  const kept = node("size").value;
+  node("size").replaceChildren(...sides.map((side) => {
+    return new Option(text("pixels", { px: side }), String(side));
+  }));
+  const usable = sides.filter((side) => side >= usual);
+  const first = usable.find((side) => side >= Math.min(LEAST_SIDE_PX, 2 * usual)) ?? usual;
+  node("size").value = kept || String(first);
+}
+
+// The sliders' values beside them, and the way back to the default.
+function refresh() {
+  for (const name of SLIDERS) {
+    const slider = node(name);
+    slider.parentElement.querySelector("output").value = Number(slider.value).toFixed(1);
+    if (!model) continue;
+    const standard = model[name];
+    node(`standard-${name}`).textContent = text("standard", { value: standard.toFixed(1) });
+    node(`reset-${name}`).hidden = Number(slider.value) === standard;
+  }
+}
+
+// The canvas of `photograph` in px: its aspect, the long side asked for, whole multiples.
+export function canvasOf(photograph) {
+  const side = Number(node("size").value);
+  const { width, height } = photograph;
+  if (node("resize").value === "crop") return { width: side, height: side };
+  if (node("resize").value === "pad") return { width, height };
+  const scale = side / Math.max(width, height) / model.size_multiple_px;
+  const snap = (length) => Math.max(1, Math.round(length * scale)) * model.size_multiple_px;
+  return { width: snap(width), height: snap(height) };
+}
+
+// The fields to send: the instruction, and what differs from the model's defaults.
+export function fieldsOf(photograph) {
+  const fields = { prompt: node("prompt").value.trim() };
+  if (!model) return fields;
+  for (const name of [...SLIDERS, "num_inference_steps"]) {
+    const value = node(name).value.trim();
+    if (Number(value) !== model[name]) fields[name] = value;
+  }
+  if (node("seed").value.trim()) fields.seed = node("seed").value.trim();
+  if (node("resize").value !== "fit") fields.resize = node("resize").value;
+  const side = Number(node("size").value);
+  if (photograph && side !== model.resolution_px) {
+    const { width, height } = node("resize").value === "fit" ? canvasOf(photograph)
+      : { width: side, height: side };
+    fields.size = `${width}x${height}`;
+  }
+  return fields;
+}
+
+export function steps() {
+  return node("num_inference_steps").value.trim();
+}
+
+// The first field that cannot be sent, with its error shown; null when all can.
+export function firstFault() {
+  let first = null;
+  if (!node("prompt").value.trim()) first = showError("prompt", () => text("noInstruction"));
+  for (const [name, [min, max]] of Object.entries(WHOLE)) {
+    const value = node(name).value.trim();
+    const whole = /^\d+$/.test(value) && Number(value) >= min && Number(value) <= max;
+    if (whole || (name === "seed" && !value)) continue;
+    const label = () => node(name).parentElement.querySelector("label").textContent;
+    node("more").open = true;
+    first ??= showError(name, () => text("notWhole", { label: label(), min, max }));
+  }
+  return first;
+}
+
+export function setSeed(seed) {
+  node("seed").value = String(seed);
+  node("more").open = true;
+  clearError("seed");
+}
+
+// `changed()` after every change of a field.
+export function installForm(changed) {
+  const form = node("form");
+  form.addEventListener("input", (event) => {
+    clearError(event.target.id);
+    refresh();
+    changed();
+  });
+  node("prompt").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    form.requestSubmit();
+  });
+  for (const name of SLIDERS) {
+    node(`reset-${name}`).addEventListener("click", () => {
+      node(name).value = String(model[name]);
+      node(name).focus();
+      refresh();
+      changed();
+    });
+  }
+  onLanguage(() => {
+    offerIdeas(changed);
+    if (model) offerSizes();
+    refresh();
+    changed();
+  });
+}
+
+function offerIdeas(changed) {
+  node("chips").replaceChildren(...texts("ideasList").map((idea) => {
+    const item = document.createElement("li");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = idea;
+    button.addEventListener("click", () => {
+      node("prompt").value = idea;
+      node("prompt").focus();
+      clearError("prompt");
+      changed();
+    });
+    item.append(button);
+    return item;
+  }));
+}

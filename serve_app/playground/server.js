@@ -1,0 +1,97 @@
+// The way to the server: which model it serves, and one edit with its previews.
+
+import { base64ToBlob, readEvents } from "./events.js";
+
+const EDITS = "v1/images/edits";
+export const PREVIEWS = 3;
+
+let apiKey = "";
+let streams = true; // until the server says that it cannot
+
+export function setApiKey(key) {
+  apiKey = key.trim();
+}
+
+export function hasApiKey() {
+  return apiKey !== "";
+}
+
+// `code`, `message`, `param` as the API documents them; status 0: no answer came.
+export class Refused extends Error {
+  constructor(status, error, retryAfter) {
+    super(error.message ?? "");
+    this.status = status;
+    this.code = error.code ?? "";
+    this.param = error.param ?? "";
+    this.retryAfter = retryAfter; // seconds, or NaN
+  }
+}
+
+// The served model, with its defaults.
+export async function fetchModel() {
+  const answer = await send("v1/models", {});
+  return (await answer.json()).data[0];
+}
+
+// { blob, seed, size } of the edited photograph. `onPreview(blob, k)` may be called before.
+export async function edit(file, fields, signal, onPreview) {
+  const extra = streams ? { stream: "true", partial_images: String(PREVIEWS) } : {};
+  try {
+    const body = form(file, { ...fields, ...extra });
+    return await read(await send(EDITS, { method: "POST", body, signal }), onPreview);
+  } catch (error) {
+    if (!streams || !["stream", "partial_images"].includes(error.param)) throw error;
+    streams = false;
+    return edit(file, fields, signal, onPreview);
+  }
+}
+
+function form(file, fields) {
+  const data = new FormData();
+  data.append("image", file, file.name);
+  for (const [name, value] of Object.entries(fields)) data.append(name, value);
+  return data;
+}
+
+async function send(path, init) {
+  const headers = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
+  let answer;
+  try {
+    answer = await fetch(path, { ...init, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, {}, NaN);
+  }
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
+}
+
+async function refusal(answer) {
+  const seconds = Number.parseFloat(answer.headers.get("retry-after"));
+  try {
+    return new Refused(answer.status, (await answer.json()).error ?? {}, seconds);
+  } catch {
+    return new Refused(answer.status, {}, seconds); // not ours: a proxy in between
+  }
+}
+
+async function read(answer, onPreview) {
+  const kind = answer.headers.get("content-type") ?? "";
+  if (!kind.startsWith("text/event-stream")) {
+    const body = await answer.json();
+    return finished({ ...body, ...body.data[0] });
+  }
+  for await (const { data } of readEvents(answer.body)) {
+    if (data.error) throw new Refused(answer.status, data.error, NaN);
+    if (data.type === "image_edit.partial_image") {
+      onPreview(base64ToBlob(data.b64_json, data.output_format), data.partial_image_index);
+    } else if (data.type === "image_edit.completed") {
+      return finished(data);
+    }
+  }
+  throw new Refused(0, {}, NaN); // the stream broke off
+}
+
+function finished({ b64_json, output_format, seed, size }) {
+  return { blob: base64ToBlob(b64_json, output_format), seed, size };
+}
