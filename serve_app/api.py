@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse
 
 import engine
 from serve_app.errors import install_error_handlers
+from serve_app.playground import add_playground
 from serve_app.schemas import (
     Health,
     ImagesResponse,
@@ -30,6 +30,7 @@ def make_app(service: EditService) -> FastAPI:
     install_error_handlers(app)
     _add_openai_routes(app, service)
     _add_operators_routes(app, service)
+    add_playground(app, service.config.max_body_bytes)
     return app
 
 
@@ -64,7 +65,3 @@ def _add_operators_routes(app: FastAPI, service: EditService) -> None:
     async def readyz() -> Readiness:
         """Whether a replica has its model loaded and answers."""
         return await service.ready()
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
