@@ -163,10 +163,3 @@ def test_health_and_readiness_are_told_apart(http: httpx.Client) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = http.get("/readyz").json()
     assert (ready["status"], ready["model"], len(ready["revision"])) == ("ready", "pocket", 64)
-
-
-def test_a_browser_is_led_to_the_documentation(http: httpx.Client) -> None:
-    home = http.get("/", follow_redirects=True)
-    assert home.status_code == 200
-    assert home.url.path == "/docs"
-    assert "rayedit" in home.text
