@@ -1,16 +1,12 @@
-"""Where a source image comes from, and the pool of processes that decodes it."""
+"""Where a source image comes from."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import fsspec
@@ -112,26 +108,3 @@ def _inside(location: str, root: str) -> str:
     if "://" in path or not resolved.is_relative_to(Path(root).resolve()):
         raise ImageSourceRefused(f"{location} is outside the image root {root}")
     return str(resolved)
-
-
-class DecodePool:
-    """Decodes images in processes of their own: a decoder that crashes takes nothing with it."""
-
-    def __init__(self, workers: int = 2) -> None:
-        self._workers = workers
-        self._pool = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._workers, multiprocessing.get_context("spawn"))
-
-    def submit(self, function: Any, *arguments: Any) -> Future[Any]:
-        """`function(*arguments)` in a process of the pool; a broken pool is replaced first."""
-        try:
-            return self._pool.submit(function, *arguments)
-        except BrokenProcessPool:
-            self._pool.shutdown(wait=False)
-            self._pool = self._start()
-            return self._pool.submit(function, *arguments)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -15,8 +15,12 @@ from serve_app.schemas import (
     Readiness,
     edit_request_body,
     error_responses,
+    event_stream,
 )
 from serve_app.service import EditService
+from serve_app.streaming import EventStream
+
+EDIT_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
 
 
 def make_app(service: EditService) -> FastAPI:
@@ -37,10 +41,11 @@ def make_app(service: EditService) -> FastAPI:
 def _add_openai_routes(app: FastAPI, service: EditService) -> None:
     @app.post(
         "/v1/images/edits",
-        responses=error_responses(400, 404, 413, 415, 500, 503, 504),
+        response_model=ImagesResponse,
+        responses={200: event_stream(), **error_responses(*EDIT_ERRORS)},
         openapi_extra={"requestBody": edit_request_body()},
     )
-    async def edit_image(request: Request) -> ImagesResponse:
+    async def edit_image(request: Request) -> ImagesResponse | EventStream:
         """Edit a photograph by an instruction."""
         return await service.edit(request)
 

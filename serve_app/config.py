@@ -32,6 +32,12 @@ class ServeConfig(BaseModel):
             "max_batch_size",
         ),
     ] = None
+    upscale_delay_s: Annotated[
+        float, Field(ge=0, description="seconds of more traffic before a replica is added")
+    ] = 30
+    downscale_delay_s: Annotated[
+        float, Field(ge=0, description="seconds of less traffic before a replica is taken away")
+    ] = 600
     num_gpus: Annotated[float, Field(ge=0, description="GPUs a model replica reserves")] = 0
     num_cpus: Annotated[float, Field(ge=0, description="CPUs a model replica reserves")] = 1
     ingress_replicas: Annotated[
@@ -40,12 +46,30 @@ class ServeConfig(BaseModel):
     decode_workers: Annotated[
         int, Field(ge=1, le=64, description="processes an ingress replica decodes images in")
     ] = 2
+    decode_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=60,
+            description="processor time that decoding one image may take; its process is killed "
+            "after that, and the image refused",
+        ),
+    ] = 2
     deadline_s: Annotated[
         float, Field(gt=0, le=300, description="seconds after which an edit is given up (504)")
     ] = 60
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=2**28, description="largest HTTP body; more is refused (413)")
     ] = MAX_BYTES
+    max_wait_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=300,
+            description="an edit that would wait longer for its turn is refused (503), unless "
+            "fewer than two batches are held; `retry-after` says when the queue will be done",
+        ),
+    ] = 5
     max_in_flight: Annotated[
         int,
         Field(
@@ -72,6 +96,8 @@ class ServeConfig(BaseModel):
             "min_replicas": self.min_replicas,
             "max_replicas": self.max_replicas,
             "target_ongoing_requests": self.target_ongoing_requests or self.engine.max_batch_size,
+            "upscale_delay_s": self.upscale_delay_s,
+            "downscale_delay_s": self.downscale_delay_s,
         }
 
     @classmethod

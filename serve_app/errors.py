@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from engine import wire
 from engine.edit import EditFailure
-from engine.errors import Cancelled, EngineError, InternalError, OptionInvalid
+from engine.errors import Cancelled, EngineError, InternalError, OptionInvalid, WorkerCrashed
 
 logger = logging.getLogger("ray.serve")
 
@@ -65,7 +65,8 @@ def error_headers(failure: EditFailure, retry_after_s: int) -> dict[str, str]:
     headers = {}
     if failure.status in (429, 503):
         headers["retry-after"] = str(retry_after_s)
-    if failure.status >= 500 and not failure.retryable:
+    # A crash was tried again already: a client that insists would kill one replica after another.
+    if failure.status >= 500 and (not failure.retryable or failure.code == WorkerCrashed.code):
         headers["x-should-retry"] = "false"
     return headers
 

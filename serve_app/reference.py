@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from engine.registry import find_model
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
+from serve_app.schemas import CompletedEvent, PartialImageEvent
 from serve_app.service import EditService
 
 _INTRO = """\
@@ -14,6 +17,11 @@ _INTRO = """\
 the fields that OpenAI does not know as `extra_body={"seed": 7}`. The source is a file (multipart,
 `image`) or a data URL (JSON, `images`); nothing is ever fetched. The same as OpenAPI:
 `/openapi.json` and `/docs` of a running server."""
+
+
+def _event(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    return f"{model.__doc__}\n\n{_fields(schema)}"
 
 
 def openapi() -> dict[str, Any]:
@@ -50,7 +58,10 @@ def _body(contents: dict[str, Any]) -> str:
 def _answer(spec: dict[str, Any], responses: dict[str, Any]) -> str:
     name = _reference(responses["200"]["content"]["application/json"]["schema"])
     schema = spec["components"]["schemas"][name]
-    return f"### 200: {name}\n\n{_fields(schema)}"
+    answer = f"### 200: {name}\n\n{_fields(schema)}"
+    if "text/event-stream" not in responses["200"]["content"]:
+        return answer
+    return "\n\n".join([answer, _EVENTS, _event(PartialImageEvent), _event(CompletedEvent)])
 
 
 def _errors(responses: dict[str, Any]) -> str:
@@ -68,6 +79,13 @@ def _fields(schema: dict[str, Any]) -> str:
         for name, field in schema["properties"].items()
     ]
     return "\n".join(["| field (* required) | type | meaning |", "| --- | --- | --- |", *rows])
+
+
+_EVENTS = """\
+### 200: text/event-stream
+
+With `stream`: `event: NAME`, `data: JSON`, an empty line. Comments (`:`) keep the connection open.
+An `error` event has the body of an error and ends the stream."""
 
 
 def _type(field: dict[str, Any]) -> str:

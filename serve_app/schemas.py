@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from engine.edit import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
-from engine.wire import NEUTRAL, EditBody, OutputFormat
+from engine.wire import NEUTRAL, STREAMING, EditBody, OutputFormat
 
 
 class EditedImage(BaseModel):
@@ -29,6 +29,48 @@ class ImagesResponse(BaseModel):
     size: str = Field(description="WIDTHxHEIGHT of every image in px")
     model: str = Field(description="the model that edited")
     warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
+
+
+class TokenDetails(BaseModel):
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """OpenAI's clients require it; this server bills nothing and counts no tokens."""
+
+    input_tokens: int = 0
+    input_tokens_details: TokenDetails = TokenDetails()
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+
+class ImageEvent(BaseModel):
+    """What both events of a stream carry."""
+
+    b64_json: str = Field(description="the image file, base64")
+    created_at: int = Field(description="unix time in seconds")
+    size: str = Field(description="WIDTHxHEIGHT in px")
+    quality: Literal["auto"] = "auto"
+    background: Literal["opaque"] = "opaque"
+    output_format: OutputFormat
+
+
+class PartialImageEvent(ImageEvent):
+    """`image_edit.partial_image`: what the model thinks the first image will be."""
+
+    type: Literal["image_edit.partial_image"] = "image_edit.partial_image"
+    partial_image_index: int = Field(ge=0, le=2, description="counts from 0")
+
+
+class CompletedEvent(ImageEvent):
+    """`image_edit.completed`: an edited image; one event for each of `n`, in order."""
+
+    type: Literal["image_edit.completed"] = "image_edit.completed"
+    usage: Usage = Usage()
+    seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
+    model: str = Field(description="the model that edited")
+    warnings: list[str] = Field(description="codes of what was softened")
 
 
 class Model(BaseModel):
@@ -81,11 +123,13 @@ class ErrorBody(BaseModel):
 
 _STATUSES = {
     400: "the request's fault: the image, an option or the instruction",
+    401: "the API key is missing or wrong",
     404: "no such model or route",
     405: "the route does not have this method",
     413: "the body is over the limit",
     415: "neither multipart/form-data nor application/json",
     422: "the path or query cannot be read",
+    429: "this API key sends too much; `retry-after` says when to try again",
     500: "the server's fault",
     503: "not ready, overloaded, or the worker died; `retry-after` says when to try again",
     504: "not done within the deadline",
@@ -98,6 +142,9 @@ _DESCRIPTIONS = {
     "n": "how many images, each from a seed of its own; default 1",
     "output_format": "default: png, which is lossless",
     "output_compression": "quality of jpeg and webp, default 95; PNG takes 100 alone",
+    "stream": "answer with server-sent events: `image_edit.partial_image` as they come, then "
+    "`image_edit.completed`, or `error` with the body of an error",
+    "partial_images": "previews of the first image while it is being made; needs `stream`",
     "user": "accepted for OpenAI's clients; not used and not logged",
 }
 
@@ -105,6 +152,14 @@ _DESCRIPTIONS = {
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """FastAPI's `responses` for these statuses."""
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
+
+
+def event_stream() -> dict[str, Any]:
+    """FastAPI's entry for the 200 that `stream=true` asks for."""
+    description = "the edited images; with `stream`, events as they come"
+    events = "image_edit.partial_image, image_edit.completed, error: each with a JSON object"
+    schema = {"type": "string", "description": events}
+    return {"description": description, "content": {"text/event-stream": {"schema": schema}}}
 
 
 def edit_request_body() -> dict[str, Any]:
@@ -138,6 +193,8 @@ def _properties() -> dict[str, Any]:
     options = EditOptions.model_json_schema()["properties"]
     properties = {name: dict(options.get(name, body[name])) for name in body if name != "images"}
     for name, values in NEUTRAL.items():
+        if name in STREAMING:
+            continue
         properties[name] = {
             "enum": list(values),
             "description": "for OpenAI's clients: these values mean what this server does; "

@@ -1,4 +1,4 @@
-"""What the routes do: parse, decode, have the model edit, encode. Knows no Ray: `Backend` does."""
+"""What the routes do: parse, admit, decode, have the model edit, encode. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -6,92 +6,115 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 from fastapi import Request
 
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
-from engine.errors import (
-    DeadlineExceeded,
-    InternalError,
-    ModelUnknown,
-    NotReady,
-    OptionInvalid,
-    Overloaded,
-    WorkerCrashed,
-)
+from engine.errors import ModelUnknown, NotReady, OptionInvalid
 from engine.registry import ModelSpec
 from engine.seeding import draw_seed
-from engine.sources import DecodePool, Prepared
-from serve_app.codec import prepare_source, render, warm_up
+from engine.sources import Prepared
+from engine.wire import OutputFormat
+from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
+from serve_app.decoding import Codec
 from serve_app.errors import EditFailed
+from serve_app.flights import Flight, Flights
 from serve_app.parsing import ParsedEdit, read_edit
-from serve_app.schemas import EditedImage, ImagesResponse, Model, Readiness
+from serve_app.schemas import (
+    CompletedEvent,
+    EditedImage,
+    ImageEvent,
+    ImagesResponse,
+    Model,
+    PartialImageEvent,
+    Readiness,
+)
+from serve_app.streaming import EventStream
 
-T = TypeVar("T")
 READY_TIMEOUT_S = 2.0
 BUSY_S = 10.0
 
 
-class Backend(Protocol):
-    """Where the model runs."""
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A decoded edit and how its images are to be sent."""
 
-    async def edit(self, request: EditRequest) -> EditOutcome:
-        """Raises `TransientError` where no replica gave an outcome. Cancelling it cancels the
-        edit."""
+    prepared: Prepared
+    format: OutputFormat
+    quality: int | None
+    partial_images: int
 
-    async def ready(self) -> Readiness:
-        """Returns when a replica with a loaded model has answered."""
+    def request(self, flight: Flight) -> EditRequest:
+        return replace(
+            self.prepared.request, timeout_s=flight.left_s, partial_images=self.partial_images
+        )
 
 
 class EditService:
     """One served model: its limits, its decode processes, the way to its replicas."""
 
-    def __init__(self, config: ServeConfig, spec: ModelSpec, backend: Backend) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        spec: ModelSpec,
+        backend: Backend,
+        observe: Callable[[Flight], None] = lambda flight: None,
+    ) -> None:
         self.config = config
         self.spec = spec
         self._backend = backend
-        self._pool = DecodePool(config.decode_workers)
-        self._in_flight = 0
+        self._codec = Codec(config.decode_workers, config.decode_timeout_s)
+        self._flights = Flights(config, spec, observe)
         self._last_ready: Readiness | None = None
         self._last_answer_s = -math.inf
         self._started = int(time.time())
 
     def warm_up(self) -> None:
         """Start the decode processes; returns when all of them are loaded."""
-        for future in [self._pool.submit(warm_up) for _ in range(self.config.decode_workers)]:
-            future.result()
+        self._codec.warm_up()
 
     def close(self) -> None:
-        self._pool.close()
+        self._codec.close()
 
-    async def edit(self, request: Request) -> ImagesResponse:
-        """One edit within the deadline; raises `EngineError` and `EditFailed`."""
-        if self._in_flight >= self.config.max_in_flight:
-            raise Overloaded(f"{self._in_flight} edits are in flight already; try again later")
-        self._in_flight += 1
+    async def edit(self, request: Request) -> ImagesResponse | EventStream:
+        """One edit within the deadline; raises `EngineError` and `EditFailed`. A stream lands its
+        flight itself."""
+        flight = self._flights.board(request.headers.get("x-request-id", ""))
         try:
-            async with asyncio.timeout(self.config.deadline_s) as deadline:
-                parsed = await read_edit(request, self.config.max_body_bytes)
-                return await self._edit(parsed, deadline)
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise InternalError(f"TimeoutError: {error}") from error
-            raise DeadlineExceeded(
-                f"the edit was not done within {self.config.deadline_s:g} s and was given up; "
-                "ask for fewer steps or images, or try when the server is less busy"
-            ) from None
-        finally:
-            self._in_flight -= 1
+            async with self._flights.limit(flight):
+                parsed = await self._read(request, flight)
+                edit = await self._decode(parsed, flight)
+                if not flight.stream:
+                    response = await self._respond(edit, flight)
+        except BaseException as error:
+            self._flights.land(flight, error)
+            raise
+        if flight.stream:
+            return EventStream(
+                self._events(edit, flight),
+                lambda: self._flights.limit(flight),
+                lambda error: self._flights.land(flight, error),
+            )
+        self._flights.land(flight)
+        return response
 
-    async def _edit(self, parsed: ParsedEdit, deadline: asyncio.Timeout) -> ImagesResponse:
+    async def _read(self, request: Request, flight: Flight) -> ParsedEdit:
+        with flight.timed("read_s"):
+            parsed = await read_edit(request, self.config.max_body_bytes)
+        flight.stream = bool(parsed.body.stream)
+        return parsed
+
+    async def _decode(self, parsed: ParsedEdit, flight: Flight) -> Edit:
+        """Refuses what cannot be or must wait too long before anything is decoded."""
         body = parsed.body
         self._check_model(body.model)
-        format = body.output_format or "png"
+        format: OutputFormat = body.output_format or "png"
         if format == "png" and body.output_compression not in (None, 100):
             raise OptionInvalid(
                 "output_compression: PNG is lossless; leave it out, or ask for output_format "
@@ -99,35 +122,68 @@ class EditService:
                 param="output_compression",
             )
         options = self.spec.resolve(parsed.options, draw_seed())
-        prepared: Prepared = await self._in_pool(
-            prepare_source, uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
+        self._flights.admit(flight, options)
+        with flight.timed("decode_s"):
+            prepared = await self._codec.decode(
+                uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
+            )
+        return Edit(prepared, format, body.output_compression, body.partial_images or 0)
+
+    async def _respond(self, edit: Edit, flight: Flight) -> ImagesResponse:
+        with flight.timed("replica_s"):
+            outcome = await self._backend.edit(edit.request(flight))
+        result = self._result(outcome, flight)
+        with flight.timed("encode_s"):
+            files, (width, height) = await self._codec.encode(
+                result.images, edit.prepared.geometry, edit.format, edit.quality
+            )
+        return ImagesResponse(
+            created=int(time.time()),
+            data=[
+                EditedImage(b64_json=file, seed=seed)
+                for file, seed in zip(files, result.seeds, strict=True)
+            ],
+            output_format=edit.format,
+            size=f"{width}x{height}",
+            model=self.spec.name,
+            warnings=[*edit.prepared.warnings, *result.warnings],
         )
-        left_s = (deadline.when() or math.inf) - asyncio.get_running_loop().time()
-        outcome = await self._backend.edit(replace(prepared.request, timeout_s=max(left_s, 0.0)))
+
+    def _result(self, outcome: EditOutcome, flight: Flight) -> EditResult:
+        """Raises `EditFailed`."""
         self._last_answer_s = time.monotonic()
         if isinstance(outcome, EditFailure):
             raise EditFailed(outcome)
-        files, (width, height) = await self._in_pool(
-            render, outcome.images, prepared.geometry, format, body.output_compression
-        )
-        return ImagesResponse(
-            created=int(time.time()),
-            data=_images(files, outcome),
-            output_format=format,
-            size=f"{width}x{height}",
-            model=self.spec.name,
-            warnings=[*prepared.warnings, *outcome.warnings],
-        )
+        self._flights.made(flight, outcome)
+        return outcome
 
-    async def _in_pool(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function` in a decode process. One that dies is replaced, and what it held, or a
-        neighbour's death broke, is tried once more."""
-        for _ in range(2):
-            try:
-                return await asyncio.wrap_future(self._pool.submit(function, *arguments))
-            except BrokenProcessPool:
-                continue
-        raise WorkerCrashed("the process that decodes and encodes images died twice")
+    async def _events(self, edit: Edit, flight: Flight) -> AsyncGenerator[ImageEvent, None]:
+        """The previews, then an event for each image."""
+        start = time.monotonic()
+        async with aclosing(self._backend.edit_stream(edit.request(flight))) as events:
+            async for event in events:
+                if isinstance(event, Preview):
+                    (image,) = await self._images([event.pixels], edit)
+                    yield PartialImageEvent(partial_image_index=event.index, **image)
+                    continue
+                flight.replica_s = time.monotonic() - start
+                result = self._result(event, flight)
+                warnings = [*edit.prepared.warnings, *result.warnings]
+                with flight.timed("encode_s"):
+                    images = await self._images(result.images, edit)
+                for image, seed in zip(images, result.seeds, strict=True):
+                    yield CompletedEvent(
+                        seed=seed, model=self.spec.name, warnings=warnings, **image
+                    )
+
+    async def _images(self, pixels: Sequence[np.ndarray], edit: Edit) -> list[dict[str, Any]]:
+        """The fields of an `ImageEvent` for each canvas."""
+        files, (width, height) = await self._codec.encode(
+            pixels, edit.prepared.geometry, edit.format, edit.quality
+        )
+        size = f"{width}x{height}"
+        common = {"created_at": int(time.time()), "size": size, "output_format": edit.format}
+        return [{"b64_json": file, **common} for file in files]
 
     def _check_model(self, name: str | None) -> None:
         if name is not None and name != self.spec.name:
@@ -161,10 +217,3 @@ class EditService:
             if self._last_ready is None or time.monotonic() - self._last_answer_s > BUSY_S:
                 raise NotReady("no replica with a loaded model has answered") from None
         return self._last_ready
-
-
-def _images(files: list[str], result: EditResult) -> list[EditedImage]:
-    return [
-        EditedImage(b64_json=file, seed=seed)
-        for file, seed in zip(files, result.seeds, strict=True)
-    ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import openai
 import pytest
 
 from engine.errors import OptionInvalid
 from engine.wire import EditBody
+from serve_app.api import EDIT_ERRORS
 from serve_app.parsing import parse_json
 from serve_app.reference import api_page, openapi
+from serve_app.schemas import CompletedEvent, PartialImageEvent
 
 SPEC = openapi()
 EDIT = SPEC["paths"]["/v1/images/edits"]["post"]
@@ -41,7 +44,11 @@ def test_both_content_types_document_every_field_with_what_it_means() -> None:
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
 def test_the_documented_bounds_are_the_enforced_ones(name: str) -> None:
-    extra = {"output_format": "webp"} if name == "output_compression" else {}
+    needs: dict[str, dict[str, object]] = {
+        "output_compression": {"output_format": "webp"},
+        "partial_images": {"stream": True},
+    }
+    extra = needs.get(name, {})
     for bound, outside in (("minimum", -1), ("maximum", 1)):
         whole = NUMBERS[name]["type"] == "integer"
         value = int(NUMBERS[name][bound]) if whole else NUMBERS[name][bound]
@@ -66,10 +73,20 @@ def test_every_error_is_documented_as_openais_error_body() -> None:
                 assert status == "200" or schema == {"$ref": "#/components/schemas/ErrorBody"}
     detail = SPEC["components"]["schemas"]["ErrorDetail"]
     assert set(detail["required"]) == {"message", "type", "param", "code"}
-    assert set(EDIT["responses"]) == {"200", "400", "404", "413", "415", "500", "503", "504"}
+    assert set(EDIT["responses"]) == {"200", *map(str, EDIT_ERRORS)}
+
+
+def test_the_events_carry_what_openais_types_require() -> None:
+    for ours, theirs in (
+        (PartialImageEvent, openai.types.ImageEditPartialImageEvent),
+        (CompletedEvent, openai.types.ImageEditCompletedEvent),
+    ):
+        required = {name for name, field in theirs.model_fields.items() if field.is_required()}
+        assert required <= set(ours.model_fields)
 
 
 def test_the_reference_page_has_every_route_and_field() -> None:
     page = api_page()
+    assert all(f"`{name}`" in page for name in CompletedEvent.model_fields)
     assert all(f" {path}\n" in page for path in SPEC["paths"])
     assert all(f"`{name}`" in page for name in EditBody.model_fields)

@@ -112,7 +112,9 @@ def test_more_than_one_image_is_refused_by_name(
         ({"output_format": "png", "output_compression": "50"}, "option_invalid", None),
         ({"response_format": "url"}, "option_invalid", "response_format"),
         ({"quality": "high"}, "option_invalid", "quality"),
-        ({"stream": "true"}, "option_invalid", "stream"),
+        ({"stream": "maybe"}, "option_invalid", "stream"),
+        ({"partial_images": "2"}, "option_invalid", "partial_images"),
+        ({"partial_images": "4", "stream": "true"}, "option_invalid", "partial_images"),
         ({"scheduler": "lcm"}, "option_invalid", "scheduler"),
     ],
 )

@@ -1,0 +1,172 @@
+"""A pool of processes for what a decoder might do to us: crash, hang, or fill the memory.
+
+A child is a Python of its own (no Ray, no secrets in its environment), one task at a time over a
+socket. It is killed and replaced when a task takes too long, and its address space is bounded so
+that it can never hold more than `memory_bytes`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 4  # a task may take so many times its processor time on the clock of a busy machine
+MEMORY_BYTES = 512 * 2**20
+_LOOK_S = 0.05
+_KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of our environment
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_CHILD = "from engine.pool import serve; serve(%d, %d)"
+
+
+class TaskLost(Exception):
+    """A task that ended its process, or was ended with it.
+
+    `slow`: it used up its processor time; `busy`: it did not come to an end, for want of a free
+    processor or because it hung; `memory`: it needed more; `died`: its process crashed.
+    """
+
+    def __init__(self, kind: Literal["slow", "busy", "memory", "died"], limit: str = "") -> None:
+        super().__init__(kind, limit)
+        self.kind, self.limit = kind, limit
+
+
+class DecodePool:
+    """`submit` runs a function in one of `workers` processes; a task that goes beyond its bounds
+    fails as `TaskLost` and its neighbours do not notice."""
+
+    def __init__(self, workers: int = 2, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._memory_bytes = memory_bytes
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._idle: SimpleQueue[_Child] = SimpleQueue()
+        self._closed = threading.Event()
+
+    def submit(self, timeout_s: float, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """`function(*arguments)`, both picklable, in a process of the pool, within `timeout_s` of
+        its processor time."""
+        return self._threads.submit(self._run, timeout_s, function, arguments)
+
+    def close(self) -> None:
+        """Drop what waits, kill the processes that are idle; those at work end with their task."""
+        self._closed.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._kill_idle()
+
+    def _run(self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        child = self._take()
+        try:
+            return child.call(timeout_s, function, arguments)
+        finally:
+            if child.alive:
+                self._idle.put(child)
+            if self._closed.is_set():
+                self._kill_idle()
+
+    def _take(self) -> _Child:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            return _Child(self._memory_bytes)
+
+    def _kill_idle(self) -> None:
+        while True:
+            try:
+                self._idle.get_nowait().kill()
+            except Empty:
+                return
+
+
+class _Child:
+    """One process, as its parent sees it."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+            environment |= {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _CHILD % (theirs.fileno(), memory_bytes)],
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._pipe = Connection(ours.detach())
+        self.alive = True
+
+    def call(self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """Raises what `function` raises, and `TaskLost`."""
+        start_s, used_s = time.monotonic(), self._processor_s()
+        try:
+            self._pipe.send((function, arguments))
+            while not self._pipe.poll(_LOOK_S):
+                if self._processor_s() - used_s > timeout_s:
+                    raise TaskLost("slow", f"{timeout_s:g} s")
+                if time.monotonic() - start_s > PATIENCE * timeout_s:
+                    raise TaskLost("busy", f"{PATIENCE * timeout_s:g} s")
+            succeeded, value = self._pipe.recv()
+        except TaskLost:
+            self.kill()
+            raise
+        except (EOFError, OSError):
+            self.kill()
+            raise TaskLost("died") from None
+        if succeeded:
+            return value
+        raise value
+
+    def _processor_s(self) -> float:
+        """Seconds that its threads ran so far."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat", "rb") as file:
+                user, system = file.read().rpartition(b")")[2].split()[11:13]
+        except OSError:
+            return 0.0
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        self.alive = False
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def serve(file_descriptor: int, memory_bytes: int) -> None:
+    """What a child runs, until its parent has gone."""
+    import engine.images  # noqa: F401  loaded before the memory is bounded
+
+    _bound_memory(memory_bytes)
+    pipe = Connection(file_descriptor)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = True, function(*arguments)
+        except MemoryError:
+            answer = False, TaskLost("memory", f"{memory_bytes // 2**20} MiB")
+        except Exception as error:
+            answer = False, error
+        pipe.send_bytes(pickle.dumps(answer))
+        del function, arguments, answer
+
+
+def _bound_memory(memory_bytes: int) -> None:
+    """What is resident now may grow to `memory_bytes`."""
+    page = resource.getpagesize()
+    with open("/proc/self/statm", "rb") as file:
+        size, resident = (int(pages) * page for pages in file.read().split()[:2])
+    limit = size + max(memory_bytes - resident, 0)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,80 @@
+"""Decoding and encoding, in processes that an image may kill; and what that means to its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.edit import EditOptions
+from engine.errors import (
+    DeadlineExceeded,
+    EngineError,
+    ImageTooLarge,
+    ImageUnreadable,
+    WorkerCrashed,
+)
+from engine.geometry import Geometry
+from engine.pool import DecodePool, TaskLost
+from engine.registry import ModelSpec
+from engine.sources import Prepared
+from serve_app.codec import prepare_source, render, warm_up
+
+START_S = 60.0  # of processor time, for a process to load what it needs
+ENCODE_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
+
+
+class Codec:
+    """The pool of one ingress. `decode_s`: processor time that one image may take."""
+
+    def __init__(self, workers: int, decode_s: float) -> None:
+        self._workers, self._decode_s = workers, decode_s
+        self._pool = DecodePool(workers)
+
+    def warm_up(self) -> None:
+        """Start the processes; returns when all of them are loaded."""
+        for future in [self._pool.submit(START_S, warm_up) for _ in range(self._workers)]:
+            future.result()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    async def decode(
+        self, id: str, source: bytes | str, instruction: str, options: EditOptions, spec: ModelSpec
+    ) -> Prepared:
+        """Raises `ImageError`, `OptionError`, and `DeadlineExceeded` where the machine is too
+        busy."""
+        task = self._pool.submit(
+            self._decode_s, prepare_source, id, source, instruction, options, spec
+        )
+        try:
+            return await asyncio.wrap_future(task)
+        except TaskLost as lost:
+            raise _decode_error(lost) from lost
+
+    async def encode(
+        self, images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
+    ) -> tuple[list[str], tuple[int, int]]:
+        """Edited canvases as base64 files, and their (width, height) in px. Raises
+        `TransientError`."""
+        task = self._pool.submit(ENCODE_S, render, images, geometry, format, quality)
+        try:
+            return await asyncio.wrap_future(task)
+        except TaskLost as lost:
+            raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
+
+
+def _decode_error(lost: TaskLost) -> EngineError:
+    if lost.kind == "slow":
+        return ImageUnreadable(
+            f"decoding the image takes more than {lost.limit}; save it anew, without interlacing "
+            "or progressive scans"
+        )
+    if lost.kind == "memory":
+        return ImageTooLarge(f"decoding the image needs more than {lost.limit} of memory")
+    if lost.kind == "died":
+        return ImageUnreadable("the decoder crashed on the image")
+    return DeadlineExceeded(
+        f"the image was not decoded within {lost.limit}: the server is too busy; try again later"
+    )

@@ -1,0 +1,120 @@
+"""One edit on its way through this process: its deadline, its times, how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from engine.edit import EditFailure, EditOptions, EditResult
+from engine.errors import Cancelled, DeadlineExceeded, InternalError
+from engine.registry import ModelSpec
+from serve_app.admission import Admission, cost_of
+from serve_app.config import ServeConfig
+from serve_app.errors import failure_of
+
+
+@dataclass(slots=True)
+class Flight:
+    """`code`: "ok" or the error's; times in seconds: `wait_s` is what the edit spent at a replica
+    and on its way there beside `model_s`, from its first model call to its last."""
+
+    request_id: str
+    deadline: float  # on the event loop's clock
+    started: float = field(default_factory=time.monotonic)
+    stream: bool = False
+    code: str = "ok"
+    status: int = 200
+    steps: int = 0
+    num_images: int = 0
+    cost: float = 0.0
+    batch_size: int = 0
+    read_s: float = 0.0
+    decode_s: float = 0.0
+    replica_s: float = 0.0
+    model_s: float = 0.0
+    encode_s: float = 0.0
+    total_s: float = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        return max(self.replica_s - self.model_s, 0.0) if self.model_s else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(self.deadline - asyncio.get_running_loop().time(), 0.0)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes to `name`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + time.monotonic() - start)
+
+
+class Flights:
+    """Those of one process; `observe` is told of each that ended."""
+
+    def __init__(
+        self, config: ServeConfig, spec: ModelSpec, observe: Callable[[Flight], None]
+    ) -> None:
+        self._deadline_s = config.deadline_s
+        self._spec = spec
+        self._observe = observe
+        batch = config.engine.max_batch_size
+        self._admission = Admission(config.max_in_flight, 2 * batch, config.max_wait_s)
+
+    def board(self, request_id: str) -> Flight:
+        """Raises `EditFailed` when there is no place."""
+        flight = Flight(request_id, asyncio.get_running_loop().time() + self._deadline_s)
+        try:
+            self._admission.enter()
+        except BaseException as error:
+            self._end(flight, error)
+            raise
+        return flight
+
+    def admit(self, flight: Flight, options: EditOptions) -> None:
+        """Before anything is decoded; raises `EditFailed` where it would wait too long."""
+        flight.steps = options.num_inference_steps or 0
+        flight.num_images = options.num_images
+        cost = cost_of(options, self._spec)
+        self._admission.admit(cost)
+        flight.cost = cost
+
+    def made(self, flight: Flight, result: EditResult) -> None:
+        """The model has done its part."""
+        flight.model_s, flight.batch_size = result.model_s, result.batch_size
+        self._admission.done(flight.cost, result.model_s)
+
+    def land(self, flight: Flight, error: BaseException | None = None) -> None:
+        """The edit has ended, with its answer or with `error`."""
+        self._admission.leave(flight.cost)
+        self._end(flight, error)
+
+    def _end(self, flight: Flight, error: BaseException | None) -> None:
+        if error is not None:
+            gone = isinstance(error, asyncio.CancelledError | GeneratorExit)
+            failure = EditFailure.of("", Cancelled("")) if gone else failure_of(error)
+            flight.code, flight.status = failure.code, failure.status
+        flight.total_s = time.monotonic() - flight.started
+        self._observe(flight)
+
+    @asynccontextmanager
+    async def limit(self, flight: Flight) -> AsyncIterator[None]:
+        """Raises `DeadlineExceeded` where the block outlasts the flight's deadline."""
+        try:
+            async with asyncio.timeout_at(flight.deadline) as deadline:
+                yield
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise InternalError(f"TimeoutError: {error}") from error
+            raise DeadlineExceeded(
+                f"the edit was not done within {self._deadline_s:g} s and was given up; "
+                "ask for fewer steps or images, or try when the server is less busy"
+            ) from None

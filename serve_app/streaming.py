@@ -1,0 +1,92 @@
+"""An edit as server-sent events: OpenAI's names, comments that keep the connection, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from serve_app.errors import error_body, failure_of, log_internal
+
+Events = AsyncGenerator[BaseModel, None]
+
+# Proxies close what is silent for a minute; the first comments show that the server is at work.
+FIRST_COMMENT_S = 1.0
+COMMENT_S = 15.0
+COMMENT = b": the edit is being made\n\n"
+
+
+class EventStream(Response):
+    """Sends `events` as they come; what they raise becomes an `error` event, which ends the stream.
+
+    `limit` bounds the whole stream in time; `end` is called once, with the failure if there was
+    one, whatever happens: `None` and no failure means that the client has everything.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: Events,
+        limit: Callable[[], AbstractAsyncContextManager[None]],
+        end: Callable[[BaseException | None], None],
+    ) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events, self._limit, self._end = events, limit, end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error: BaseException | None = None
+
+        async def write(chunk: bytes, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await write(COMMENT)
+            try:
+                async with self._limit():
+                    await self._pump(write)
+            except Exception as caught:
+                error = caught
+                failure = failure_of(caught)
+                log_internal(failure)
+                await write(_event("error", json.dumps(error_body(failure))))
+            await write(b"", more=False)
+        except BaseException as caught:  # the client has gone
+            error = caught
+            raise
+        finally:
+            self._end(error)
+
+    async def _pump(self, write: Callable[[bytes], Any]) -> None:
+        """Every event, and a comment where there was none for long."""
+        pause = FIRST_COMMENT_S
+        coming = asyncio.ensure_future(anext(self._events, None))
+        try:
+            while True:
+                await asyncio.wait({coming}, timeout=pause)
+                if not coming.done():
+                    await write(COMMENT)
+                    pause = min(2 * pause, COMMENT_S)
+                    continue
+                event: Any = coming.result()
+                if event is None:
+                    return
+                await write(_event(event.type, event.model_dump_json()))
+                coming = asyncio.ensure_future(anext(self._events, None))
+        finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait({coming})
+            await self._events.aclose()
+
+
+def _event(name: str, data: str) -> bytes:
+    return f"event: {name}\ndata: {data}\n\n".encode()

@@ -1,0 +1,101 @@
+"""What a decoder can do to us ends with its own process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import ImageUnsupported
+from engine.images import decode
+from engine.pool import DecodePool, TaskLost
+
+BUDGET_S = 0.5
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def allocate(size_bytes: int) -> int:
+    return int(np.ones(size_bytes, np.uint8).sum())
+
+
+def secrets(names: list[str]) -> list[str | None]:
+    return [os.environ.get(name) for name in names]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DecodePool]:
+    pool = DecodePool(2, memory_bytes=256 * 2**20)
+    for ready in [pool.submit(60, os.getpid) for _ in range(2)]:
+        ready.result()
+    yield pool
+    pool.close()
+
+
+def lost(pool: DecodePool, *task: object) -> TaskLost:
+    with pytest.raises(TaskLost) as caught:
+        pool.submit(BUDGET_S, *task).result()  # type: ignore[arg-type]
+    return caught.value
+
+
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_a_task_that_computes_too_long_is_killed_and_its_neighbour_is_not(
+    pool: DecodePool,
+) -> None:
+    pids = {pool.submit(BUDGET_S, os.getpid).result() for _ in range(8)}
+    neighbour = pool.submit(60, spin, 1.5)
+    start = time.monotonic()
+    assert lost(pool, spin, 60).kind == "slow"
+    assert time.monotonic() - start < 10
+    assert neighbour.result() is None
+    after = {pool.submit(60, os.getpid).result() for _ in range(8)}
+    assert len([pid for pid in pids if is_there(pid)]) < len(pids | after)
+
+
+def test_a_task_that_hangs_without_computing_is_killed_too(pool: DecodePool) -> None:
+    assert lost(pool, time.sleep, 60).kind == "busy"
+    assert pool.submit(60, os.getpid).result() > 0
+
+
+def test_a_task_that_crashes_its_process_is_told_from_one_that_fails(pool: DecodePool) -> None:
+    assert lost(pool, os.abort).kind == "died"
+    with pytest.raises(ImageUnsupported):
+        pool.submit(60, decode, b"not an image").result()
+
+
+def test_a_task_gets_no_more_memory_than_there_is(pool: DecodePool) -> None:
+    assert lost(pool, allocate, 300 * 2**20).kind == "memory"
+    assert pool.submit(60, allocate, 100 * 2**20).result() == 100 * 2**20
+
+
+def test_a_decoder_has_no_secrets_in_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAYEDIT_CANARY", "secret")
+    pool = DecodePool(1)
+    assert pool.submit(60, secrets, ["RAYEDIT_CANARY", "PATH"]).result() == [
+        None,
+        os.environ["PATH"],
+    ]
+    pool.close()
+
+
+def test_closing_the_pool_ends_its_processes() -> None:
+    pool = DecodePool(1)
+    pid = pool.submit(60, os.getpid).result()
+    assert is_there(pid)
+    pool.close()
+    assert not is_there(pid)
+    with pytest.raises(RuntimeError):
+        pool.submit(60, os.getpid)
