@@ -10,8 +10,8 @@ import typer
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, REFUSED, Job
 from batch_jobs.storage import Storage
-from engine.config import load_config, merge
-from engine.edit import Determinism, validate
+from engine.config import load_config
+from engine.edit import Determinism
 from engine.errors import EngineError
 
 FILES = {
@@ -63,10 +63,7 @@ def batch(
 def _run(
     manifest: str, output: str, config: Path | None, overrides: dict[str, Any], address: str | None
 ) -> int:
-    if config is not None:
-        settings = load_config(config, JobConfig, **overrides)
-    else:
-        settings = validate(JobConfig, merge({}, overrides), strict=False)
+    settings = load_config(config, JobConfig, **overrides)
     job = Job(manifest, output, settings, address=address)
     code = job.run()
     if code in (OK, FAILED_ROWS):

@@ -78,13 +78,9 @@ def _format_of(output: Path) -> str:
 
 
 def _settings(config: Path | None, model: str | None, determinism: str | None) -> EngineConfig:
-    from engine.config import EngineConfig, load_config, merge
-    from engine.edit import validate
+    from engine.config import EngineConfig, load_config
 
-    overrides = {"model": model, "determinism": determinism}
-    if config is not None:
-        return load_config(config, EngineConfig, "engine", **overrides)
-    return validate(EngineConfig, merge({}, overrides))
+    return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
 
 
 def _prepare(

@@ -18,13 +18,9 @@ def serve(
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
 ) -> None:
     """Serve POST /v1/images/edits until Ctrl-C."""
-    from engine.config import load_config, merge
-    from engine.edit import validate
+    from engine.config import load_config
     from serve_app.app import ServeConfig, run_server
 
-    overrides = {"engine": {"model": model, "determinism": determinism}}
-    if config is not None:
-        settings = load_config(config, ServeConfig, **overrides)
-    else:
-        settings = validate(ServeConfig, merge({}, overrides), strict=False)
+    overrides = {"model": model, "determinism": determinism}
+    settings = load_config(config, ServeConfig, engine=overrides)
     run_server(settings, host=host, port=port)

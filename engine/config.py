@@ -44,6 +44,10 @@ class EngineConfig(BaseModel):
     max_batch_size: Annotated[
         int, Field(ge=1, le=256, description="samples that share a denoising step")
     ] = 4
+    calibration: Annotated[
+        str | None,
+        Field(description="YAML of `rayedit calibrate`: how many samples of each size fit and pay"),
+    ] = None
 
     @property
     def threads(self) -> int:
@@ -51,20 +55,27 @@ class EngineConfig(BaseModel):
         return self.num_threads or len(os.sched_getaffinity(0))
 
 
-def load_config(path: str | Path, kind: type[M], section: str = "", /, **overrides: Any) -> M:
-    """The YAML file at `path` as a `kind`, with `overrides` (those not `None`) on top.
+def load_config(
+    path: str | Path | None, kind: type[M], section: str = "", /, **overrides: Any
+) -> M:
+    """The YAML file at `path`, or the defaults where there is none, as a `kind`, with `overrides`
+    (those not `None`) on top.
 
     `section`: where the file has a key of this name, what stands under it is meant. Raises
     `OptionError` naming the file and the key.
     """
+    loaded = {} if path is None else _read_yaml(path)
+    return validate(kind, merge(loaded.get(section) or loaded, overrides), strict=False)
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
     if not isinstance(loaded or {}, dict):
         raise OptionInvalid(f"{path} must hold keys and values", param="config")
-    settings = (loaded or {}).get(section) or loaded or {}
-    return validate(kind, merge(settings, overrides), strict=False)
+    return loaded or {}
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
