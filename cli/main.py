@@ -1,4 +1,4 @@
-"""`rayedit edit | batch | status | serve | models`."""
+"""`rayedit edit | batch | validate | status | export | serve | calibrate | models`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import typer
 
 import engine
 from batch_jobs.__main__ import batch
+from batch_jobs.export import export
 from batch_jobs.status import status
+from batch_jobs.validate import validate
+from cli.calibrate import calibrate
 from cli.edit import edit
 from cli.serve import serve
 from engine.errors import EngineError
@@ -26,8 +29,11 @@ app = typer.Typer(
 )
 app.command()(edit)
 app.command()(batch)
+app.command()(validate)
 app.command()(status)
+app.command()(export)
 app.command()(serve)
+app.command()(calibrate)
 
 
 @app.command()

@@ -9,12 +9,14 @@ from typing import Self
 
 import torch
 
+from engine.capacity import Capacity
 from engine.config import EngineConfig
 from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady
-from engine.loading import load_model
+from engine.loading import LoadedModel, load_model
 from engine.loop import DenoiseLoop, Progress
+from engine.memory import Memory, memory_of
 from engine.previews import PartialImage
 from engine.registry import ModelSpec, find_model
 
@@ -44,7 +46,7 @@ class EditActor:
         self.revision = loaded.revision
         self._loop = DenoiseLoop(
             loaded.editor,
-            max_batch_size=self.config.max_batch_size,
+            Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
             determinism=self.config.determinism,
             progress=progress,
             partial_image=partial_image,
@@ -159,3 +161,9 @@ class EditActor:
         for id, future in futures.items():
             if not future.done():
                 future.set_result(EditFailure.of(id, error))
+
+
+def _memory_to_watch(loaded: LoadedModel) -> Memory | None:
+    """A GPU's always; a machine's, which is seldom short, only beside a calibration's figures."""
+    device = loaded.editor.device
+    return memory_of(device) if device.type == "cuda" or loaded.calibration else None

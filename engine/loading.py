@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from engine.calibration import Calibration, read_calibration
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.models import Editor
@@ -20,15 +21,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`revision`: hub commit, or the digest of the folder's weights."""
+    """`revision`: hub commit, or the digest of the folder's weights; `calibration`: what was
+    measured for exactly this model on this kind of device."""
 
     editor: Editor
     spec: ModelSpec
     revision: str
+    dtype: str
+    calibration: Calibration | None = None
+
+    @property
+    def device_name(self) -> str:
+        """What a calibration calls the device: "cpu", or the GPU's product name."""
+        device = self.editor.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
-    """Raises `ModelError` saying which file is wrong."""
+    """Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's."""
     device = _choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
     folder, revision = find_weights(spec)
@@ -37,7 +47,13 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
     logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)
-    return LoadedModel(editor, spec, revision)
+    loaded = LoadedModel(editor, spec, revision, str(dtype).removeprefix("torch."))
+    if config.calibration is None:
+        return loaded
+    calibration = read_calibration(config.calibration)
+    found = {"model": spec.name, "revision": revision, "device": loaded.device_name}
+    calibration.check(config.calibration, **found, dtype=loaded.dtype)
+    return replace(loaded, calibration=calibration)
 
 
 def _editor_class(name: str) -> Any:

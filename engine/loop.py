@@ -15,6 +15,7 @@ from itertools import count
 
 import torch
 
+from engine.capacity import Capacity, Lane
 from engine.counters import LoopCounters
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
 from engine.errors import Cancelled, DeadlineExceeded, NonFinite
@@ -27,7 +28,6 @@ from engine.step import denoise, pack_rows, pack_step
 
 logger = logging.getLogger(__name__)
 
-Lane = tuple[int, ...]  # (H, W, 3) of the pixels: samples of one lane can share a model call
 Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
 
 
@@ -37,8 +37,8 @@ class DenoiseLoop:
     def __init__(
         self,
         editor: Editor,
+        capacity: Capacity,
         *,
-        max_batch_size: int = 4,
         determinism: Determinism = "seeded",
         progress: Progress | None = None,
         partial_image: PartialImage | None = None,
@@ -46,13 +46,12 @@ class DenoiseLoop:
         self.counters = LoopCounters()
         self._editor = editor
         self._tables = SamplerTables(editor.scheduler_config)
-        self._max_batch_size = max_batch_size
+        self._capacity = capacity
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
         self._rows = lru_cache(maxsize=8)(partial(pack_rows, padded=determinism == "bucket"))
         self._order = count()
-        self._caps: dict[Lane, int] = {}
         self._waiting: list[Job] = []
         self._running: list[Job] = []
 
@@ -103,7 +102,7 @@ class DenoiseLoop:
 
     def _join(self, lane: Lane, now: float) -> list[EditOutcome]:
         """Let waiting requests of the lane join while there is room, the most urgent first."""
-        room = self._cap(lane) - len(self._live(lane))
+        room = self._capacity.samples(lane) - len(self._live(lane))
         joining: list[Job] = []
         for job in sorted(self._waiting, key=lambda job: job.urgency):
             if job.lane == lane and room > 0:
@@ -124,18 +123,13 @@ class DenoiseLoop:
         samples = (s for job in self._running if job.lane == lane for s in job.samples)
         return [sample for sample in samples if not sample.finished]
 
-    def _cap(self, lane: Lane) -> int:
-        """Samples of the lane that may run together."""
-        return min(self._max_batch_size, self._caps.get(lane, self._max_batch_size))
-
     def _shrink(self, lane: Lane, size: int) -> None:
-        """More than `size` samples of this lane do not fit in memory: remembered from here on."""
-        self._caps[lane] = max(min(size, self._cap(lane)), 1)
+        self._capacity.shrink(lane, size)
         self.counters.out_of_memory += 1
-        logger.warning("out of memory: at most %d samples of %s a call", self._caps[lane], lane)
 
     def _start(self, jobs: Sequence[Job]) -> None:
-        conditionings = self._editor.encode([job.request for job in jobs])
+        with self._capacity.measured(jobs[0].lane, "encode", len(jobs)):
+            conditionings = self._editor.encode([job.request for job in jobs])
         for job, conditioning in zip(jobs, conditionings, strict=True):
             options = job.request.options
             table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
@@ -146,13 +140,14 @@ class DenoiseLoop:
 
     def _calls(self, lane: Lane, live: list[Sample]) -> list[list[Sample]]:
         """The samples of each model call: as many as fit together, or in `strict` one each."""
-        size = 1 if self._determinism == "strict" else self._cap(lane)
+        size = 1 if self._determinism == "strict" else self._capacity.samples(lane)
         return [live[start : start + size] for start in range(0, len(live), size)]
 
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
         rows = self._rows(tuple(samples))
-        stepped = denoise(self._editor.predict, pack_step(samples, rows))
+        with self._capacity.measured(samples[0].job.lane, "denoise", len(samples)):
+            stepped = denoise(self._editor.predict, pack_step(samples, rows))
         for sample, state in zip(samples, stepped.state, strict=False):  # the rest is padding
             sample.move(state)
             sample.job.batch_size = max(sample.job.batch_size, len(samples))
@@ -174,14 +169,15 @@ class DenoiseLoop:
         finite = [sample for sample in samples if torch.isfinite(sample.state[0]).all()]
         for sample in set(samples).difference(finite):
             sample.error = NonFinite("the model produced NaN or infinity for this image")
-        size = self._cap(lane) if self._determinism == "seeded" else 1
+        size = self._capacity.samples(lane) if self._determinism == "seeded" else 1
         for start in range(0, len(finite), size):
             group = finite[start : start + size]
             isolate(self._decode_together, group, self._decode_in_float32)
 
     def _decode_together(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
         latents = torch.stack([sample.state[0] for sample in samples])
-        images = self._editor.decode(latents, float32=float32)
+        with self._capacity.measured(samples[0].job.lane, "decode", len(samples)):
+            images = self._editor.decode(latents, float32=float32)
         for sample, image in zip(samples, images, strict=True):
             sample.job.images[sample.index] = image
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from engine import EditActor, EditOptions, EngineConfig, EngineError
+from engine.capacity import Capacity
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
@@ -48,7 +49,7 @@ def make_loop(
     spec: ModelSpec, determinism: Determinism = "seeded", max_batch_size: int = 4
 ) -> DenoiseLoop:
     editor = load_model(spec, EngineConfig()).editor
-    return DenoiseLoop(editor, max_batch_size=max_batch_size, determinism=determinism)
+    return DenoiseLoop(editor, Capacity(max_batch_size), determinism=determinism)
 
 
 def mixed_requests(edit_of: EditOf, count: int, seed: int, **settings: object) -> list[EditRequest]:

@@ -1,0 +1,93 @@
+"""How much memory a device has left, and how much a piece of work took."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+
+class Memory(Protocol):
+    """The memory of one device, in bytes."""
+
+    total_bytes: int
+
+    def available_bytes(self) -> int:
+        """What could still be allocated, beside every other process's use."""
+
+    def start(self) -> None:
+        """Measure from here."""
+
+    def peak_bytes(self) -> int:
+        """The most that was in use at a time since `start`, above what was in use then."""
+
+
+class CudaMemory:
+    """A GPU's; what torch holds in reserve counts as available."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._base = 0
+        self.total_bytes = torch.cuda.mem_get_info(device)[1]
+
+    def available_bytes(self) -> int:
+        free, _ = torch.cuda.mem_get_info(self._device)
+        reserve = torch.cuda.memory_reserved(self._device)
+        return free + reserve - torch.cuda.memory_allocated(self._device)
+
+    def start(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._base = torch.cuda.memory_allocated(self._device)
+
+    def peak_bytes(self) -> int:
+        return max(torch.cuda.max_memory_allocated(self._device) - self._base, 0)
+
+
+class HostMemory:
+    """This machine's, or what the control group leaves of it. The peak is the process's resident
+    set, so what the allocator kept from before is not seen."""
+
+    def __init__(self) -> None:
+        self._base = 0
+        self.total_bytes = min(_meminfo("MemTotal"), _group_bytes("memory.max"))
+
+    def available_bytes(self) -> int:
+        group = self.total_bytes - _group_bytes("memory.current", missing=0)
+        return max(min(_meminfo("MemAvailable"), group), 0)
+
+    def start(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+        self._base = _status("VmRSS")
+
+    def peak_bytes(self) -> int:
+        return max(_status("VmHWM") - self._base, 0)
+
+
+def memory_of(device: torch.device) -> Memory:
+    """The memory that work on `device` takes."""
+    return CudaMemory(device) if device.type == "cuda" else HostMemory()
+
+
+def _meminfo(name: str) -> int:
+    return _kilobytes("/proc/meminfo", name)
+
+
+def _status(name: str) -> int:
+    return _kilobytes("/proc/self/status", name)
+
+
+def _kilobytes(file: str, name: str) -> int:
+    """A line "Name:   123 kB" in bytes."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(file).read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
+def _group_bytes(file: str, missing: int = 2**62) -> int:
+    """A figure of this process's control group (version 2)."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        return int((Path("/sys/fs/cgroup") / group.lstrip("/") / file).read_text())
+    except (OSError, ValueError):
+        return missing  # no group, or its limit is "max"
