@@ -16,6 +16,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="A line for each API key: its sha256, its name.")
+    ] = None,
+    insecure_public: Annotated[
+        bool | None, typer.Option("--insecure-public", help="Public address, no API keys.")
+    ] = None,
 ) -> None:
     """Serve POST /v1/images/edits until Ctrl-C."""
     from engine.config import load_config

@@ -82,6 +82,6 @@ class Admission:
         self._ahead = max(self._ahead - cost, 0.0) if self.held else 0.0
 
     def _refusal(self, reason: str) -> EditFailed:
-        wait_s = max(math.ceil(self.wait_s), 1)
+        wait_s = max(math.ceil(round(self.wait_s, 3)), 1)
         error = Overloaded(f"{reason}; try again in {wait_s} s")
         return EditFailed(EditFailure.of("", error), retry_after_s=wait_s)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.security import HTTPBearer
 
 import engine
 from serve_app.errors import install_error_handlers
@@ -39,22 +40,32 @@ def make_app(service: EditService) -> FastAPI:
 
 
 def _add_openai_routes(app: FastAPI, service: EditService) -> None:
+    key = Security(HTTPBearer(auto_error=False, description="an API key, where there are any"))
+
+    async def authorized(request: Request) -> None:
+        service.keys.check(request.headers.get("authorization"))
+
+    open_to = [key, Depends(authorized)]
+
     @app.post(
         "/v1/images/edits",
         response_model=ImagesResponse,
         responses={200: event_stream(), **error_responses(*EDIT_ERRORS)},
         openapi_extra={"requestBody": edit_request_body()},
+        dependencies=[key],  # which `edit` checks, to count what it refuses
     )
     async def edit_image(request: Request) -> ImagesResponse | EventStream:
         """Edit a photograph by an instruction."""
         return await service.edit(request)
 
-    @app.get("/v1/models")
+    @app.get("/v1/models", responses=error_responses(401), dependencies=open_to)
     async def list_models() -> ModelList:
         """The one model that is served."""
         return ModelList(data=[service.model(service.spec.name)])
 
-    @app.get("/v1/models/{model_id:path}", responses=error_responses(404, 422))
+    @app.get(
+        "/v1/models/{model_id:path}", responses=error_responses(401, 404, 422), dependencies=open_to
+    )
     async def get_model(model_id: str) -> Model:
         """The served model, by its name."""
         return service.model(model_id)

@@ -21,6 +21,7 @@ from engine.registry import ModelSpec, find_model
 from serve_app import edge
 from serve_app.config import ServeConfig
 from serve_app.deployment import build
+from serve_app.exposure import check_exposure
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
 
@@ -51,9 +52,11 @@ def run_server(
     """Serve until SIGINT or SIGTERM, then shut down what was started.
 
     `spec` stands in for the config's model. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
-    without either, Ray starts here. Raises `OptionInvalid` for a port that is taken,
-    `ModelUnknown`, and `ModelError` when the model cannot be loaded.
+    without either, Ray starts here. Raises `OptionInvalid` for a port that is taken and for a
+    public `host` without API keys, `ModelUnknown`, and `ModelError` when the model cannot be
+    loaded.
     """
+    check_exposure(host, config)
     spec = spec or find_model(config.engine.model, config.engine.resolution)
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:

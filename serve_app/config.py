@@ -54,7 +54,7 @@ class ServeConfig(BaseModel):
             description="processor time that decoding one image may take; its process is killed "
             "after that, and the image refused",
         ),
-    ] = 2
+    ] = 1.5
     deadline_s: Annotated[
         float, Field(gt=0, le=300, description="seconds after which an edit is given up (504)")
     ] = 60
@@ -79,6 +79,26 @@ class ServeConfig(BaseModel):
             "more are refused (503)",
         ),
     ] = 64
+
+    api_keys_file: Annotated[
+        str | None,
+        Field(
+            description="a file with the sha256 of an API key and a name on each line; the "
+            "environment variable RAYEDIT_API_KEYS holds more; without any, nobody needs a key"
+        ),
+    ] = None
+    requests_per_minute: Annotated[
+        float | None, Field(gt=0, description="edits that one API key may make; more are 429")
+    ] = None
+    insecure_public: Annotated[
+        bool, Field(description="serve on a public address without API keys")
+    ] = False
+
+    @property
+    def key_share(self) -> float | None:
+        """Edits a minute that one ingress replica grants a key: each sees its part of them."""
+        whole = self.requests_per_minute
+        return None if whole is None else whole / self.ingress_replicas
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Self:

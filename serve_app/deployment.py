@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from engine.registry import ModelSpec
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
+from serve_app.exposure import check_exposure
 from serve_app.ray_backend import RayBackend
 from serve_app.replica import EditReplica, max_ongoing_requests
 from serve_app.service import EditService
@@ -18,7 +20,8 @@ class EditIngress:
     """Thin: parses, decodes, asks a replica, encodes. Loads no torch."""
 
     def __init__(self, config: ServeConfig, spec: ModelSpec, replicas: DeploymentHandle) -> None:
-        self._service = EditService(config, spec, RayBackend(replicas))
+        keys = check_exposure(_host(), config)
+        self._service = EditService(config, spec, RayBackend(replicas), keys)
         self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -27,6 +30,12 @@ class EditIngress:
     def __del__(self) -> None:
         if hasattr(self, "_service"):
             self._service.close()
+
+
+def _host() -> str | None:
+    """Where Serve's proxies listen."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return client.http_config.host if client else None
 
 
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:

@@ -18,12 +18,17 @@ from serve_app.errors import failure_of
 
 @dataclass(slots=True)
 class Flight:
-    """`code`: "ok" or the error's; times in seconds: `wait_s` is what the edit spent at a replica
-    and on its way there beside `model_s`, from its first model call to its last."""
+    """`code`: "ok" or the error's; `key`: the name of the API key.
+
+    Times in seconds; `wait_s` is what the edit spent at a replica and on its way there beside
+    `model_s`, from its first model call to its last.
+    """
 
     request_id: str
     deadline: float  # on the event loop's clock
     started: float = field(default_factory=time.monotonic)
+    key: str = ""
+    inside: bool = False  # it has a place
     stream: bool = False
     code: str = "ok"
     status: int = 200
@@ -70,14 +75,12 @@ class Flights:
         self._admission = Admission(config.max_in_flight, 2 * batch, config.max_wait_s)
 
     def board(self, request_id: str) -> Flight:
-        """Raises `EditFailed` when there is no place."""
-        flight = Flight(request_id, asyncio.get_running_loop().time() + self._deadline_s)
-        try:
-            self._admission.enter()
-        except BaseException as error:
-            self._end(flight, error)
-            raise
-        return flight
+        return Flight(request_id, asyncio.get_running_loop().time() + self._deadline_s)
+
+    def enter(self, flight: Flight) -> None:
+        """Take a place; raises `EditFailed` when there is none."""
+        self._admission.enter()
+        flight.inside = True
 
     def admit(self, flight: Flight, options: EditOptions) -> None:
         """Before anything is decoded; raises `EditFailed` where it would wait too long."""
@@ -94,10 +97,8 @@ class Flights:
 
     def land(self, flight: Flight, error: BaseException | None = None) -> None:
         """The edit has ended, with its answer or with `error`."""
-        self._admission.leave(flight.cost)
-        self._end(flight, error)
-
-    def _end(self, flight: Flight, error: BaseException | None) -> None:
+        if flight.inside:
+            self._admission.leave(flight.cost)
         if error is not None:
             gone = isinstance(error, asyncio.CancelledError | GeneratorExit)
             failure = EditFailure.of("", Cancelled("")) if gone else failure_of(error)

@@ -25,6 +25,7 @@ from serve_app.config import ServeConfig
 from serve_app.decoding import Codec
 from serve_app.errors import EditFailed
 from serve_app.flights import Flight, Flights
+from serve_app.keys import ApiKeys
 from serve_app.parsing import ParsedEdit, read_edit
 from serve_app.schemas import (
     CompletedEvent,
@@ -64,10 +65,12 @@ class EditService:
         config: ServeConfig,
         spec: ModelSpec,
         backend: Backend,
+        keys: ApiKeys | None = None,
         observe: Callable[[Flight], None] = lambda flight: None,
     ) -> None:
         self.config = config
         self.spec = spec
+        self.keys = keys or ApiKeys({})
         self._backend = backend
         self._codec = Codec(config.decode_workers, config.decode_timeout_s)
         self._flights = Flights(config, spec, observe)
@@ -87,6 +90,9 @@ class EditService:
         flight itself."""
         flight = self._flights.board(request.headers.get("x-request-id", ""))
         try:
+            flight.key = self.keys.check(request.headers.get("authorization"))
+            self.keys.spend(flight.key)
+            self._flights.enter(flight)
             async with self._flights.limit(flight):
                 parsed = await self._read(request, flight)
                 edit = await self._decode(parsed, flight)

@@ -1,0 +1,43 @@
+"""Whether an address can be reached from other machines, and whether it then may be served."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+
+from engine.errors import OptionInvalid
+from serve_app.config import ServeConfig
+from serve_app.keys import VARIABLE, ApiKeys
+
+logger = logging.getLogger("ray.serve")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address that `host` names is of this machine alone."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def check_exposure(host: str | None, config: ServeConfig) -> ApiKeys:
+    """The API keys of a server that listens on `host`, `None` for nowhere.
+
+    Raises `OptionInvalid` where strangers could use it: no keys, and an address that is not
+    loopback.
+    """
+    keys = ApiKeys.load(config.api_keys_file, config.key_share)
+    if keys or host is None or is_loopback(host):
+        return keys
+    if not config.insecure_public:
+        raise OptionInvalid(
+            f"{host} can be reached from other machines and there are no API keys: give "
+            f"api_keys_file or the environment variable {VARIABLE}, or say insecure_public "
+            "(--insecure-public) if a gateway or a firewall stands in front",
+            param="host",
+        )
+    logger.warning("%s is served without API keys: whoever reaches it may use it", host)
+    return keys

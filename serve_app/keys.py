@@ -1,0 +1,106 @@
+"""API keys: who may ask, and how often. Only their sha256 digests are ever held."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from engine.edit import EditFailure
+from engine.errors import OptionInvalid
+from serve_app.errors import EditFailed
+
+VARIABLE = "RAYEDIT_API_KEYS"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class ApiKeys:
+    """`names`: the sha256 (hex) of each key -> what it is called in logs; without any, everybody
+    may ask. A key may make `per_minute` edits a minute, and as many at once; `clock` gives seconds.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        per_minute: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._names = dict(names)
+        self._per_minute = per_minute
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # name -> edits left, as of when
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    @classmethod
+    def load(cls, file: str | None, per_minute: float | None = None) -> ApiKeys:
+        """From `file` and the environment: a key a line (in the environment also commas), its
+        digest and a name, as `sha256sum` prints them. Raises `OptionInvalid`."""
+        lines = os.environ.get(VARIABLE, "").replace(",", "\n").splitlines()
+        names = _parse(lines, VARIABLE)
+        if file is not None:
+            try:
+                text = Path(file).read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise OptionInvalid(
+                    f"cannot read the API keys of {file}: {error}", param="api_keys_file"
+                ) from None
+            names |= _parse(text.splitlines(), file)
+            if not names:
+                raise OptionInvalid(f"{file} holds no API key", param="api_keys_file")
+        return cls(names, per_minute)
+
+    def check(self, authorization: str | None) -> str:
+        """The name of the key in an `Authorization` header; raises `EditFailed` (401)."""
+        if not self._names:
+            return ""
+        scheme, _, key = (authorization or "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise _unauthorized("no API key was sent; send it as `Authorization: Bearer KEY`")
+        digest = hashlib.sha256(key.strip().encode()).hexdigest()
+        found = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
+        if not found:
+            raise _unauthorized("the API key is not one of this server's; check it")
+        return found[0]
+
+    def spend(self, name: str) -> None:
+        """One edit of the key `name`; raises `EditFailed` (429) above its rate."""
+        if not self._names or self._per_minute is None:
+            return
+        rate, now = self._per_minute / 60, self._clock()
+        left, then = self._buckets.get(name, (max(self._per_minute, 1.0), now))
+        left = min(left + (now - then) * rate, max(self._per_minute, 1.0))
+        if left < 1:
+            wait_s = math.ceil((1 - left) / rate)
+            message = f"this API key may make {self._per_minute:g} edits a minute"
+            failure = EditFailure(
+                "", "rate_limit_exceeded", f"{message}; try again in {wait_s} s", True, 429
+            )
+            raise EditFailed(failure, retry_after_s=wait_s)
+        self._buckets[name] = left - 1, now
+
+
+def _parse(lines: list[str], source: str) -> dict[str, str]:
+    names = {}
+    for number, line in enumerate(lines, 1):
+        digest, _, name = line.split("#")[0].strip().partition(" ")
+        if not digest:
+            continue
+        if not _DIGEST.fullmatch(digest.lower()):
+            raise OptionInvalid(
+                f"line {number} of {source} is not the sha256 of a key in hex; make one with "
+                "`printf %s KEY | sha256sum`",
+                param="api_keys_file",
+            )
+        names[digest.lower()] = name.strip(" -*") or f"key-{digest[:8].lower()}"
+    return names
+
+
+def _unauthorized(message: str) -> EditFailed:
+    return EditFailed(EditFailure("", "invalid_api_key", message, status=401))

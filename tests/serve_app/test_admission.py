@@ -1,0 +1,96 @@
+"""What may join the queue, and how honest the wait is that a refusal names."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine import EditOptions
+from engine.registry import ModelSpec
+from serve_app.admission import Admission, cost_of
+from serve_app.errors import EditFailed
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refusal(admission: Admission, cost: float) -> EditFailed:
+    with pytest.raises(EditFailed) as caught:
+        admission.enter()
+        admission.admit(cost)
+    return caught.value
+
+
+def test_the_work_of_an_edit_is_steps_pixels_images_and_rows(pocket: ModelSpec) -> None:
+    def cost(**options: object) -> float:
+        return cost_of(pocket.resolve(EditOptions.parse(options), seed=0), pocket)
+
+    one = cost(num_inference_steps=10)
+    assert one == 10 * 64 * 64 * 3
+    assert cost(num_inference_steps=20, num_images=2) == 4 * one
+    assert cost(num_inference_steps=10, size="128x64") == 2 * one
+    assert cost(num_inference_steps=10, guidance_scale=0.0, image_guidance_scale=1.0) == one / 3
+
+
+def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None:
+    clock = Clock()
+    admission = Admission(max_in_flight=100, min_held=2, max_wait_s=5, clock=clock)
+    for _ in range(10):  # one edit of 100 units after another, 2 s each: 50 units a second
+        admission.enter()
+        admission.admit(100)
+        clock.now += 2
+        admission.done(100, model_s=2)
+        admission.leave(100)
+    for _ in range(3):
+        admission.enter()
+        admission.admit(100)
+    assert admission.wait_s == pytest.approx(6)
+    error = refusal(admission, 100)
+    assert (error.failure.status, error.failure.code) == (503, "overloaded")
+    assert error.retry_after_s == 6
+
+
+def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:
+    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=0.001)
+    for _ in range(10):
+        admission.enter()
+        admission.admit(1e12)
+    assert refusal(admission, 1).retry_after_s == 1  # the eleventh has no place
+
+
+def test_the_time_that_a_replica_took_to_start_does_not_slow_the_rate() -> None:
+    clock = Clock()
+    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=5, clock=clock)
+    for _ in range(4):
+        admission.enter()
+        admission.admit(100)
+    clock.now += 60
+    admission.done(100, model_s=1)
+    admission.leave(100)
+    assert admission.wait_s == pytest.approx(3)
+
+
+def test_edits_that_are_made_together_count_once_in_the_time() -> None:
+    clock = Clock()
+    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=5, clock=clock)
+    for _ in range(8):
+        admission.enter()
+        admission.admit(100)
+    clock.now += 4
+    for _ in range(4):
+        admission.done(100, model_s=4)
+        admission.leave(100)
+    assert admission.wait_s == pytest.approx(4)
+
+
+def test_two_batches_are_held_however_long_they_take() -> None:
+    admission = Admission(max_in_flight=10, min_held=2, max_wait_s=1, clock=Clock())
+    admission.done(1, model_s=100)
+    for _ in range(2):
+        admission.enter()
+        admission.admit(100)
+    assert "queued ahead" in refusal(admission, 100).failure.message

@@ -1,0 +1,137 @@
+"""API keys: who may ask, how often, and where a server without keys may listen."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.errors import OptionInvalid
+from engine.registry import ModelSpec
+from serve_app.api import make_app
+from serve_app.app import run_server
+from serve_app.config import ServeConfig
+from serve_app.errors import EditFailed
+from serve_app.exposure import check_exposure, is_loopback
+from serve_app.keys import VARIABLE, ApiKeys
+from serve_app.service import EditService
+
+KEY = "sk-correct-horse"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    file.write_text(f"# the keys\n\n{DIGEST}  team-a\n{'0' * 64}\n")
+    return file
+
+
+def test_a_key_is_known_by_its_digest_alone(keys_file: Path) -> None:
+    keys = ApiKeys.load(str(keys_file))
+    assert keys.check(f"Bearer {KEY}") == "team-a"
+    for wrong in (None, "", KEY, f"Basic {KEY}", "Bearer ", f"Bearer {DIGEST}", f"Bearer {KEY}x"):
+        with pytest.raises(EditFailed) as caught:
+            keys.check(wrong)
+        failure = caught.value.failure
+        assert (failure.status, failure.code) == (401, "invalid_api_key")
+        assert KEY not in failure.message
+
+
+def test_keys_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, f"{'1' * 64} team-b, {DIGEST} team-a")
+    assert ApiKeys.load(None).check(f"bearer {KEY}") == "team-a"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", KEY, DIGEST[:-1]])
+def test_a_file_that_holds_no_digest_is_refused_without_repeating_it(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(OptionInvalid) as caught:
+        ApiKeys.load(str(file))
+    assert caught.value.param == "api_keys_file"
+    assert KEY not in str(caught.value)
+
+
+def test_a_key_above_its_rate_is_told_when_to_come_back() -> None:
+    now = 0.0
+    keys = ApiKeys({DIGEST: "a", "0" * 64: "b"}, per_minute=6, clock=lambda: now)
+    for _ in range(6):
+        keys.spend("a")
+    with pytest.raises(EditFailed) as caught:
+        keys.spend("a")
+    assert (caught.value.failure.status, caught.value.retry_after_s) == (429, 10)
+    keys.spend("b")
+    now = 9.9
+    with pytest.raises(EditFailed):
+        keys.spend("a")
+    now = 10.0
+    keys.spend("a")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("192.0.2.1", False),
+        ("no-such-host.invalid", False),
+    ],
+)
+def test_only_loopback_is_served_without_keys(host: str, loopback: bool, keys_file: Path) -> None:
+    assert is_loopback(host) == loopback
+    if loopback:
+        assert not check_exposure(host, ServeConfig())
+    else:
+        with pytest.raises(OptionInvalid, match="api_keys_file") as caught:
+            check_exposure(host, ServeConfig())
+        assert caught.value.param == "host"
+    assert check_exposure(host, ServeConfig(api_keys_file=str(keys_file)))
+    assert not check_exposure(host, ServeConfig(insecure_public=True))
+
+
+def test_a_public_address_without_keys_is_refused_before_ray_starts() -> None:
+    with pytest.raises(OptionInvalid, match="insecure"):
+        run_server(ServeConfig(), host="0.0.0.0")
+
+
+def test_every_route_of_the_api_wants_the_key_and_the_others_do_not(
+    keys_file: Path, pocket: ModelSpec
+) -> None:
+    async def requests() -> None:
+        config = ServeConfig(decode_workers=1)
+        keys = ApiKeys.load(str(keys_file), per_minute=1)
+        service = EditService(config, pocket, None, keys)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(make_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as http:
+            for method, path in (
+                ("POST", "/v1/images/edits"),
+                ("GET", "/v1/models"),
+                ("GET", "/v1/models/pocket"),
+            ):
+                response = await http.request(method, path)
+                assert response.status_code == 401, path
+                assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+            right = {"authorization": f"Bearer {KEY}"}
+            assert (await http.get("/v1/models", headers=right)).status_code == 200
+            statuses = [
+                await http.post("/v1/images/edits", headers=right, content=b"x") for _ in range(2)
+            ]
+            assert [response.status_code for response in statuses] == [415, 429]
+            assert int(statuses[1].headers["retry-after"]) in (59, 60)
+            assert statuses[1].json()["error"]["code"] == "rate_limit_exceeded"
+            for path in ("/healthz", "/docs", "/openapi.json"):
+                assert (await http.get(path)).status_code == 200
+        service.close()
+
+    asyncio.run(requests())
