@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -39,7 +39,7 @@ def read_manifest(location: str) -> pa.Table:
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
     manifest = open_manifest(location)
-    for problem in (*null_ids(manifest.plan), *repeated_ids(manifest.plan)):
+    for problem in id_problems(manifest.plan):
         raise ManifestInvalid(f"{location}: {problem}", param="id")
     return manifest.plan
 
@@ -83,24 +83,35 @@ def _generated_ids(groups: np.ndarray, name: str) -> pa.Array:
     return pc.binary_join_element_wise(name, *parts, "-")
 
 
-def null_ids(plan: pa.Table) -> Iterator[str]:
-    """The rows without an id, in one sentence, if there are any."""
+def id_problems(plan: pa.Table) -> Iterator[str]:
+    """What is wrong with the ids of a plan, each in one sentence with the first offenders."""
     missing = plan.filter(pc.is_null(plan["id"]))
     if len(missing):
-        yield f"column id is null in rows {_named(missing['index'])}"
-
-
-def repeated_ids(plan: pa.Table) -> Iterator[str]:
-    """The ids that several rows have, in one sentence, if there are any."""
+        rows = [_place(row["file"], str(row["row"]), plan) for row in _first(missing)]
+        yield f"column id is null in rows {', '.join(rows)}{_more(missing)}"
     counts = pc.value_counts(plan["id"].drop_null())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(twice):
-        yield f"ids must be unique; these are not: {_named(twice)}"
+        ids = []
+        for id in twice[:OFFENDERS].to_pylist():
+            files = plan.filter(pc.equal(plan["id"], id))["file"].unique().to_pylist()
+            ids.append(_place(", ".join(map(os.path.basename, files)), id, plan))
+        yield f"ids must be unique; these are not: {', '.join(ids)}{_more(twice)}"
 
 
-def _named(values: pa.Array) -> str:
-    shown = ", ".join(str(value) for value in values[:OFFENDERS].to_pylist())
-    return shown if len(values) <= OFFENDERS else f"{shown} and {len(values) - OFFENDERS:,} more"
+def _first(table: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.slice(0, OFFENDERS).to_pylist()
+    return rows
+
+
+def _place(file: str, name: str, plan: pa.Table) -> str:
+    """A row's name, and its file where the manifest has several."""
+    return name if len(plan["file"].unique()) == 1 else f"{name} ({os.path.basename(file)})"
+
+
+def _more(offenders: Sized) -> str:
+    left = len(offenders) - OFFENDERS
+    return f" and {left:,} more" if left > 0 else ""
 
 
 def base_of(location: str) -> str:

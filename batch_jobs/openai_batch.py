@@ -8,21 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from batch_jobs.rows import MODEL, Row
-from engine.edit import EditFailure, EditOptions
-from engine.errors import (
-    ImageError,
-    InstructionError,
-    ManifestInvalid,
-    OptionError,
-    OptionInvalid,
-    RequestError,
-    error_classes,
-)
+from batch_jobs.rows import MODEL, Row, error_of
+from engine.edit import EditFailure
+from engine.errors import ManifestInvalid, OptionInvalid, RequestError
 from engine.wire import EditBody, error_body
 
 NAMES = {"custom_id": "id", "body": "body"}
@@ -34,7 +25,6 @@ _ONLY = {
     "stream": (None, False),
     "partial_images": (None, 0),
 }
-_PARAM = re.compile(r'(?:unknown field ")?(\w+)')
 
 
 def read_line(line: dict[str, Any]) -> Row:
@@ -73,7 +63,10 @@ def _read_body(values: dict[str, Any], row: Row) -> None:
 def export_line(entry: dict[str, Any], images: Sequence[str]) -> str:
     """A ledger row as a response; `images`: its edited images, base64."""
     digest = hashlib.sha256(f"{entry['id']}/{entry['fingerprint']}".encode()).hexdigest()[:32]
-    failure = _failure(entry) if entry["status"] == "error" else None
+    failure = None
+    if entry["status"] == "error":
+        error = error_of(entry["error_code"], entry["error_message"] or "")
+        failure = EditFailure.of(entry["id"], error)
     response = {
         "status_code": failure.status if failure else 200,
         "request_id": f"req_{digest}",
@@ -103,20 +96,3 @@ def _images_response(entry: dict[str, Any], images: Sequence[str]) -> dict[str, 
         "model": entry["model"],
         "warnings": entry["warnings"] or [],
     }
-
-
-def _failure(entry: dict[str, Any]) -> EditFailure:
-    """What the ledger says of a failed row; which field was wrong is in its code and message."""
-    kind = {error.code: error for error in error_classes()}[entry["error_code"]]
-    param = None
-    if issubclass(kind, ImageError):
-        param = "image"
-    elif issubclass(kind, InstructionError):
-        param = "prompt"
-    elif issubclass(kind, OptionError) and (named := _PARAM.match(entry["error_message"] or "")):
-        known = {*EditOptions.model_fields, *EditBody.model_fields}
-        unknown = kind.code == "option_unknown"
-        param = named[1] if unknown or named[1] in known else None
-    return EditFailure(
-        entry["id"], kind.code, entry["error_message"], kind.retryable, kind.status, param
-    )

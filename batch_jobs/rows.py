@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -17,13 +18,17 @@ from engine.errors import (
     EngineError,
     ImageMissing,
     InstructionEmpty,
+    InternalError,
     ManifestInvalid,
     ModelUnknown,
+    OptionError,
+    OptionUnknown,
     RequestError,
     error_classes,
 )
 from engine.registry import ModelSpec
 from engine.sources import read_data_url
+from engine.wire import EditBody
 
 # What is read of a file. `image_sha256` in the place of `image` where the file holds the bytes,
 # under `row_group` and `row`: its number there, or in JSONL the byte at which its line starts.
@@ -40,6 +45,7 @@ THIN = pa.schema(
 )
 ROWS_PER_CHUNK = 8192
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+_NAMED = re.compile(r'(?:unknown field ")?(\w+)')  # how an option's message begins
 FAULT, MODEL = "fault", "model"  # beside a row's options: what is wrong with it, whom it asks for
 
 
@@ -190,8 +196,7 @@ def planned_options(planned: str, spec: ModelSpec) -> EditOptions:
     """The options of a planned row, as `options_json` wrote them; raises `RequestError`."""
     values = json.loads(planned)
     if (fault := values.pop(FAULT, None)) is not None:
-        classes = {error.code: error for error in error_classes()}
-        raise classes[fault["code"]](fault["message"], param=fault["param"])
+        raise error_of(fault["code"], fault["message"], fault["param"])
     if (model := values.pop(MODEL, None)) not in (None, spec.name):
         raise ModelUnknown(
             f'the row asks for the model "{model}", the job runs "{spec.name}": give the job '
@@ -199,3 +204,14 @@ def planned_options(planned: str, spec: ModelSpec) -> EditOptions:
             param="model",
         )
     return EditOptions.parse(values, strict=False)
+
+
+def error_of(code: str, message: str, param: str | None = None) -> EngineError:
+    """The error that a ledger row or a planned one tells of; an option's message names it."""
+    kind = {error.code: error for error in error_classes()}.get(code, InternalError)
+    error = kind(message)
+    if param is None and isinstance(error, OptionError) and (named := _NAMED.match(message)):
+        known = {*EditOptions.model_fields, *EditBody.model_fields}
+        param = named[1] if kind is OptionUnknown or named[1] in known else None
+    error.param = param or error.param
+    return error
