@@ -1,17 +1,22 @@
-"""The same plan from Parquet, JSONL and CSV; what cannot be read is named by file and line."""
+"""The same plan from every format and shape; what cannot be read is named by file and line."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.manifest import read_manifest
+from batch_jobs.manifest import read_embedded, read_manifest
+from batch_jobs.rows import planned_options
 from engine.edit import EditOptions
-from engine.errors import ManifestInvalid
+from engine.errors import EngineError, ManifestInvalid
+from engine.registry import find_model
 
 ROWS = [
     {"id": "a", "image": "x.jpg", "instruction": "make it night", "seed": 7, "guidance_scale": 5.5},
@@ -19,8 +24,31 @@ ROWS = [
 ]
 
 
+POCKET = find_model("pocket")
+
+
 def options(plan: pa.Table) -> list[EditOptions]:
-    return [EditOptions.parse(json.loads(o), strict=False) for o in plan["options"].to_pylist()]
+    return [planned_options(planned, POCKET) for planned in plan["options"].to_pylist()]
+
+
+def fault(planned: str) -> EngineError:
+    """What is known to be wrong with a row before anything is decoded."""
+    with pytest.raises(EngineError) as raised:
+        planned_options(planned, POCKET)
+    return raised.value
+
+
+def write_lines(path: Path, lines: list[Any]) -> str:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def data_url(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def embedded(plan: pa.Table) -> dict[int, bytes | None]:
+    return dict(read_embedded(plan.to_pylist()))
 
 
 @pytest.fixture
@@ -79,3 +107,206 @@ def test_whole_numbers_that_pandas_widened_are_whole_again(tmp_path: Path) -> No
     table = pa.table({"image": ["x"], "instruction": ["y"], "seed": [7.0]})
     pq.write_table(table, tmp_path / "m.parquet")
     assert options(read_manifest(str(tmp_path / "m.parquet")))[0].seed == 7
+
+
+def test_dataflow_lines_are_rows(tmp_path: Path) -> None:
+    say = lambda *texts: [{"role": "user", "content": text} for text in texts]  # noqa: E731
+    lines = [
+        {"images": "image.png", "conversations": say("Make it vibrant.")},
+        {"conversations": say("a sunset", "add birds"), "images": ["b/image.png"], "seed": 7},
+        {"images": ["a.png", "b.png"], "conversations": say("swap them")},
+        {"images": "a.png", "conversations": []},
+    ]
+    plan = read_manifest(write_lines(tmp_path / "prompts.jsonl", lines))
+    assert plan["image"].to_pylist() == ["image.png", "b/image.png", None, "a.png"]
+    assert plan["instruction"].to_pylist()[:3] == ["Make it vibrant.", "add birds", "swap them"]
+    assert plan["id"].to_pylist() == [f"prompts.jsonl-0-{i}" for i in range(4)]
+    good = plan["options"].to_pylist()[:2]
+    assert [planned_options(planned, POCKET).seed for planned in good] == [None, 7]
+    two, none = (fault(planned) for planned in plan["options"].to_pylist()[2:])
+    assert two.code == "option_invalid" and "one image at a time; got 2" in two.message
+    assert none.code == "instruction_empty" and "conversations must be such as" in none.message
+
+
+def batch_line(id: str, url: str, **body: Any) -> dict[str, Any]:
+    body = {"prompt": "make it night", "images": [{"image_url": url}], **body}
+    return {"custom_id": id, "method": "POST", "url": "/v1/images/edits", "body": body}
+
+
+def test_openai_batch_lines_are_rows_and_their_images_stay_in_the_file(tmp_path: Path) -> None:
+    images = [b"first image", b"second"]
+    extra = {"n": 2, "size": "64x64", "seed": 5, "quality": "auto", "model": "pocket"}
+    lines = [
+        batch_line("a", data_url(images[0]), **extra),
+        batch_line("b", data_url(images[1]), prompt="加雾"),
+        batch_line("c", "photos/c.jpg"),
+    ]
+    plan = read_manifest(write_lines(tmp_path / "batch.jsonl", lines))
+    assert plan["id"].to_pylist() == ["a", "b", "c"]
+    assert plan["instruction"].to_pylist() == ["make it night", "加雾", "make it night"]
+    assert plan["image"].to_pylist() == [None, None, "photos/c.jpg"]
+    assert plan["image_sha256"].to_pylist()[:2] == [hashlib.sha256(i).hexdigest() for i in images]
+    first = options(plan)[0]
+    assert (first.num_images, first.size, first.seed) == (2, "64x64", 5)
+    assert embedded(plan) == {0: images[0], 1: images[1]}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ({"mask": "x"}, "option_invalid", "does not support mask"),
+        ({"quality": "high"}, "option_invalid", "quality: leave it out or send 'auto'"),
+        ({"output_format": "jpeg"}, "option_invalid", "a job publishes PNG files"),
+        ({"stream": True}, "option_invalid", "stream"),
+        ({"n": 9}, "option_invalid", "n: must be less than or equal to 4"),
+        ({"seed": True}, "option_invalid", "seed: must be a valid integer"),
+        ({"guidence_scale": 5}, "option_unknown", 'mean "guidance_scale"'),
+        ({"model": "gpt-image-1"}, "model_not_found", 'the job runs "pocket"'),
+        ({"images": []}, "image_missing", "images is missing"),
+        ({"images": [{"file_id": "f"}]}, "image_source_refused", "file_id"),
+        ({"images": [{"image_url": "data:image/png;base64,?"}]}, "image_unreadable", "base64"),
+        ({"prompt": 5}, "option_invalid", "prompt: must be a valid string"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_wrong_with_its_row_alone(
+    tmp_path: Path, body: dict[str, Any], code: str, says: str
+) -> None:
+    lines = [batch_line("bad", "x.jpg", **body), batch_line("good", "y.jpg")]
+    bad, good = read_manifest(write_lines(tmp_path / "m.jsonl", lines))["options"].to_pylist()
+    assert fault(bad).code == code and says in fault(bad).message
+    assert planned_options(good, POCKET) == EditOptions()
+
+
+def test_data_urls_are_images_in_jsonl_and_in_parquet(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "image": data_url(b"bytes"), "instruction": "add fog"},
+        {"id": "b", "image": "x.jpg", "instruction": "add fog"},
+        {"id": "c", "image": "data:image/png;base64,!", "instruction": "add fog"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    write_lines(tmp_path / "m.jsonl", rows)
+    for name in ("m.parquet", "m.jsonl"):
+        plan = read_manifest(str(tmp_path / name))
+        assert embedded(plan) == {0: b"bytes"}
+        assert plan["image"].to_pylist() == [None, "x.jpg", None]
+        assert fault(plan["options"][2].as_py()).code == "image_unreadable"
+
+
+def test_images_of_a_large_row_group_are_found_again(tmp_path: Path) -> None:
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [{"bytes": b"%d" % i if i % 2 else None, "path": f"{i}.jpg"} for i in range(300)]
+    table = pa.table({"image": pa.array(images, struct), "instruction": ["add fog"] * 300})
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=200)
+    plan = read_manifest(str(tmp_path / "m.parquet"))
+    assert plan["id"].to_pylist()[199:201] == ["m.parquet-0-199", "m.parquet-1-0"]
+    assert plan["image"].to_pylist()[:3] == ["0.jpg", None, "2.jpg"]
+    assert embedded(plan) == {i: b"%d" % i for i in range(1, 300, 2)}
+
+
+MARKED = {b"ARROW:extension:name": b"ray.data.arrow_tensor"}
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.field("seed", pa.bool_()), '"seed" is bool; it must be a number'),
+        (pa.field("num_images", pa.list_(pa.int32())), '"num_images" is list'),
+        (pa.field("size", pa.int64()), '"size" is int64; it must be text'),
+        (pa.field("restore_size", pa.timestamp("s")), '"restore_size" is timestamp'),
+        (pa.field("prompt", pa.int64()), '"prompt" is int64; it must be text'),
+        (pa.field("input_image", pa.int64()), '"input_image" is int64; it must be text (path'),
+        (pa.field("image", pa.list_(pa.binary())), '"image" is list'),
+        (pa.field("image", pa.struct([("url", pa.string())])), '"image" is struct'),
+        (pa.field("id", pa.float64()), '"id" is double; it must be text or whole'),
+        (pa.field("id", pa.uuid()), '"id" has the extension type arrow.uuid'),
+        (pa.field("any", pa.binary(), metadata=MARKED), "extension type ray.data.arrow_tensor"),
+        (
+            pa.field("any", pa.struct([pa.field("in", pa.binary(), metadata=MARKED)])),
+            '"any" has the extension type ray.data.arrow_tensor',
+        ),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_refused_by_name(
+    tmp_path: Path, column: pa.Field, says: str
+) -> None:
+    meaning = {"prompt": "instruction", "input_image": "image"}.get(column.name, column.name)
+    fields = [pa.field("image", pa.string()), pa.field("instruction", pa.string())]
+    schema = pa.schema([*(field for field in fields if field.name != meaning), column])
+    pq.write_table(schema.empty_table(), tmp_path / "m.parquet")
+    with pytest.raises(ManifestInvalid) as raised:
+        read_manifest(str(tmp_path / "m.parquet"))
+    assert f"{tmp_path / 'm.parquet'}: column" in raised.value.message
+    assert says in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_text_is_text_however_arrow_holds_it(tmp_path: Path, kind: pa.DataType) -> None:
+    column = pa.array(["x", "y"]).cast(kind)
+    table = pa.table({"id": column, "image": column, "instruction": column, "resize": column})
+    pq.write_table(table, tmp_path / "m.parquet")
+    plan = read_manifest(str(tmp_path / "m.parquet"))
+    for name in ("id", "image", "instruction"):
+        assert plan[name].to_pylist() == ["x", "y"]
+    assert "got 'x'" in fault(plan["options"][0].as_py()).message
+
+
+@pytest.mark.parametrize(
+    ("cells", "code", "says"),
+    [
+        ({"instruction": ["a"]}, "instruction_empty", 'instruction must be text; got ["a"]'),
+        ({"image": 5}, "image_missing", "image must be a path or URI; got 5"),
+        ({"seed": True}, "option_invalid", "seed: must be a valid integer"),
+        ({"seed": [1]}, "option_invalid", "seed: must be a valid integer"),
+        ({"size": 64}, "option_invalid", "size: must be a valid string"),
+    ],
+)
+def test_a_cell_of_a_wrong_type_is_its_rows_own_fault(
+    tmp_path: Path, cells: dict[str, Any], code: str, says: str
+) -> None:
+    lines = [{"image": "x.jpg", "instruction": "add fog", **cells}]
+    plan = read_manifest(write_lines(tmp_path / "m.jsonl", lines))
+    found = fault(plan["options"][0].as_py())
+    assert found.code == code and says in found.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([{"id": {}, "image": "x", "instruction": "y"}], "line 1: id must be text or a whole"),
+        ([batch_line("a", "x") | {"url": "/v1/responses"}], "line 1: url must be /v1/images/edits"),
+        ([batch_line("a", "x"), {"body": {}}], "line 2: method must be POST"),
+        ([batch_line("a", "x") | {"custom_id": 5}], "line 1: custom_id must be text"),
+        ([batch_line("a", "x"), batch_line("a", "y")], "ids must be unique; these are not: a"),
+        ([{"images": "a", "conversations": [], "sceduler": "ddim"}], 'Did you mean "scheduler"'),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(tmp_path: Path, lines: list[Any], says: str) -> None:
+    with pytest.raises(ManifestInvalid, match=says):
+        read_manifest(write_lines(tmp_path / "m.jsonl", lines))
+
+
+def test_the_files_of_repeated_ids_are_named(tmp_path: Path) -> None:
+    row = {"id": "a", "image": "x", "instruction": "y"}
+    write_lines(tmp_path / "one.jsonl", [row, row | {"id": "b"}])
+    write_lines(tmp_path / "two.jsonl", [row, row | {"id": None}])
+    with pytest.raises(ManifestInvalid, match=r"id is null in rows \d+ \(two.jsonl\)"):
+        read_manifest(str(tmp_path))
+    write_lines(tmp_path / "two.jsonl", [row])
+    with pytest.raises(ManifestInvalid, match=r"these are not: a \(one.jsonl, two.jsonl\)"):
+        read_manifest(str(tmp_path))
+
+
+def test_the_type_of_a_file_is_known_by_its_name_or_its_content(tmp_path: Path) -> None:
+    (tmp_path / "m.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ManifestInvalid, match=r"m.xlsx cannot be read: a manifest ends in"):
+        read_manifest(str(tmp_path / "m.xlsx"))
+    pq.write_table(pa.table({"image": ["x"], "instruction": ["y"]}), tmp_path / "part-0")
+    assert len(read_manifest(str(tmp_path / "part-0"))) == 1
+
+
+def test_a_csv_holds_no_images(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f'image,instruction\n"{data_url(b"x")}",add fog\n')
+    with pytest.raises(ManifestInvalid, match="line 2: a CSV holds no images"):
+        read_manifest(str(tmp_path / "m.csv"))
