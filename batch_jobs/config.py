@@ -21,11 +21,21 @@ class JobConfig(BaseModel):
         int, Field(ge=0, le=MAX_SEED, description="rows without a seed get one from this and id")
     ] = 0
     rows_per_block: Annotated[
-        int, Field(ge=1, le=4096, description="rows that one task decodes, edits and publishes")
-    ] = 8
+        int | None,
+        Field(
+            ge=1,
+            le=4096,
+            description="rows that one task edits; default: 1 to 4 model batches, from what a row "
+            "has cost, and at most an eighth of rows_per_commit",
+        ),
+    ] = None
     rows_per_commit: Annotated[
-        int, Field(ge=1, le=100_000, description="rows in one part of the ledger")
+        int,
+        Field(ge=1, le=100_000, description="rows that a kill costs at most, for each worker"),
     ] = 32
+    check_sources: Annotated[
+        bool, Field(description="edit a row again when its image's size or etag has changed")
+    ] = False
     max_error_rate: Annotated[
         float, Field(ge=0, le=1, description="stop early above this share of failed rows")
     ] = 0.1

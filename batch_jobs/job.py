@@ -23,9 +23,10 @@ from batch_jobs.ledger import Commits, Ledger, digest, engine_identity, keys, wi
 from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
+from batch_jobs.source_states import source_states
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
-from engine.errors import InternalError, OutputUnusable
+from engine.errors import InternalError, OutputBusy, OutputUnusable
 from engine.registry import ModelSpec, find_model
 from engine.weights import find_revision
 
@@ -58,7 +59,11 @@ class Job:
         # every worker loads the revision that the fingerprints are of
         self.spec = spec if os.path.isdir(spec.source) else replace(spec, revision=revision)
         identity = engine_identity(self.spec, revision, config.engine)
-        self.plan = with_fingerprints(read_manifest(manifest), config.seed, identity)
+        plan = read_manifest(manifest)
+        states = None
+        if config.check_sources:
+            states = source_states(plan["image"].to_pylist(), base_of(self.manifest))
+        self.plan = with_fingerprints(plan, config.seed, identity, states)
         self._address = address
 
     def run(self) -> int:
@@ -68,16 +73,22 @@ class Job:
         """
         if not len(self.todo()[0]) and self._is_finished():
             return int(self.success()["exit_code"])
-        with Lease(self.storage) as lease:
-            todo, outdated = self.todo()  # the former holder may have gone on until now
-            self._begin(len(todo))
-            self.ledger.remove(outdated)
-            try:
-                code, facts = self._edit(todo, lease)
-                return self._finish(facts) if code == OK else code
-            except (OSError, InternalError) as error:
-                logger.error("stopped: %s; what is done is kept, run it again to go on", error)
-                return STOPPED
+        try:
+            with Lease(self.storage) as lease:
+                return self._run(lease)
+        except (OSError, InternalError) as error:
+            logger.error("stopped: %s; what is done is kept, run it again to go on", error)
+            return STOPPED
+
+    def _run(self, lease: Lease) -> int:
+        todo, outdated = self.todo()  # the former holder may have gone on until now
+        self._begin(len(todo))
+        self.ledger.remove(outdated)
+        try:
+            code, facts = self._edit(todo, lease)
+        except OutputBusy as error:
+            raise InternalError(error.message) from error
+        return self._finish(facts) if code == OK else code
 
     def success(self) -> dict[str, Any]:
         """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
@@ -142,7 +153,7 @@ class Job:
         progress = JobProgress(len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
-            for entries in edited_entries(todo, *settings):
+            for entries in edited_entries(todo, *settings, self._row_s()):
                 commits.add(entries)
                 failed = sum(entry["status"] == "error" for entry in entries)
                 images = sum(len(entry.get("outputs") or ()) for entry in entries)
@@ -151,8 +162,17 @@ class Job:
                     return stop.exit_code, {}
                 if self._over_budget(progress):
                     return STOPPED, {}
-        facts = {"images_per_s": round(progress.images_per_s, 3), "elapsed_s": progress.elapsed_s}
+        facts = {
+            "images_per_s": round(progress.images_per_s, 3),
+            "elapsed_s": round(progress.elapsed_s, 1),
+            "speed": progress.speed_over_time(),
+        }
         return OK, facts
+
+    def _row_s(self) -> float | None:
+        """What a row has cost one worker so far, in seconds; None before the first one."""
+        known = self.ledger.read(["model_s", "batch_size"])
+        return pc.mean(pc.divide(known["model_s"], known["batch_size"])).as_py()
 
     def _over_budget(self, progress: JobProgress) -> bool:
         config = self.config

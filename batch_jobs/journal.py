@@ -2,15 +2,18 @@
 
 Before a worker runs a block it opens an entry, and removes it afterwards. A retried block that
 finds open entries was in flight at a death: now its rows run alone. A row is convicted after two
-deaths in which it ran alone, so a worker that was killed from outside convicts nobody.
+deaths in which it ran alone, so a worker that was killed from outside convicts nobody. Where
+nothing ever survives, the worker is to blame and the job ends.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from batch_jobs.storage import Storage
@@ -18,17 +21,20 @@ from engine.errors import WorkerCrashed
 
 FOLDER = "journal"
 DEATHS_TO_CONVICT = 2
-DEATHS_TO_GIVE_UP = 5  # in a row, without one row that survived: not the rows are to blame
+# In a row, without a row that survived: deaths of a block, or convictions of the whole job.
+DEATHS_TO_GIVE_UP = 5
+CONVICTED = "convicted"
 
 
 @dataclass(slots=True)
 class BlockJournal:
     """The entries of one block, oldest first: the id that ran alone (None: all of them together),
-    and whether it survived."""
+    and whether it survived. `verdicts`: files of blocks of which nothing survived."""
 
     storage: Storage
     key: str
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, storage: Storage, ids: Sequence[str]) -> BlockJournal:
@@ -37,19 +43,31 @@ class BlockJournal:
         Raises `WorkerCrashed` after five deaths in a row: the worker itself cannot run.
         """
         key = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
-        paths = [path for path in storage.list(FOLDER, ".json") if f"/{key}-" in path]
-        journal = cls(storage, key, [tuple(json.loads(storage.read(path))) for path in paths])
-        if journal.deaths_in_a_row >= DEATHS_TO_GIVE_UP:
+        files = storage.list(FOLDER, ".json")
+        entries = [path for path in files if path.startswith(f"{FOLDER}/{key}-")]
+        journal = cls(
+            storage,
+            key,
+            [tuple(json.loads(storage.read(path))) for path in entries],
+            [path for path in files if path.startswith(f"{FOLDER}/{CONVICTED}-")],
+        )
+        if max(journal.deaths_in_a_row, len(journal.verdicts)) >= DEATHS_TO_GIVE_UP:
             raise WorkerCrashed(
-                f"{DEATHS_TO_GIVE_UP} workers died one after the other on the rows "
-                f"{', '.join(ids[:3])}...: see their logs"
+                f"the worker died again and again, last on the rows {', '.join(ids[:3])}...: "
+                "see its log"
             )
         return journal
 
     @property
     def deaths_in_a_row(self) -> int:
-        survivals = [i for i, (_, survived) in enumerate(self.entries) if survived]
-        return len(self.entries) - (survivals[-1] + 1 if survivals else 0)
+        """Deaths of this block since a row survived alone or was convicted."""
+        deaths: Counter[str | None] = Counter()
+        in_a_row = 0
+        for id, survived in self.entries:
+            deaths[id] += not survived
+            convicted = id is not None and deaths[id] == DEATHS_TO_CONVICT
+            in_a_row = 0 if survived or convicted else in_a_row + 1
+        return in_a_row
 
     @property
     def suspected(self) -> bool:
@@ -81,7 +99,14 @@ class BlockJournal:
         self._write()
 
     def close(self) -> None:
-        """The block is done: forget it."""
+        """The block is done: forget it, but not that nothing of it survived."""
+        if self.convicted and not self.cleared:
+            for id in self.convicted:
+                name = hashlib.sha256(id.encode()).hexdigest()[:16]
+                self.storage.publish(f"{FOLDER}/{CONVICTED}-{name}.json", b"")
+        else:
+            for path in self.verdicts:
+                self.storage.remove(path)
         for number in range(len(self.entries)):
             self.storage.remove(self._path(number))
 
@@ -91,3 +116,28 @@ class BlockJournal:
 
     def _path(self, number: int) -> str:
         return f"{FOLDER}/{self.key}-{number:04d}.json"
+
+
+class Gate:
+    """Blocks pass through a worker together, a suspected row passes alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside)
+            yield  # the lock is held: nobody comes in

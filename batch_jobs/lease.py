@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import uuid
+from itertools import count
 from typing import Any, Self
 
 import psutil
@@ -54,18 +55,36 @@ class Lease:
             )
         if holder is not None:
             self._bury(holder)
-        if not self._storage.publish_new(PATH, self._content()) or not self._is_mine():
+        self._storage.publish_new(PATH, self._content())
+        if not self._is_mine():
             raise self._taken()
         self._thread.start()
         return self
 
     def _bury(self, holder: dict[str, Any]) -> None:
         """Remove a dead holder's lease. Of many who try, the one who is first to leave a note of
-        its death may, so that nobody removes the lease of the next one."""
-        if not self._storage.publish_new(f"journal/dead-{holder['token']}", b""):
-            raise self._taken()
-        if (now := self._read()) is not None and now["token"] == holder["token"]:
+        its death may, so that nobody removes the lease of the next one. Who died between the note
+        and the removal is followed by who leaves the next note."""
+        for number in count():
+            note = f"journal/dead-{holder['token']}-{number}"
+            self._storage.publish_new(note, self._content())
+            author = self.holder(self._storage, note)
+            if author is not None and author["token"] == self._token:
+                break
+            if author is None or self._is_burying(author, holder):
+                raise self._taken()
+        if self._is_held_by(holder):
             self._storage.remove(PATH)
+
+    def _is_burying(self, author: dict[str, Any], holder: dict[str, Any]) -> bool:
+        """Whether the author of a note lives, or has made room for the next lease meanwhile."""
+        if author["host"] == socket.gethostname():
+            return not self.is_local_and_dead(author)
+        time.sleep(self._dead_after_s)  # far more than it takes
+        return not self._is_held_by(holder)
+
+    def _is_held_by(self, holder: dict[str, Any]) -> bool:
+        return (now := self._read()) is not None and now["token"] == holder["token"]
 
     def _taken(self) -> OutputBusy:
         return OutputBusy(f"another job took {self._storage.url} at the same moment")
@@ -106,8 +125,7 @@ class Lease:
                 logger.warning("the lease could not be renewed", exc_info=True)
 
     def _is_mine(self) -> bool:
-        holder = self._read()
-        return holder is not None and holder["token"] == self._token
+        return self._is_held_by({"token": self._token})
 
     @staticmethod
     def is_local_and_dead(holder: dict[str, Any]) -> bool:
@@ -117,10 +135,10 @@ class Lease:
         return _process_started_s(holder["pid"]) != holder["process_started_s"]
 
     @staticmethod
-    def holder(storage: Storage) -> dict[str, Any] | None:
+    def holder(storage: Storage, path: str = PATH) -> dict[str, Any] | None:
         """Who holds the lease of an output, alive or not."""
         try:
-            return json.loads(storage.read(PATH))
+            return json.loads(storage.read(path))
         except FileNotFoundError:
             return None
 

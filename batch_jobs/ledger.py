@@ -7,6 +7,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -60,6 +61,8 @@ SCHEMA = pa.schema(
     ]
 )
 FOLDER = "results"
+ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
+READERS = 16  # threads: storage far away answers each part after a while
 
 
 def fingerprint(row: dict[str, Any], seed: int, engine: Sequence[Any]) -> str:
@@ -68,6 +71,8 @@ def fingerprint(row: dict[str, Any], seed: int, engine: Sequence[Any]) -> str:
     `engine`: what is the same for all rows of a job (`engine_identity`).
     """
     parts = [row["instruction"], row["image"] or row["image_sha256"], row["options"], seed]
+    if row.get("source_state") is not None:
+        parts.append(row["source_state"])
     return hashlib.sha256(json.dumps([*parts, *engine]).encode()).hexdigest()[:32]
 
 
@@ -87,12 +92,22 @@ def engine_identity(spec: ModelSpec, revision: str, config: EngineConfig) -> lis
     ]
 
 
-def with_fingerprints(plan: pa.Table, job_seed: int, engine: Sequence[Any]) -> pa.Table:
-    """The plan of a manifest with a column `fingerprint`."""
+def with_fingerprints(
+    plan: pa.Table,
+    job_seed: int,
+    engine: Sequence[Any],
+    states: Sequence[str | None] | None = None,
+) -> pa.Table:
+    """The plan of a manifest with a column `fingerprint`. `states`: of the images, with
+    `check_sources`."""
     names = ["id", "image", "image_sha256", "instruction", "options"]
+    thin = plan.select(names)
+    if states is not None:
+        thin = thin.append_column("source_state", pa.array(states, pa.string()))
     prints = [
         fingerprint(row, row_seed(job_seed, row["id"]), engine)
-        for row in plan.select(names).to_pylist()
+        for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
+        for row in batch.to_pylist()
     ]
     return plan.append_column("fingerprint", pa.array(prints, pa.string()))
 
@@ -116,7 +131,8 @@ class Ledger:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Every committed row."""
-        parts = [self._read_part(path, columns) for path in self._parts()]
+        with ThreadPoolExecutor(READERS) as pool:
+            parts = list(pool.map(lambda path: self._read_part(path, columns), self._parts()))
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
@@ -143,18 +159,19 @@ class Ledger:
         return self._storage.list(FOLDER, ".parquet")
 
     def _read_part(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        data = pa.BufferReader(self._storage.read(path))
-        return pq.read_table(data, columns=list(columns) if columns else None)
+        file = pq.ParquetFile(pa.BufferReader(self._storage.read(path)))
+        return file.read(columns=list(columns) if columns else None, use_threads=False)
 
 
 class Commits:
-    """Rows on their way into a ledger, committed every `rows_per_commit` and at the end."""
+    """Rows on their way into a ledger, committed in parts and at the end. A part is half of
+    `rows_per_commit`: the other half is under way in the workers."""
 
     def __init__(self, ledger: Ledger, rows_per_commit: int, check: Callable[[], None]) -> None:
         """`check` raises where these rows may not be written any more."""
         self._ledger = ledger
         self._check = check
-        self._rows_per_commit = rows_per_commit
+        self._rows = max(rows_per_commit // 2, 1)
         self._pending: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -165,7 +182,7 @@ class Commits:
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         self._pending += rows
-        if len(self._pending) >= self._rows_per_commit:
+        if len(self._pending) >= self._rows:
             self._commit()
 
     def _commit(self) -> None:

@@ -15,6 +15,7 @@ import ray
 import ray.data
 import ray.exceptions
 
+from batch_jobs.blocks import CALLS_PER_WORKER, PlanSource, rows_per_block
 from batch_jobs.config import JobConfig
 from batch_jobs.storage import Storage
 from batch_jobs.worker import EditWorker, decode_rows
@@ -32,13 +33,15 @@ def edited_entries(
     spec: ModelSpec,
     base: str,
     storage: Storage,
+    row_s: float | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """The ledger rows of `todo`, block by block as they are done, in any order.
+    """The ledger rows of `todo`, block by block as they are done, in any order. `row_s`: what a row
+    has cost so far, seconds of one worker.
 
     Raises `InternalError` where the pipeline itself fails: storage, memory, a model that cannot
     be loaded. What is wrong with a row is in its ledger row.
     """
-    dataset = build_dataset(todo, config, spec, base, storage)
+    dataset = build_dataset(todo, config, spec, base, storage, row_s)
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             yield [json.loads(entry) for entry in table["entry"].to_pylist()]
@@ -56,16 +59,22 @@ def _cause(error: BaseException) -> str:
 
 
 def build_dataset(
-    todo: pa.Table, config: JobConfig, spec: ModelSpec, base: str, storage: Storage
+    todo: pa.Table,
+    config: JobConfig,
+    spec: ModelSpec,
+    base: str,
+    storage: Storage,
+    row_s: float | None = None,
 ) -> ray.data.Dataset:
-    """The plan, not yet run: blocks of `rows_per_block` rows through the three stages."""
-    blocks = [
-        todo.slice(start, config.rows_per_block).combine_chunks()
-        for start in range(0, len(todo), config.rows_per_block)
-    ]
+    """The plan, not yet run: blocks of rows through the three stages."""
+    workers = _workers(config)
+    rows = rows_per_block(todo, config, workers, row_s)
+    source = PlanSource(todo, rows)
     root = os.path.abspath(config.image_root) if config.image_root else None
     every_stage = {"batch_format": "pyarrow", "udf_modifying_row_count": False}
-    decoded = ray.data.from_arrow(blocks).map_batches(
+    decoded = ray.data.read_datasource(
+        source, override_num_blocks=source.blocks, num_cpus=DECODE_CPUS
+    ).map_batches(
         decode_rows,
         batch_size=None,
         fn_args=(spec, config.seed, base, root),
@@ -74,14 +83,27 @@ def build_dataset(
     )
     edited = decoded.map_batches(
         EditWorker,
-        batch_size=config.rows_per_block,
+        batch_size=rows,
         fn_constructor_args=(config.engine, spec, storage),
-        compute=_pool(config, len(blocks)),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=min(config.min_workers, workers, source.blocks),
+            max_size=min(workers, source.blocks),
+            max_concurrent_calls_per_actor=CALLS_PER_WORKER,
+            enable_true_multi_threading=True,
+        ),
         num_gpus=config.num_gpus,
         num_cpus=config.num_cpus,
         **every_stage,
     )
     return edited.map_batches(publish_rows, batch_size=None, fn_args=(storage,), **every_stage)
+
+
+def _workers(config: JobConfig) -> int:
+    """Model actors at most: as many as the GPUs hold now, where the configuration names none."""
+    if config.max_workers is not None:
+        return config.max_workers
+    gpus = ray.cluster_resources().get("GPU", 0)
+    return max(math.floor(gpus / config.num_gpus) if config.num_gpus else 1, config.min_workers)
 
 
 @contextmanager
@@ -100,18 +122,8 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         ray.init(address=address or "auto", **quiet)
     else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _pool(config: JobConfig, blocks: int) -> ray.data.ActorPoolStrategy:
-    """As many model actors as the GPUs hold, never more than there are blocks."""
-    most = config.max_workers
-    if most is None:
-        gpus = ray.cluster_resources().get("GPU", 0)
-        most = math.floor(gpus / config.num_gpus) if config.num_gpus else 1
-    most = max(min(most, blocks), 1)
-    return ray.data.ActorPoolStrategy(min_size=min(config.min_workers, most), max_size=most)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 5.0
+POINTS = 100
 
 
 class JobProgress:
@@ -23,6 +26,8 @@ class JobProgress:
         self.failed = 0
         self.images = 0
         self._started = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first images were there
+        self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
         self._last_line = 0.0
         self._printed = 0
         self._bar: Progress | None = None
@@ -52,8 +57,21 @@ class JobProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second since the start, loading of the model included."""
+        """Images a second since the first block was done: the model's load does not count, unless
+        there is only one block."""
+        if self._first is not None and self.images > self._first[1]:
+            since, images = self._first
+            return (self.images - images) / max(self.elapsed_s - since, 1e-9)
         return self.images / max(self.elapsed_s, 1e-9)
+
+    def speed_over_time(self) -> list[tuple[float, float]]:
+        """(seconds since the start, images/s) over equal numbers of blocks, at most 100 points."""
+        step = max(math.ceil(len(self._speeds) / POINTS), 1)
+        marks = [(0.0, 0), *self._speeds[step - 1 :: step]]
+        return [
+            (round(later, 2), round((images - before) / max(later - earlier, 1e-9), 3))
+            for (earlier, before), (later, images) in pairwise(marks)
+        ]
 
     @property
     def elapsed_s(self) -> float:
@@ -64,11 +82,18 @@ class JobProgress:
         self.done += done
         self.failed += failed
         self.images += images
+        self._note()
         if self._bar is not None:
             rate, failed = self.images_per_s, self.failed
             self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
         elif time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._print()
+
+    def _note(self) -> None:
+        self._first = self._first or (self.elapsed_s, self.images)
+        self._speeds.append((self.elapsed_s, self.images))
+        if len(self._speeds) >= 20 * POINTS:
+            self._speeds = self._speeds[1::2]
 
     def _print(self) -> None:
         self._last_line, self._printed = time.monotonic(), self.done

@@ -7,11 +7,14 @@ import html
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
+from batch_jobs.charts import speed_chart
 from batch_jobs.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
 from batch_jobs.manifest import base_of, read_embedded
 from batch_jobs.storage import Storage
@@ -41,49 +44,51 @@ code{font-size:13px}
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
     """Publish report.html, report.json and contact_sheet.png beside the results."""
-    rows = results.to_pylist()
-    sheet = _sheet_rows(storage, rows, manifest)
-    figures = _figures(rows) | facts
+    sheet = _sheet_rows(storage, results, manifest)
+    figures = _figures(results) | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
     if sheet:
         storage.publish("contact_sheet.png", draw_contact_sheet(sheet))
-    storage.publish("report.html", _page(figures, rows, sheet).encode())
+    storage.publish("report.html", _page(figures, results, sheet).encode())
 
 
-def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    errors = Counter(row["error_code"] for row in rows if row["status"] == "error")
-    fills = [row["batch_size"] for row in rows if row["batch_size"]]
+def _figures(results: pa.Table) -> dict[str, Any]:
+    ok = results.filter(pc.equal(results["status"], "ok"))
+    errors = Counter(results["error_code"].drop_null().to_pylist())
+    fill = pc.mean(results["batch_size"]).as_py()
     return {
-        "rows": len(rows),
-        "ok": sum(row["status"] == "ok" for row in rows),
-        "failed": sum(errors.values()),
-        "images": sum(len(row["outputs"] or ()) for row in rows if row["status"] == "ok"),
+        "rows": len(results),
+        "ok": len(ok),
+        "failed": len(results) - len(ok),
+        "images": pc.sum(pc.list_value_length(ok["outputs"])).as_py() or 0,
         "errors": dict(errors.most_common()),
-        "mean_batch_size": round(sum(fills) / len(fills), 2) if fills else None,
-        "model": next((row["model"] for row in rows if row["model"]), None),
-        "model_revision": next((row["model_revision"] for row in rows if row["model"]), None),
+        "mean_batch_size": None if fill is None else round(fill, 2),
+        "model": next(iter(results["model"].drop_null()[:1].to_pylist()), None),
+        "model_revision": next(iter(results["model_revision"].drop_null()[:1].to_pylist()), None),
     }
 
 
-def _sheet_rows(storage: Storage, rows: list[dict[str, Any]], manifest: str) -> list[SheetRow]:
+def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[SheetRow]:
     """A sample of the edited rows, grouped by source; a source that is gone is left out."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["id"]):
-        if row["status"] == "ok":
-            groups.setdefault(row["source_sha256"], []).append(row)
-    fullest = sorted(groups.values(), key=lambda group: -min(len(group), SHEET_EDITS))
     sheet = []
-    for group in fullest[:SHEET_SOURCES]:
+    for group in _fullest_groups(results):
         try:
             source = thumbnail(decode(_source_bytes(group[0]["source"], manifest)).image)
-            edits = [
-                (row["instruction"], thumbnail(_output(storage, row)))
-                for row in group[:SHEET_EDITS]
-            ]
+            edits = [(row["instruction"], thumbnail(_output(storage, row))) for row in group]
         except (EngineError, OSError):  # gone since: the sheet is a sample, the ledger is not
             continue
         sheet.append(SheetRow(source, edits))
     return sheet
+
+
+def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """Rows of the sources that were edited most, in the order of their ids."""
+    names = ["id", "status", "instruction", "fingerprint", "source", "source_sha256"]
+    ok = results.select(names).filter(pc.equal(results["status"], "ok")).sort_by("id")
+    counts = Counter(ok["source_sha256"].to_pylist())
+    fullest = sorted(counts, key=lambda digest: -min(counts[digest], SHEET_EDITS))
+    for digest in fullest[:SHEET_SOURCES]:
+        yield ok.filter(pc.equal(ok["source_sha256"], digest))[:SHEET_EDITS].to_pylist()
 
 
 def _source_bytes(source: str, manifest: str) -> bytes:
@@ -100,7 +105,7 @@ def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(storage.read(path)))
 
 
-def _page(figures: dict[str, Any], rows: list[dict[str, Any]], sheet: list[SheetRow]) -> str:
+def _page(figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow]) -> str:
     return "\n".join(
         [
             "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -109,9 +114,10 @@ def _page(figures: dict[str, Any], rows: list[dict[str, Any]], sheet: list[Sheet
             "<h1>rayedit report</h1>",
             _figures_table(figures),
             _error_histogram(figures["errors"]),
+            _speed(figures),
             "<h2>Before and after</h2>",
             *(_sheet_line(row) for row in sheet),
-            _slowest(rows),
+            _slowest(results),
             _facts(figures),
             "</html>",
         ]
@@ -164,12 +170,19 @@ def _figure(image: Image.Image, caption: str, kind: str) -> str:
     )
 
 
-def _slowest(rows: list[dict[str, Any]]) -> str:
-    timed = sorted((row for row in rows if row["model_s"]), key=lambda row: -row["model_s"])
+def _speed(figures: dict[str, Any]) -> str:
+    chart = speed_chart(figures.get("speed", ()))
+    return f"<h2>Images/s over time</h2>{chart}" if chart else ""
+
+
+def _slowest(results: pa.Table) -> str:
+    timed = results.select(["id", "model_s", "instruction"])
+    timed = timed.filter(pc.is_valid(timed["model_s"]))
+    slowest = timed.take(pc.select_k_unstable(timed, SLOWEST, [("model_s", "descending")]))
     lines = "".join(
         f"<tr><td>{html.escape(row['id'])}</td><td>{row['model_s']:.2f} s</td>"
         f"<td>{html.escape(row['instruction'])}</td></tr>"
-        for row in timed[:SLOWEST]
+        for row in slowest.to_pylist()
     )
     return f"<h2>Slowest rows</h2><table>{lines}</table>" if lines else ""
 
@@ -178,6 +191,6 @@ def _facts(figures: dict[str, Any]) -> str:
     lines = "".join(
         f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(json.dumps(value))}</code></td>"
         for name, value in figures.items()
-        if name not in ("errors", "rows", "ok", "failed", "images")
+        if name not in ("errors", "rows", "ok", "failed", "images", "speed")
     )
     return f"<h2>Settings and versions</h2><table>{lines}</table>"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal
+from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal, Gate
 from batch_jobs.manifest import read_embedded
+from batch_jobs.retrying import retrying
 from batch_jobs.rows import planned_options
 from batch_jobs.storage import Storage
 from engine.config import EngineConfig
@@ -54,7 +55,7 @@ def decode_rows(
             entry |= options.model_dump()
             instruction = clean_instruction(row["instruction"] or "")
             if row["image"] is not None:
-                data = read_source(row["image"], base, image_root)
+                data = _read(row["image"], base, image_root)
             else:
                 data = embedded.get(position, b"")
             entry["source_sha256"] = hashlib.sha256(data).hexdigest()
@@ -64,6 +65,10 @@ def decode_rows(
             fail(entry, EditFailure.of(row["id"], error))
             decoded.append({"entry": json.dumps(entry)})
     return pa.Table.from_pylist(decoded, schema=DECODED)
+
+
+def _read(source: str, base: str, image_root: str | None) -> bytes:
+    return retrying(lambda: read_source(source, base, image_root))
 
 
 def _embedded(plan: list[dict[str, Any]]) -> dict[int, bytes]:
@@ -113,6 +118,7 @@ class EditWorker:
 
         self._actor = EditActor(config, spec)
         self._storage = storage
+        self._gate = Gate()
 
     def __call__(self, block: pa.Table) -> pa.Table:
         rows = block.to_pylist()
@@ -134,11 +140,13 @@ class EditWorker:
         if not requests:
             return []
         journal = BlockJournal.read(self._storage, [request.id for request in requests])
-        if not journal.suspected:
-            journal.open()
-            outcomes = self._actor.edit_batch(requests)
+        if journal.suspected:
+            with self._gate.alone():
+                outcomes = self._investigate(journal, requests)
         else:
-            outcomes = self._investigate(journal, requests)
+            with self._gate.together():
+                journal.open(requests[0].id if len(requests) == 1 else None)
+                outcomes = self._actor.edit_batch(sorted(requests, key=_lane))
         journal.close()
         return outcomes
 
@@ -174,6 +182,11 @@ class EditWorker:
             entry["outputs"] = [{"seed": seed} for seed in outcome.seeds]
         kept = {name: row[name] for name in ("geometry", "height", "width")}
         return {**kept, "entry": json.dumps(entry), "images": images}
+
+
+def _lane(request: EditRequest) -> tuple[Any, ...]:
+    """Rows of one shape run together, the longest first, so that a batch stays full to its end."""
+    return request.pixels.shape, -(request.options.num_inference_steps or 0)
 
 
 def _request(row: dict[str, Any], entry: dict[str, Any]) -> EditRequest:

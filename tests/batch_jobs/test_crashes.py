@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from batch_jobs.job import FAILED_ROWS, OK
-from batch_jobs.journal import FOLDER, BlockJournal
+from batch_jobs.journal import FOLDER, BlockJournal, Gate
 from batch_jobs.storage import Storage
 from engine.errors import WorkerCrashed
 from engine.registry import ModelSpec
@@ -89,8 +89,56 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
 
 
 def test_five_deaths_in_a_row_blame_the_worker(tmp_path: Path) -> None:
-    storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
-    for id in (None, "a", "b", "c", "a"):
+    storage, ids = Storage(str(tmp_path)), ["a", "b", "c", "d"]
+    for id in (None, "a", "b", "c", "d"):
         BlockJournal.read(storage, ids).open(id)
-    with pytest.raises(WorkerCrashed, match="one after the other"):
+    with pytest.raises(WorkerCrashed, match="died again and again"):
         BlockJournal.read(storage, ids)
+
+
+def test_a_conviction_is_progress_but_five_without_a_survivor_blame_the_worker(
+    tmp_path: Path,
+) -> None:
+    storage = Storage(str(tmp_path))
+    for id in (None, "a", "b", "c", "a", "b", "c"):
+        BlockJournal.read(storage, ["a", "b", "c"]).open(id)
+    journal = BlockJournal.read(storage, ["a", "b", "c"])
+    assert journal.convicted == {"a", "b", "c"}
+    journal.close()
+    for id in ("d", "e"):
+        for _ in range(2):
+            BlockJournal.read(storage, [id]).open(id)
+        BlockJournal.read(storage, [id]).close()
+    with pytest.raises(WorkerCrashed, match="last on the rows f"):
+        BlockJournal.read(storage, ["f"])
+
+
+def test_a_survivor_clears_the_worker(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    for _ in range(2):
+        BlockJournal.read(storage, ["a"]).open("a")
+    BlockJournal.read(storage, ["a"]).close()
+    assert len(storage.list(FOLDER)) == 1
+    good = BlockJournal.read(storage, ["b", "c"])
+    good.open()
+    good.close()
+    assert storage.list(FOLDER) == []
+
+
+def test_a_suspected_row_has_the_worker_to_itself() -> None:
+    gate, order = Gate(), []
+    inside = threading.Event()
+
+    def investigate() -> None:
+        inside.wait(10)
+        with gate.alone():
+            order.append("alone")
+
+    suspect = threading.Thread(target=investigate)
+    suspect.start()
+    with gate.together(), gate.together():
+        inside.set()
+        time.sleep(0.2)
+        order.append("together")
+    suspect.join()
+    assert order == ["together", "alone"]

@@ -96,6 +96,31 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: 
     assert (len(won), len(lost)) == (1, 7)
 
 
+@pytest.mark.parametrize("host", ["here", "elsewhere"])
+def test_who_died_while_it_buried_a_dead_holder_does_not_block_the_output(
+    tmp_path: Path, host: str
+) -> None:
+    holder(tmp_path, process_started_s=1.0)
+    storage = Storage(str(tmp_path))
+    dead = json.loads(storage.read(PATH))
+    author = {**dead, "token": "another", "host": dead["host"] if host == "here" else host}
+    storage.publish(f"journal/dead-{dead['token']}-0", json.dumps(author).encode())
+    with Lease(storage, dead_after_s=0.2):
+        assert json.loads(storage.read(PATH))["token"] not in (dead["token"], "another")
+
+
+def test_who_buries_a_dead_holder_now_is_waited_for(tmp_path: Path) -> None:
+    holder(tmp_path, process_started_s=1.0)
+    storage = Storage(str(tmp_path))
+    dead = json.loads(storage.read(PATH))
+    with Lease(Storage(str(tmp_path / "other"))):
+        living = json.loads(Storage(str(tmp_path / "other")).read(PATH))
+    storage.publish(f"journal/dead-{dead['token']}-0", json.dumps(living).encode())
+    with pytest.raises(OutputBusy, match="at the same moment"), Lease(storage):
+        pass
+    assert json.loads(storage.read(PATH)) == dead
+
+
 def test_a_holder_that_was_taken_over_stops_writing(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     with Lease(storage, beat_every_s=0.05) as lease:

@@ -1,0 +1,67 @@
+"""Editors for the job's tests: one that notes what it edits, one that answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from engine.edit import EditRequest
+from engine.models import Conditioning
+from engine.registry import ModelSpec
+from tests.editors import FaultyEditor
+
+TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file that TracingEditor writes
+
+
+class TracingEditor(FaultyEditor):
+    """Appends the id of every row that it begins to the file that `TRACE` names."""
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        lines = "".join(f"{request.id}\n" for request in requests).encode()
+        file = os.open(os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, lines)
+        os.close(file)
+        return super().encode(requests)
+
+
+class DryEditor:
+    """Answers at once with grey pictures: what is left is the job's own work."""
+
+    def __init__(self, scheduler_config: dict[str, Any]) -> None:
+        self.device = torch.device("cpu")
+        self.scheduler_config = scheduler_config
+        self._shape = (0, 0, 3)
+
+    @classmethod
+    def load(cls, folder: Path, *_: object) -> Self:
+        return cls(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+
+    def check(self, request: EditRequest) -> Sequence[str]:
+        return []
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        self._shape = requests[0].pixels.shape
+        inputs = {"image": torch.zeros(1)}
+        branches = {"text_image": inputs, "image": inputs, "none": inputs}
+        return [Conditioning(branches, (1, 1, 1)) for _ in requests]
+
+    def predict(self, latents: torch.Tensor, *_: object) -> torch.Tensor:
+        return torch.zeros_like(latents)
+
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
+        return [np.full(self._shape, 128, np.uint8) for _ in latents]
+
+
+def tracing(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, editor="tests.batch_jobs.editors:TracingEditor")
+
+
+def dry(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, editor="tests.batch_jobs.editors:DryEditor")

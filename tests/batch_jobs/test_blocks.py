@@ -1,0 +1,41 @@
+"""How the rows of a job are cut into blocks."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from batch_jobs.blocks import rows_per_block
+from batch_jobs.config import JobConfig
+from engine.config import EngineConfig
+
+
+def plan(rows: int, **options: object) -> pa.Table:
+    return pa.table({"options": [json.dumps(options)] * rows})
+
+
+def config(**changes: object) -> JobConfig:
+    given = {"engine": EngineConfig(max_batch_size=8), "rows_per_commit": 256, **changes}
+    return JobConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("row_s", "rows"),
+    [(None, 32), (0.01, 32), (1.0, 20), (5.0, 8), (60.0, 8)],
+    ids=["not yet measured", "cheap", "20 s a block", "a batch at least", "dear"],
+)
+def test_a_block_is_one_to_four_batches_by_what_a_row_costs(row_s: float | None, rows: int) -> None:
+    assert rows_per_block(plan(10_000), config(), 1, row_s) == rows
+
+
+def test_several_images_a_row_make_fewer_rows_a_batch() -> None:
+    assert rows_per_block(plan(10_000, num_images=4), config()) == 8
+
+
+def test_blocks_leave_work_for_every_worker_and_fit_a_commit() -> None:
+    assert rows_per_block(plan(96), config(), workers=4) == 6
+    assert rows_per_block(plan(10_000), config(rows_per_commit=32)) == 4
+    assert rows_per_block(plan(1), config()) == 1
+    assert rows_per_block(plan(10_000), config(rows_per_block=100)) == 100
