@@ -38,6 +38,27 @@ COLUMN_NOTES = {
 }
 
 
+SHAPES = """\
+## JSONL of others
+
+A JSONL file has the shape of its first line.
+
+| shape | a line | comes out by `rayedit export OUTPUT --to` |
+| --- | --- | --- |
+| columns | `{"id", "image", "instruction", ...}` | `jsonl`: the ledger's columns |
+| DataFlow | `{"images", "conversations"}`, and `id` and options as columns | `dataflow`: \
+`images`, `conversations`, `output_image`, `id`, and `error` where it failed |
+| OpenAI Batch | `{"custom_id", "method": "POST", "url": "/v1/images/edits", "body"}` | \
+`openai-batch`: `id`, `custom_id`, `response` {`status_code`, `request_id`, `body`}, `error` |
+
+DataFlow: `images` is one path, or a list of one; the `content` of the last message is the
+instruction, as in DataFlow itself. OpenAI Batch: the body is that of the HTTP API
+([api.md](api.md)), `image_url` a data URL, a path or a URI; a request that failed has the API's
+status and error body in `response`. Lines come out by id, generated ids in the manifest's order;
+any output can be exported as any shape.
+"""
+
+
 def errors_page() -> str:
     rows = [
         (f"`{cls.code}`", str(cls.status), "yes" if cls.retryable else "no", _first_line(cls))
@@ -84,14 +105,18 @@ def manifest_page() -> str:
     intro = (
         "A manifest is Parquet, JSONL or CSV: a file, a folder or a glob. One row is one edit.\n"
         "`image` (a path or URI, relative to the manifest or absolute; in Parquet also the bytes,\n"
-        "or {bytes, path}) and `instruction` are required. `id` must be unique and is generated\n"
-        "where it is absent. Every option of an edit is a column of its name, null (in CSV an\n"
-        "empty cell) meaning the model's default."
+        "or {bytes, path}; in Parquet and JSONL also a data URL) and `instruction` are required.\n"
+        "`id` must be unique and is generated where it is absent. Every option of an edit is a\n"
+        "column of its name, null (in CSV an empty cell) meaning the model's default.\n\n"
+        "A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow\n"
+        "extension type are refused by name. `rayedit validate` checks every row and a sample of\n"
+        "images before a job; `--probe` edits 5 rows and estimates the time of all."
     )
     body = "\n".join(
         [
             "## Options\n\n" + _table(("column", "type", "bounds", "meaning"), options),
             "## Other names that are understood\n\n" + _table(("column", "means"), aliases),
+            SHAPES,
             "## The ledger: `results/*.parquet`\n\n" + _table(("column", "type", ""), ledger),
         ]
     )
