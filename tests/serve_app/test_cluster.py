@@ -15,6 +15,7 @@ from engine.images import MAX_BYTES
 from engine.registry import find_model
 from serve_app import edge
 from serve_app.config import ServeConfig
+from serve_app.keys import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -89,7 +90,8 @@ def test_start_parameters_are_text_as_the_crd_has_them(manifest: dict[str, Any])
     cluster = manifest["spec"]["rayClusterConfig"]
     groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
     values = [value for group in groups for value in group["rayStartParams"].values()]
-    variables = [entry["value"] for pod in containers(manifest) for entry in pod["env"]]
+    entries = [entry for pod in containers(manifest) for entry in pod["env"]]
+    variables = [entry["value"] for entry in entries if "value" in entry]
     assert [value for value in values + variables if not isinstance(value, str)] == []
 
 
@@ -123,6 +125,16 @@ def test_the_nodes_hold_every_replica_and_outlive_their_edits(
     assert float(limits["cpu"]) >= config.num_cpus * a_node + config.ingress_replicas * 0.5
     assert workers["template"]["spec"]["terminationGracePeriodSeconds"] > config.deadline_s + 5
     assert manifest["spec"]["rayClusterDeletionDelaySeconds"] > config.deadline_s + 5
+
+
+def test_the_keys_of_clients_come_from_a_secret_and_stand_nowhere_else(
+    manifest: dict[str, Any],
+) -> None:
+    for pod in containers(manifest):
+        (keys,) = [entry for entry in pod["env"] if entry["name"] == VARIABLE]
+        assert set(keys) == {"name", "valueFrom"}
+        assert set(keys["valueFrom"]["secretKeyRef"]) == {"name", "key"}
+    assert "insecure_public" not in manifest["spec"]["serveConfigV2"]
 
 
 def test_strangers_cannot_run_code_on_the_cluster(manifest: dict[str, Any]) -> None:
