@@ -32,7 +32,17 @@ lint: setup ## Format, lint, types, generated docs.
 	$(BIN)/mypy
 	$(BIN)/python -m docs.generate --check
 
-check: lint test ## What CI runs.
+check: browser lint test ## What CI runs.
+
+browser: ## Chromium for the playground's tests, where apt may install it; else they skip.
+	@for name in chromium chromium-browser google-chrome; do \
+	    command -v $$name > /dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "installing chromium with apt-get, for the playground's tests"; \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get update -qq && apt-get install -qq --no-install-recommends chromium > /dev/null; \
+	fi || true
 
 docs: setup ## Write the tables of docs/ again.
 	$(BIN)/python -m docs.generate
@@ -43,4 +53,4 @@ bench: setup ## rayedit against the diffusers pipeline, interleaved, on this mac
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: help setup demo test test-chaos lint check docs bench clean
+.PHONY: browser help setup demo test test-chaos lint check docs bench clean
