@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,7 @@ MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
 MAX_ICC_BYTES = 2**20
+BAND_PIXELS = 2**20  # that are converted at a time
 PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
 _SRGB = ImageCms.createProfile("sRGB")
 _ICC_SPACES = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}
@@ -40,6 +42,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+Transform = Callable[[Image.Image], Image.Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ def decode(data: bytes) -> Decoded:
         image = _load(data)
         notes: list[str] = []
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-        upright = _to_srgb(image, notes)
-    return Decoded(upright.transpose(turn) if turn is not None else upright, notes)
+        converted = _to_srgb(image, notes)
+        del image  # a large one and its two successors would not fit together
+    return Decoded(converted.transpose(turn) if turn is not None else converted, notes)
 
 
 def _load(data: bytes) -> Image.Image:
@@ -70,7 +76,7 @@ def _load(data: bytes) -> Image.Image:
     _check_size(image)
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         kind = ImageTruncated if "truncated" in str(error).lower() else ImageUnreadable
         raise kind(f"the {image.format} image cannot be decoded: {error}") from None
     return image
@@ -107,39 +113,64 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    flat = _flatten(image)
-    converted = _convert_profile(flat, profile, notes) if profile else None
-    return converted if converted is not None else _to_rgb(flat, notes)
+    """Band by band: beside `image` there is never more than its result in memory."""
+    transform = _profile_transform(image, notes)
+    if image.mode == "CMYK" and transform is None:
+        notes.append("cmyk_converted")
+    if image.mode == "RGB" and "transparency" not in image.info and transform is None:
+        return image
+    width, height = image.size
+    result = Image.new("RGB", image.size)
+    rows = max(BAND_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        band = _flatten(image.crop(box))
+        result.paste(_to_rgb(band) if transform is None else transform(band), box)
+    return result
 
 
 def _flatten(image: Image.Image) -> Image.Image:
     """Alpha and palettes over white; other modes as they are."""
-    if image.mode not in ("P", "RGBA", "LA", "PA") and "transparency" not in image.info:
+    if not _has_alpha(image):
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def _convert_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image | None:
-    """`image` through its ICC profile; `None`, with a note, where that does not fit the pixels."""
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("P", "RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def _profile_transform(image: Image.Image, notes: list[str]) -> Transform | None:
+    """What takes `image`, flattened, through its ICC profile to sRGB; `None` where that is not
+    needed or, with a note, where the profile does not fit the pixels."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return None
+    mode = "RGB" if _has_alpha(image) else image.mode
     try:
         if len(profile) > MAX_ICC_BYTES:
             raise ImageCms.PyCMSError("the profile is too large")
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != _ICC_SPACES.get(image.mode):
+        if source.profile.xcolor_space.strip() != _ICC_SPACES.get(mode):
             raise ImageCms.PyCMSError("the profile is for other pixels")
         if "srgb" in (source.profile.profile_description or "").lower():
             return None
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+        transform = ImageCms.buildTransform(source, _SRGB, mode, "RGB")
+        return lambda band: _apply(band, transform)
     except (ImageCms.PyCMSError, OSError, ValueError):
         notes.append("icc_ignored")
         return None
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    if image.mode == "CMYK":
-        notes.append("cmyk_converted")
+def _apply(band: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    converted = ImageCms.applyTransform(band, transform)
+    if converted is None:
+        raise ImageUnreadable("the colour profile cannot be applied")
+    return converted
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey: 65535 is white, so 65535 / 257 = 255
         grey = np.clip(np.asarray(image).astype(np.float32) / 257, 0, 255).round()
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

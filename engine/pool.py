@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 4  # a task may take so many times its processor time on the clock of a busy machine
+PATIENCE = 6  # a task may take so many times its processor time on the clock of a busy machine
 MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
 _KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of our environment
