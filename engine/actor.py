@@ -48,6 +48,7 @@ class EditActor:
             loaded.editor,
             Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
             determinism=self.config.determinism,
+            cuda_graphs=self.config.cuda_graphs,
             progress=progress,
             partial_image=partial_image,
         )

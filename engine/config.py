@@ -44,6 +44,15 @@ class EngineConfig(BaseModel):
     max_batch_size: Annotated[
         int, Field(ge=1, le=256, description="samples that share a denoising step")
     ] = 4
+    channels_last: Annotated[
+        bool, Field(description="weights in channels-last order, which a GPU's matrix units want")
+    ] = False
+    cuda_graphs: Annotated[
+        bool, Field(description="replay whole denoising steps as CUDA graphs; needs a GPU")
+    ] = False
+    compile: Annotated[
+        bool, Field(description="compile the model's repeated blocks at first use: minutes")
+    ] = False
     calibration: Annotated[
         str | None,
         Field(description="YAML of `rayedit calibrate`: how many samples of each size fit and pay"),

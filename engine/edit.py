@@ -146,6 +146,7 @@ class EditRequest:
     `pixels`: (H, W, 3) uint8 RGB at model size (sides are multiples of the model's `multiple`).
     `options`: resolved, so no field of it is `None` but `size` and `scheduler`.
     `timeout_s`: how long its caller waits; the most urgent goes first, what is late is given up.
+    `digest`: of the pixels, so that equal ones are encoded once; empty: not known.
     `partial_images`: 0-3, the previews that its caller wants while it is being denoised.
     """
 
@@ -155,6 +156,7 @@ class EditRequest:
     options: EditOptions
     timeout_s: float | None = None
     partial_images: int = 0
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,12 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     """Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's."""
     device = _choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
+    if config.cuda_graphs and device.type != "cuda":
+        raise ModelError(f"cuda_graphs needs a GPU, and the device is {device}: leave it out")
     folder, revision = find_weights(spec)
     try:
         editor = _editor_class(spec.editor).load(folder, spec, device, dtype)
+        editor.tune(channels_last=config.channels_last, compile=config.compile)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
     logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)

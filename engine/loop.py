@@ -19,12 +19,13 @@ from engine.capacity import Capacity, Lane
 from engine.counters import LoopCounters
 from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
 from engine.errors import Cancelled, DeadlineExceeded, NonFinite
+from engine.graphs import GraphedSteps
 from engine.isolation import isolate
 from engine.models import Editor
 from engine.previews import PartialImage, show_partial_images
 from engine.probing import SamplerTables
 from engine.samples import Job, Sample
-from engine.step import denoise, pack_rows, pack_step
+from engine.step import Pace, Step, Stepped, denoise, pack_rows, pack_step
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class DenoiseLoop:
         capacity: Capacity,
         *,
         determinism: Determinism = "seeded",
+        cuda_graphs: bool = False,
         progress: Progress | None = None,
         partial_image: PartialImage | None = None,
     ) -> None:
@@ -50,7 +52,12 @@ class DenoiseLoop:
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
-        self._rows = lru_cache(maxsize=8)(partial(pack_rows, padded=determinism == "bucket"))
+        padded = cuda_graphs or determinism == "bucket"
+        self._rows = lru_cache(maxsize=8)(partial(pack_rows, padded=padded))
+        self._compute: Callable[[Step], Stepped] = partial(denoise, editor.predict)
+        if cuda_graphs:
+            self._compute = GraphedSteps(editor.predict)
+        self._pace = Pace(editor.device)
         self._order = count()
         self._waiting: list[Job] = []
         self._running: list[Job] = []
@@ -88,6 +95,7 @@ class DenoiseLoop:
         self.counters.steps += 1
         for group in self._calls(lane, live):
             isolate(self._denoise, group, _mark, partial(self._shrink, lane))
+        self._pace.mark()
         self._report(live)
         self._decode(lane, [s for s in live if s.finished and s.error is None])
         self.counters.busy_s += time.monotonic() - now
@@ -147,7 +155,7 @@ class DenoiseLoop:
         """One model call and one sampler step of these samples; all or none of them advance."""
         rows = self._rows(tuple(samples))
         with self._capacity.measured(samples[0].job.lane, "denoise", len(samples)):
-            stepped = denoise(self._editor.predict, pack_step(samples, rows))
+            stepped = self._compute(pack_step(samples, rows))
         for sample, state in zip(samples, stepped.state, strict=False):  # the rest is padding
             sample.move(state)
             sample.job.batch_size = max(sample.job.batch_size, len(samples))

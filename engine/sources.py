@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ def prepare(
     decoded = decode(data)
     geometry = plan_geometry(decoded.image.size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
-    request = EditRequest(id, pixels, instruction, options)
+    digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
+    request = EditRequest(id, pixels, instruction, options, digest=digest)
     return Prepared(request, geometry, tuple(decoded.warnings))
 
 

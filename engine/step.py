@@ -120,6 +120,20 @@ def pack_step(samples: Sequence[Sample], rows: Rows) -> Step:
     return Step(state, noise, numbers.to(state.device), rows)
 
 
+class Pace:
+    """Keeps the host at most one step ahead of a GPU, so that a step's end is nearly its end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._last = torch.cuda.Event() if device.type == "cuda" else None
+
+    def mark(self) -> None:
+        """A step was launched: wait until the one before it is done."""
+        if self._last is not None:
+            self._last.synchronize()
+            self._last = torch.cuda.Event()
+            self._last.record()
+
+
 def bucket(count: int) -> int:
     """The smallest padded count that holds `count`."""
     return next((size for size in BUCKETS if size >= count), count)

@@ -29,7 +29,7 @@ class FaultyEditor(InstructPix2Pix):
             raise RuntimeError("injected fault")
         conditionings = super().encode(requests)
         return [
-            _poisoned(conditioning) if text == "nan in encode" else conditioning
+            poisoned(conditioning) if text == "nan in encode" else conditioning
             for text, conditioning in zip(texts, conditionings, strict=True)
         ]
 
@@ -41,7 +41,8 @@ class FaultyEditor(InstructPix2Pix):
         return super().predict(latents, timesteps, inputs)
 
 
-def _poisoned(conditioning: Conditioning) -> Conditioning:
+def poisoned(conditioning: Conditioning) -> Conditioning:
+    """The same under a source that is NaN."""
     branches = {
         branch: {**inputs, "image": torch.full_like(inputs["image"], torch.nan)}
         for branch, inputs in conditioning.branches.items()

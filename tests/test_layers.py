@@ -43,6 +43,7 @@ ENGINE_ORDER = [
     "loading",
     "samples",
     "step",
+    "graphs",
     "counters",
     "capacity",
     "isolation",

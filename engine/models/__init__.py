@@ -40,6 +40,9 @@ class Editor(Protocol):
     def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
         """The model of a diffusers folder, on `device`, its weights as `dtype`."""
 
+    def tune(self, *, channels_last: bool, compile: bool) -> None:
+        """Make the loaded model faster, where the operator asked for it."""
+
     def check(self, request: EditRequest) -> Sequence[str]:
         """Raises `RequestError` for what this model cannot do; returns warning codes.
 

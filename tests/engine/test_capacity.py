@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import EditActor, EngineConfig
-from engine.calibration import Calibration, read_calibration
+from engine.calibration import CalibratedSize, Calibration, read_calibration
 from engine.capacity import Capacity
 from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
@@ -112,13 +112,20 @@ def test_a_neighbour_on_the_device_makes_batches_smaller_and_breaks_none(
 
 
 def test_a_calibrated_size_starts_at_its_count_and_a_larger_one_is_scaled_down() -> None:
-    size = {"width_px": 64, "height_px": 64, "max_samples": 8, "best_samples": 12}
+    size = CalibratedSize(
+        width_px=64,
+        height_px=64,
+        max_samples=8,
+        best_samples=12,
+        sample_bytes=SAMPLE_BYTES,
+        step_ms={1: 2.0},
+    )
     calibration = Calibration(
         model="m",
         revision="r",
         device="cpu",
         dtype="float32",
-        sizes=[{**size, "sample_bytes": SAMPLE_BYTES, "step_ms": {1: 2.0}}],
+        sizes=[size],
     )
     assert Capacity(16, calibration).samples(LANE) == 8
     assert Capacity(4, calibration).samples(LANE) == 4
