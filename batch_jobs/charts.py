@@ -20,13 +20,15 @@ def speed_chart(points: Sequence[tuple[float, float]]) -> str:
     )
     base = f"{LEFT_PX},{HEIGHT_PX}"
     labels = (
-        f"<text x=0 y=12>{top:.3g}</text><text x=0 y={HEIGHT_PX}>0</text>"
-        f"<text x={LEFT_PX} y={HEIGHT_PX + 16}>0 s</text>"
-        f"<text x={LEFT_PX + WIDTH_PX} y={HEIGHT_PX + 16} text-anchor=end>{end_s:.0f} s</text>"
+        f"<text x='0' y='12'>{top:.3g}</text><text x='0' y='{HEIGHT_PX}'>0</text>"
+        f"<text x='{LEFT_PX}' y='{HEIGHT_PX + 16}'>0 s</text>"
+        f"<text x='{LEFT_PX + WIDTH_PX}' y='{HEIGHT_PX + 16}' text-anchor='end'>"
+        f"{end_s:.0f} s</text>"
     )
     return (
-        f"<svg width={LEFT_PX + WIDTH_PX} height={HEIGHT_PX + BOTTOM_PX} font-size=12 "
-        f"role=img aria-label='images per second over time'>"
+        f"<svg width='{LEFT_PX + WIDTH_PX}' height='{HEIGHT_PX + BOTTOM_PX}' font-size='12' "
+        "role='img' aria-label='images per second over time'>"
         f"<polyline points='{base} {LEFT_PX + WIDTH_PX},{HEIGHT_PX}' stroke='#999'/>"
-        f"<polyline points='{corners}' fill=none stroke='#c8452d' stroke-width=2 />{labels}</svg>"
+        f"<polyline points='{corners}' fill='none' stroke='#c8452d' stroke-width='2'/>"
+        f"{labels}</svg>"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,25 +13,28 @@ import torch
 
 from engine.edit import EditRequest
 from engine.models import Conditioning
-from engine.registry import ModelSpec
+from tests.batch_jobs.chaos import TRACE
 from tests.editors import FaultyEditor
 
-TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file that TracingEditor writes
+
+def note(*lines: str) -> None:
+    """Append to the file that `TRACE` names, whole lines even from several processes."""
+    file = os.open(os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, "".join(f"{line}\n" for line in lines).encode())
+    os.close(file)
 
 
 class TracingEditor(FaultyEditor):
-    """Appends the id of every row that it begins to the file that `TRACE` names."""
+    """Notes the id of every row that it begins."""
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
-        lines = "".join(f"{request.id}\n" for request in requests).encode()
-        file = os.open(os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(file, lines)
-        os.close(file)
+        note(*(request.id for request in requests))
         return super().encode(requests)
 
 
 class DryEditor:
-    """Answers at once with grey pictures: what is left is the job's own work."""
+    """Answers at once with grey pictures: what is left is the job's own work. Notes its process
+    for every row."""
 
     def __init__(self, scheduler_config: dict[str, Any]) -> None:
         self.device = torch.device("cpu")
@@ -48,6 +50,7 @@ class DryEditor:
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         self._shape = requests[0].pixels.shape
+        note(*[str(os.getpid())] * len(requests))
         inputs = {"image": torch.zeros(1)}
         branches = {"text_image": inputs, "image": inputs, "none": inputs}
         return [Conditioning(branches, (1, 1, 1)) for _ in requests]
@@ -57,11 +60,3 @@ class DryEditor:
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         return [np.full(self._shape, 128, np.uint8) for _ in latents]
-
-
-def tracing(spec: ModelSpec) -> ModelSpec:
-    return replace(spec, editor="tests.batch_jobs.editors:TracingEditor")
-
-
-def dry(spec: ModelSpec) -> ModelSpec:
-    return replace(spec, editor="tests.batch_jobs.editors:DryEditor")

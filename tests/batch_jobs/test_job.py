@@ -124,6 +124,26 @@ def test_what_changes_pixels_is_edited_again(
     assert after["row-0"]["outputs"][0]["width_px"] == 96
 
 
+def test_an_image_that_changed_is_edited_again_only_with_check_sources(
+    manifest: Write, tmp_path: Path
+) -> None:
+    path = manifest(good_rows(4))
+
+    def prints(check: bool) -> dict[str, str]:
+        config = CONFIG.model_copy(update={"check_sources": check})
+        plan = Job(path, str(tmp_path / "out"), config).plan
+        return dict(zip(plan["id"].to_pylist(), plan["fingerprint"].to_pylist(), strict=True))
+
+    before, checked = prints(False), prints(True)
+    assert all(before[id] != checked[id] for id in before)
+    coffee = tmp_path / "coffee.jpg"
+    coffee.write_bytes(coffee.read_bytes() + b"one more byte")
+    assert prints(False) == before
+    assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
+    coffee.unlink()
+    assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
+
+
 def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_refused(
     cluster: None, manifest: Write, tmp_path: Path
 ) -> None:
