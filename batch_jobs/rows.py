@@ -45,7 +45,8 @@ THIN = pa.schema(
 )
 ROWS_PER_CHUNK = 8192
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
-_NAMED = re.compile(r'(?:unknown field ")?(\w+)')  # how an option's message begins
+# How an option's message begins.
+_NAMED = re.compile(r'(?:unknown field "|this server does not support )?(\w+)')
 FAULT, MODEL = "fault", "model"  # beside a row's options: what is wrong with it, whom it asks for
 
 
