@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.serving import Server
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")  # Debian, Alpine, Google's own
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 DONE_TIMEOUT_MS = 60_000
@@ -93,7 +95,7 @@ def open_page(chromium: Browser) -> Iterator[Open]:
         page.on("pageerror", lambda error: complain(f"{error}"))
         page.on("request", lambda request: visit.requests.append(request.url))
         page.goto(url)
-        page.wait_for_load_state("networkidle")
+        page.wait_for_selector("#model:not(:empty), #error-key:not(:empty)")
         visits.append(visit)
         return visit
 
@@ -101,3 +103,8 @@ def open_page(chromium: Browser) -> Iterator[Open]:
     for visit in visits:
         visit.check()
         visit.page.context.close()
+
+
+@pytest.fixture
+def visit(open_page: Open, server: Server) -> Visit:
+    return open_page(server.url)

@@ -1,0 +1,148 @@
+"""What the playground says when something is wrong, and where."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import re
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from PIL import Image
+
+from engine import EditActor
+from engine.edit import EditOutcome, EditRequest
+from engine.errors import NotReady
+from serve_app.api import make_app
+from serve_app.backend import Preview
+from serve_app.config import ServeConfig
+from serve_app.keys import ApiKeys
+from serve_app.schemas import Readiness
+from serve_app.service import EditService
+from tests.serve_app.browser import Open, Visit, chromium, open_page, visit
+from tests.serving import Server, free_port
+
+__all__ = ["chromium", "open_page", "visit"]
+
+NO_IMAGE = "is not a photograph this page can read"
+
+
+def test_a_text_file_is_refused_beside_the_photograph_and_nothing_is_sent(visit: Visit) -> None:
+    before = len(visit.requests)
+    visit.choose("photo.jpg", b"to be or not to be")
+    visit.page.wait_for_selector("#error-image:not(:empty)")
+    assert f"“photo.jpg” {NO_IMAGE}" in visit.text("error-image")
+    assert visit.page.get_attribute("#file", "aria-invalid") == "true"
+    visit.page.locator("#edit").click()
+    assert visit.text("error-image") == "Choose a photograph first."
+    assert visit.focused == "file"
+    assert visit.requests[before:] == []
+
+
+def test_a_file_over_the_servers_limit_is_refused_before_it_is_sent(
+    visit: Visit, photographs: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "huge.jpg").write_bytes(photographs["coffee"] + bytes(25 * 2**20))
+    before = len(visit.requests)
+    visit.page.set_input_files("#file", tmp_path / "huge.jpg")
+    visit.page.wait_for_selector("#error-image:not(:empty)")
+    assert "“huge.jpg” has 25.1 MiB; the limit is 25.0 MiB" in visit.text("error-image")
+    assert visit.requests[before:] == []
+
+
+def test_what_the_server_refuses_stands_beside_its_cause(
+    open_page: Open, server: Server, photographs: dict[str, bytes]
+) -> None:
+    visit = open_page(server.url, expected=("status of 400",))
+    truncated = io.BytesIO()
+    Image.new("RGB", (8, 400)).save(truncated, "PNG")
+    visit.choose("thin.png", truncated.getvalue())
+    visit.page.fill("#prompt", "make it night")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#error-image:not(:empty)")
+    assert "16" in visit.text("error-image")
+    visit.choose("coffee.jpg", photographs["coffee"])
+    visit.page.wait_for_selector("#error-image:empty", state="attached")
+    visit.page.fill("#prompt", "a vase and " * 150)
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#error-prompt:not(:empty)")
+    assert "token" in visit.text("error-prompt")
+    assert visit.focused == "prompt"
+
+
+def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
+    visit.page.locator("#examples button").first.click()
+    visit.wait_for("ready")
+    visit.quick(steps=101)
+    visit.page.fill("#prompt", "make it night")
+    visit.page.locator("#edit").click()
+    assert visit.text("error-num_inference_steps") == "Steps: a whole number from 1 to 100."
+    assert visit.focused == "num_inference_steps"
+
+
+class ActorBackend:
+    """The model in this process."""
+
+    def __init__(self, actor: EditActor) -> None:
+        self._actor = actor
+
+    async def edit(self, request: EditRequest) -> EditOutcome:
+        return await asyncio.wrap_future(self._actor.submit([request])[0])
+
+    async def edit_stream(
+        self, request: EditRequest
+    ) -> AsyncGenerator[Preview | EditOutcome, None]:
+        yield await self.edit(request)
+
+    async def ready(self) -> Readiness:
+        raise NotReady("nobody asks")
+
+
+@pytest.fixture
+def keyed_url(strict_actor: EditActor) -> Iterator[str]:
+    """The app over HTTP where one key, "sesame", may make two edits a minute."""
+    keys = ApiKeys({hashlib.sha256(b"sesame").hexdigest(): "reader"}, per_minute=2)
+    config = ServeConfig(decode_workers=1)
+    service = EditService(config, strict_actor.spec, ActorBackend(strict_actor), keys)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(make_app(service), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+    service.close()
+
+
+def test_a_key_is_asked_for_where_it_is_needed_and_a_busy_server_says_until_when(
+    open_page: Open, keyed_url: str
+) -> None:
+    visit = open_page(keyed_url, expected=("status of 401", "status of 429"))
+    assert "asks for an API key" in visit.text("error-key")
+    visit.page.locator("#examples button").first.click()
+    visit.wait_for("ready")
+    visit.page.fill("#prompt", "make it night")
+    visit.page.fill("#key", "mellon")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#error-key:has-text('does not accept')")
+    assert visit.focused == "key"
+    visit.page.fill("#key", "sesame")
+    visit.page.keyboard.press("Enter")
+    visit.wait_for("done")
+    visit.page.locator("#request > summary").click()
+    assert '-H "Authorization: Bearer $RAYEDIT_API_KEY"' in visit.text("snippet")
+    assert "sesame" not in visit.page.content()
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#strip li:nth-child(2)", state="attached")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#error-general:not(:empty)")
+    assert re.fullmatch(
+        r"The server is busy\. It asks to try again in (2\d|30) s\.", visit.text("error-general")
+    )
