@@ -35,6 +35,10 @@ def batch(
     max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
     rows_per_commit: Annotated[int | None, typer.Option(help="Rows in a ledger part.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
+    check_sources: Annotated[
+        bool | None,
+        typer.Option("--check-sources", help="Edit rows again whose image's size or etag changed."),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; default: one of its own.")
     ] = None,
@@ -52,6 +56,7 @@ def batch(
         "max_error_rate": max_error_rate,
         "rows_per_commit": rows_per_commit,
         "image_root": image_root,
+        "check_sources": check_sources,
     }
     try:
         raise typer.Exit(_run(manifest, output, config, overrides, address))
