@@ -50,7 +50,10 @@ docs: setup ## Write the tables of docs/ again.
 bench: setup ## rayedit against the diffusers pipeline, interleaved, on this machine.
 	$(BIN)/python -m benchmarks.bench_engine
 
+bench-serve: setup ## The server against a diffusers pipeline in @serve.batch, under load, in turn.
+	$(BIN)/python -m benchmarks.bench_serve
+
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: browser help setup demo test test-chaos lint check docs bench clean
+.PHONY: browser help setup demo test test-chaos lint check docs bench bench-serve clean
