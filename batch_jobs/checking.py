@@ -77,8 +77,11 @@ class ManifestCheck:
             options = planned_options(planned, self._spec)
             plan_geometry(square, self._spec.resolve(options, seed=0), self._spec)
 
-        self._check_each("options", check_options)
-        self._check_each("instruction", clean_instruction)
+        rows = np.arange(len(self.plan))
+        self._check_each("options", rows, check_options)
+        is_given = pc.is_valid(self.plan["instruction"]).to_numpy()
+        rows = rows[is_given | ~self._is_bad]  # of the others it is known why they have none
+        self._check_each("instruction", rows, clean_instruction)
 
     def check_images(self, count: int) -> None:
         """Open `count` images, evenly spread, and one of each kind of path, as a job would."""
@@ -124,16 +127,17 @@ class ManifestCheck:
         firsts = table.group_by(list(names)).aggregate([("row", "min")])["row_min"].to_numpy()
         return np.union1d(firsts[:MAX_KINDS], self.good_rows(count))
 
-    def _check_each(self, column: str, check: Callable[[str], object]) -> None:
-        encoded = pc.dictionary_encode(self.plan[column].combine_chunks().fill_null(""))
+    def _check_each(self, column: str, rows: np.ndarray, check: Callable[[str], object]) -> None:
+        cells = self.plan[column].combine_chunks().fill_null("").take(pa.array(rows))
+        encoded = pc.dictionary_encode(cells)
         errors = [_error_in(check, value) for value in encoded.dictionary.to_pylist()]
         kinds = list(dict.fromkeys((e.code, e.param) for e in errors if e is not None))
         kind_of_value = [-1 if e is None else kinds.index((e.code, e.param)) for e in errors]
         values = encoded.indices.to_numpy()
         kind_of_row = np.array(kind_of_value, np.int32)[values]
         for kind in range(len(kinds)):
-            rows = np.flatnonzero(kind_of_row == kind)
-            self._add(rows, [errors[value] for value in values[rows]])
+            bad = np.flatnonzero(kind_of_row == kind)
+            self._add(rows[bad], [errors[value] for value in values[bad]])
 
     def _add(self, rows: np.ndarray, errors: Sequence[EngineError | None]) -> None:
         """These rows of the plan fail, each with its error, all of one code and parameter."""

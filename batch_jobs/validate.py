@@ -27,8 +27,8 @@ def validate(
 ) -> None:
     """Check MANIFEST before a job is run on it: every row, and a sample of its images.
 
-    Exit codes: 0 nothing is wrong; 2 something is, with the file, the column and the first ten
-    rows of each kind of fault.
+    Exit codes: 0 nothing is wrong; 2 something is: the file, the column and the first ten rows of
+    each kind of fault are named. Of a row, the first wrong option is.
     """
     overrides = {"engine": {"model": model}, "image_root": image_root}
     settings = load_config(config, JobConfig, **overrides)
@@ -42,7 +42,8 @@ def validate(
 
         timing = Probe(check, settings, spec).run()
     if problems := check.problems:
-        lines = [*problems, f"rayedit: {_counts(check)}: {len(problems)} kinds of fault"]
+        kinds = f"{len(problems)} kind{'s' if len(problems) > 1 else ''} of fault"
+        lines = [*problems, f"rayedit: {_counts(check)}: {kinds}"]
         typer.secho("\n".join(lines), err=True)
         raise typer.Exit(REFUSED)
     typer.echo(_summary(check))
