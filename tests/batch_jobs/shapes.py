@@ -1,0 +1,43 @@
+"""Manifests in the shapes of others, and what a plan says of a row."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batch_jobs.manifest import read_embedded
+from batch_jobs.rows import planned_options
+from engine.errors import EngineError
+from engine.registry import find_model
+
+POCKET = find_model("pocket")
+
+
+def batch_line(id: str, url: str, **body: Any) -> dict[str, Any]:
+    body = {"prompt": "make it night", "images": [{"image_url": url}], **body}
+    return {"custom_id": id, "method": "POST", "url": "/v1/images/edits", "body": body}
+
+
+def fault(planned: str) -> EngineError:
+    """What is known to be wrong with a row before anything is decoded."""
+    with pytest.raises(EngineError) as raised:
+        planned_options(planned, POCKET)
+    return raised.value
+
+
+def write_lines(path: Path, lines: list[Any]) -> str:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def data_url(data: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def embedded(plan: pa.Table) -> dict[int, bytes | None]:
+    return dict(read_embedded(plan.to_pylist()))
