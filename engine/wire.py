@@ -55,6 +55,7 @@ class EditBody(BaseModel):
     output_format: OutputFormat | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
     quality: str | None = None
     background: str | None = None
     moderation: str | None = None

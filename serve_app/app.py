@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve._private.logging_utils import get_serve_logs_dir
 
 from engine.errors import ModelError, OptionInvalid
 from engine.registry import ModelSpec, find_model
@@ -62,6 +63,7 @@ def run_server(
         try:
             deploy(config, spec, host, port)
             print(f"{spec.name}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
+            print(f"metrics: {metrics_url()}; logs: {logs_folder()}", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             logger.info("stopping")
@@ -84,6 +86,18 @@ def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
         serve.run(build(config, spec), name=APP_NAME)
     except RuntimeError as error:
         raise ModelError(_deploy_failure(error)) from error
+
+
+def metrics_url() -> str:
+    """Ray's Prometheus endpoint on this node."""
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == here)
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+
+def logs_folder() -> str:
+    """Where Serve writes our logs on this node: `replica_*.log`, JSON."""
+    return get_serve_logs_dir()
 
 
 def _deploy_failure(error: RuntimeError) -> str:

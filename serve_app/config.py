@@ -38,6 +38,15 @@ class ServeConfig(BaseModel):
     downscale_delay_s: Annotated[
         float, Field(ge=0, description="seconds of less traffic before a replica is taken away")
     ] = 600
+    max_surge_percent: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100,
+            description="model replicas of a new version that start before the old ones stop; "
+            "default: 100, and 0 where a replica takes a GPU: there may be no spare one",
+        ),
+    ] = None
     num_gpus: Annotated[float, Field(ge=0, description="GPUs a model replica reserves")] = 0
     num_cpus: Annotated[float, Field(ge=0, description="CPUs a model replica reserves")] = 1
     ingress_replicas: Annotated[
@@ -108,6 +117,12 @@ class ServeConfig(BaseModel):
                 f"({self.max_replicas})"
             )
         return self
+
+    @property
+    def surge(self) -> int:
+        """Ray Serve's `max_surge_percent`."""
+        default = 0 if self.num_gpus else 100
+        return default if self.max_surge_percent is None else self.max_surge_percent
 
     @property
     def autoscaling(self) -> dict[str, Any]:

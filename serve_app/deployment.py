@@ -6,14 +6,21 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from engine.registry import ModelSpec
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
+from serve_app.flights import Flight
+from serve_app.journal import log_edit
+from serve_app.metrics import IngressMetrics
 from serve_app.ray_backend import RayBackend
 from serve_app.replica import EditReplica, max_ongoing_requests
 from serve_app.service import EditService
+
+# One JSON object a line; the line of an edit stands for Serve's own of its request.
+LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
 
 
 class EditIngress:
@@ -21,7 +28,13 @@ class EditIngress:
 
     def __init__(self, config: ServeConfig, spec: ModelSpec, replicas: DeploymentHandle) -> None:
         keys = check_exposure(_host(), config)
-        self._service = EditService(config, spec, RayBackend(replicas), keys)
+        metrics = IngressMetrics()
+
+        def observe(flight: Flight, held: int, queue_s: float) -> None:
+            metrics.observe(flight, held, queue_s)
+            log_edit(flight)
+
+        self._service = EditService(config, spec, RayBackend(replicas), keys, observe)
         self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -50,8 +63,12 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
             graceful_shutdown_timeout_s=config.deadline_s + 5,
             graceful_shutdown_wait_loop_s=0.5,
             health_check_period_s=5,
+            health_check_timeout_s=15,
+            max_surge_percent=config.surge,
+            max_constructor_retry_count=1,  # a model that cannot be loaded now cannot be at all
+            logging_config=LOGGING,
         )
-        .bind(engine, spec)
+        .bind(engine, spec, config.deadline_s)
     )
     ingress = serve.deployment(serve.ingress()(EditIngress)).options(
         num_replicas=config.ingress_replicas,
@@ -60,5 +77,8 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         max_ongoing_requests=config.max_in_flight + 100,
         graceful_shutdown_timeout_s=config.deadline_s + 5,
         graceful_shutdown_wait_loop_s=0.5,
+        max_surge_percent=100,
+        max_constructor_retry_count=1,
+        logging_config=LOGGING,
     )
     return ingress.bind(config, spec, replicas)

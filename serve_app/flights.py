@@ -62,12 +62,14 @@ class Flight:
             setattr(self, name, getattr(self, name) + time.monotonic() - start)
 
 
+# Called with a flight that ended, the edits that are left, and how long they will take in s.
+Observe = Callable[[Flight, int, float], None]
+
+
 class Flights:
     """Those of one process; `observe` is told of each that ended."""
 
-    def __init__(
-        self, config: ServeConfig, spec: ModelSpec, observe: Callable[[Flight], None]
-    ) -> None:
+    def __init__(self, config: ServeConfig, spec: ModelSpec, observe: Observe) -> None:
         self._deadline_s = config.deadline_s
         self._spec = spec
         self._observe = observe
@@ -104,7 +106,7 @@ class Flights:
             failure = EditFailure.of("", Cancelled("")) if gone else failure_of(error)
             flight.code, flight.status = failure.code, failure.status
         flight.total_s = time.monotonic() - flight.started
-        self._observe(flight)
+        self._observe(flight, self._admission.held, self._admission.wait_s)
 
     @asynccontextmanager
     async def limit(self, flight: Flight) -> AsyncIterator[None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 from ray import serve
@@ -13,9 +16,15 @@ from engine.config import EngineConfig
 from engine.edit import EditOutcome, EditRequest
 from engine.registry import ModelSpec
 from serve_app.backend import Preview
+from serve_app.health import Watch
+from serve_app.metrics import ReplicaMetrics
 from serve_app.schemas import Readiness
 
+logger = logging.getLogger("ray.serve")
+
 Event = Preview | EditOutcome
+BATCHER_S = 5.0
+STALLED = 18  # exit code of a process whose device hangs
 
 
 def max_ongoing_requests(config: EngineConfig) -> int:
@@ -27,9 +36,11 @@ def max_ongoing_requests(config: EngineConfig) -> int:
 class EditReplica:
     """One `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
 
-    def __init__(self, config: EngineConfig, spec: ModelSpec) -> None:
+    def __init__(self, config: EngineConfig, spec: ModelSpec, stall_s: float) -> None:
         from engine.actor import EditActor
 
+        self._watch = Watch(stall_s)
+        self._metrics = ReplicaMetrics(config.max_batch_size)
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
         self._actor = EditActor(config, spec, partial_image=self._show)
         self._admit.set_max_batch_size(max_ongoing_requests(config))
@@ -59,7 +70,9 @@ class EditReplica:
         self._open[request.id] = show
         try:
             admitted: Future[EditOutcome] = await self._admit(request)
-            return await asyncio.shield(asyncio.wrap_future(admitted))
+            outcome = await asyncio.shield(asyncio.wrap_future(admitted))
+            self._metrics.observe(outcome, replace(self._actor.counters))
+            return outcome
         except asyncio.CancelledError:
             self._actor.cancel(request.id)
             raise
@@ -67,13 +80,15 @@ class EditReplica:
             self._open.pop(request.id, None)
 
     @serve.batch(batch_wait_timeout_s=0.0)
-    async def _admit(self, requests: list[EditRequest]) -> list[Future[EditOutcome]]:
-        """Hand over what arrived together; each future resolves on its own."""
-        futures = await asyncio.to_thread(self._actor.submit, requests)
+    async def _admit(self, arrived: list[EditRequest | None]) -> list[Future[EditOutcome] | None]:
+        """Hand over what arrived together; each future resolves on its own. `None`: a health check
+        that asks whether this still works."""
+        requests = [request for request in arrived if request is not None]
+        futures = iter(await asyncio.to_thread(self._actor.submit, requests))
         for request in requests:
             if request.id not in self._open:  # its caller left while it was handed over
                 self._actor.cancel(request.id)
-        return futures
+        return [None if request is None else next(futures) for request in arrived]
 
     def _show(self, id: str, index: int, pixels: np.ndarray) -> None:
         """Called by the denoising thread with a partial image."""
@@ -86,10 +101,17 @@ class EditReplica:
         actor = self._actor
         return Readiness(model=actor.spec.name, revision=actor.revision, in_flight=actor.in_flight)
 
-    def check_health(self) -> None:
-        """Raises when the denoising thread is gone, so that Serve replaces this replica."""
-        if not self._actor.alive:
+    async def check_health(self) -> None:
+        """Raises when the denoising thread is gone or the batcher does not answer, so that Serve
+        replaces this replica. A device that hangs ends the process: nothing else gives it back."""
+        actor = self._actor
+        if not actor.alive:
             raise RuntimeError("the denoising thread has died")
+        if self._watch.is_stalled(actor.in_flight, actor.counters.steps):
+            logger.critical("no denoising step has ended for too long: this replica gives up")
+            os._exit(STALLED)
+        async with asyncio.timeout(BATCHER_S):
+            await self._admit(None)
 
     def __del__(self) -> None:
         if hasattr(self, "_actor"):

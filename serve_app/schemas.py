@@ -146,6 +146,7 @@ _DESCRIPTIONS = {
     "`image_edit.completed`, or `error` with the body of an error",
     "partial_images": "previews of the first image while it is being made; needs `stream`",
     "user": "accepted for OpenAI's clients; not used and not logged",
+    "safety_identifier": "accepted for OpenAI's clients; not used and not logged",
 }
 
 

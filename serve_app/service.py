@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +24,7 @@ from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
 from serve_app.decoding import Codec
 from serve_app.errors import EditFailed
-from serve_app.flights import Flight, Flights
+from serve_app.flights import Flight, Flights, Observe
 from serve_app.keys import ApiKeys
 from serve_app.parsing import ParsedEdit, read_edit
 from serve_app.schemas import (
@@ -66,7 +66,7 @@ class EditService:
         spec: ModelSpec,
         backend: Backend,
         keys: ApiKeys | None = None,
-        observe: Callable[[Flight], None] = lambda flight: None,
+        observe: Observe = lambda *_: None,
     ) -> None:
         self.config = config
         self.spec = spec

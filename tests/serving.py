@@ -86,6 +86,7 @@ def running_server(
         **os.environ,
         "HOME": str(folder),
         "RAY_AUTH_MODE": "disabled",
+        "RAY_metrics_report_interval_ms": "1000",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     environment.pop("RAY_ADDRESS", None)

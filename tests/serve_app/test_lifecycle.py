@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +20,23 @@ from engine import errors
 from serve_app.app import run_server
 from serve_app.config import ServeConfig
 from tests.serve_app.conftest import files_of, post_form
-from tests.serving import REPLICA, SMALL, Server, running_server, wait_until_ready
+from tests.serving import (
+    INGRESS,
+    REPLICA,
+    ROOT,
+    SMALL,
+    Server,
+    running_server,
+    wait_until_ready,
+)
+
+CONFIG = {"engine": SMALL, "decode_workers": 1}
 
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server to kill parts of, whose model fails where an instruction asks for it."""
-    config = {"engine": SMALL, "decode_workers": 1}
-    with running_server(config, tmp_path_factory.mktemp("mortal"), fault=True) as running:
+    with running_server(CONFIG, tmp_path_factory.mktemp("mortal"), fault=True) as running:
         yield running
 
 
@@ -70,6 +83,31 @@ def test_an_edit_that_kills_every_replica_is_given_up_after_the_second(
         assert response.headers["x-should-retry"] == "false"
         wait_until_ready(mortal)
         assert post_form(http, photographs["coffee"], num_inference_steps=4).status_code == 200
+
+
+def test_a_redeploy_under_traffic_fails_no_request(
+    mortal: Server, photographs: dict[str, bytes]
+) -> None:
+    """A new version starts, takes over, and the old one ends what it has."""
+    commands = " ".join(mortal.processes().values())
+    gcs = re.findall(r"--gcs-address=(\S+)", commands)
+    before = mortal.pids(REPLICA) + mortal.pids(INGRESS)
+    config = json.dumps({**CONFIG, "deadline_s": 50})
+    port = mortal.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "tests.serve_app.redeploy", gcs[0], config, port]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    statuses = []
+    with (
+        httpx.Client(base_url=mortal.url, timeout=60) as http,
+        subprocess.Popen(command, cwd=ROOT, env=environment) as redeploy,
+    ):
+        while redeploy.poll() is None or set(before) & set(mortal.processes()):
+            response = post_form(http, photographs["coffee"], num_inference_steps=10)
+            statuses.append(response.status_code)
+            time.sleep(0.05)
+    assert redeploy.returncode == 0
+    assert set(statuses) == {200} and len(statuses) > 10
+    assert len(mortal.pids(REPLICA)) == len(mortal.pids(INGRESS)) == 1
 
 
 def test_sigterm_ends_the_server_and_everything_it_started(mortal: Server) -> None:

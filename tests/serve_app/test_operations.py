@@ -1,0 +1,129 @@
+"""What an operator sees: figures on Ray's Prometheus endpoint, a line of JSON for each edit."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.health import MIN_STALL_S, Watch
+from serve_app.metrics import STAGES
+from tests.serve_app.conftest import post_form
+from tests.serving import Server
+
+SECRET = "paint it the colour of xyzzy"
+FAST = {"num_inference_steps": 4, "guidance_scale": 0, "image_guidance_scale": 1}
+
+
+def told(server: Server, name: str) -> str:
+    """Where the server said at its start that its metrics or logs are."""
+    assert eventually(lambda: f"{name}: " in server.log), server.log[-2000:]
+    return re.findall(rf"{name}: ([^\s;]+)", server.log)[0]
+
+
+def metrics_of(server: Server) -> dict[str, float]:
+    """name{tags} -> value, ours alone, without the tags that Ray adds."""
+    url = told(server, "metrics")
+    found: dict[str, float] = {}
+    for line in httpx.get(url, timeout=30).text.splitlines():
+        match = re.match(r"ray_(rayedit_\w+)(?:\{(.*)\})? (\S+)", line)
+        if match:
+            code = re.findall(r'code="(\w+)"', match[2] or "")
+            name = f"{match[1]}{{{code[0]}}}" if code else match[1]
+            found[name] = found.get(name, 0.0) + float(match[3])
+    return found
+
+
+def log_lines(server: Server) -> list[dict[str, Any]]:
+    folder = Path(told(server, "logs"))
+    files = sorted(folder.glob("replica_*Edit*.log"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def eventually(found: Callable[[], bool], timeout_s: float = 30) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found()
+
+
+@pytest.fixture(scope="module")
+def edited(http: httpx.Client, server: Server, photographs: dict[str, bytes]) -> dict[str, float]:
+    """The figures before three edits, of which one is refused and one is of two images."""
+    before = metrics_of(server)
+    headers = {"x-request-id": "operations-1"}
+    form = {"prompt": SECRET, **{name: str(value) for name, value in FAST.items()}}
+    files = {"image": ("holiday-in-rome.jpg", photographs["coffee"])}
+    answer = http.post("/v1/images/edits", data=form, files=files, headers=headers)
+    assert answer.status_code == 200
+    assert post_form(http, photographs["coffee"], prompt=SECRET, n=2, **FAST).status_code == 200
+    assert post_form(http, b"no picture", prompt=SECRET).status_code == 400
+    return before
+
+
+def test_edits_are_counted_by_how_they_ended(server: Server, edited: dict[str, float]) -> None:
+    def grew(name: str, by: float) -> bool:
+        return metrics_of(server).get(name, 0.0) - edited.get(name, 0.0) >= by
+
+    assert eventually(lambda: grew("rayedit_requests_total{ok}", 2))
+    assert eventually(lambda: grew("rayedit_requests_total{image_unsupported}", 1))
+    assert eventually(lambda: grew("rayedit_images_total", 3))
+    assert eventually(lambda: grew("rayedit_rows_total", 12))
+    assert eventually(lambda: grew("rayedit_rows_saved_total", 24))  # one row of three a step
+
+
+def test_every_stage_of_an_edit_is_timed(server: Server, edited: dict[str, float]) -> None:
+    names = [f"rayedit_{stage}_seconds_count" for stage in STAGES]
+    names += [
+        "rayedit_step_seconds_count",
+        "rayedit_batch_fill_count",
+        "rayedit_busy_seconds_total",
+    ]
+    assert eventually(lambda: all(metrics_of(server).get(name, 0) > 0 for name in names)), [
+        name for name in names if not metrics_of(server).get(name)
+    ]
+
+
+def test_an_edit_is_one_line_of_json_with_its_id_its_code_and_its_times(
+    server: Server, edited: dict[str, float]
+) -> None:
+    assert eventually(
+        lambda: any(line.get("request_id") == "operations-1" for line in log_lines(server))
+    )
+    (line,) = [
+        line
+        for line in log_lines(server)
+        if line.get("request_id") == "operations-1" and "code" in line
+    ]
+    assert (line["code"], line["status"], line["steps"], line["num_images"]) == ("ok", 200, 4, 1)
+    assert 0 < line["model_s"] <= line["total_s"] < 60
+    assert line["decode_s"] > 0 and line["encode_s"] > 0 and line["batch_size"] >= 1
+
+
+def test_no_log_holds_what_a_user_wrote_or_sent(server: Server, edited: dict[str, float]) -> None:
+    folder = Path(told(server, "logs")).parent
+    for file in [server.log_file, *folder.rglob("*")]:
+        if file.is_file():
+            text = file.read_bytes()
+            assert b"xyzzy" not in text and b"holiday-in-rome" not in text, file
+
+
+def test_a_replica_that_makes_no_step_though_it_has_work_is_stalled() -> None:
+    now = 0.0
+    watch = Watch(60, clock=lambda: now)
+    assert not watch.is_stalled(in_flight=0, steps=0)
+    now = 1000
+    assert not watch.is_stalled(in_flight=0, steps=0)  # idle for long is not stalled
+    assert not watch.is_stalled(in_flight=1, steps=0)
+    now = 1059
+    assert not watch.is_stalled(in_flight=1, steps=0)
+    now = 1061
+    assert watch.is_stalled(in_flight=1, steps=0)
+    assert not watch.is_stalled(in_flight=1, steps=1)
+    assert MIN_STALL_S > 10
