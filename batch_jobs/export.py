@@ -38,7 +38,8 @@ def export(
     output: Annotated[str, typer.Argument(help="The output of a job; path or URI.")],
     to: Annotated[Shape, typer.Option(help="The shape of a line.")],
     dest: Annotated[
-        str | None, typer.Option(help="The file; path or URI. Default: OUTPUT/<shape>.jsonl.")
+        str | None,
+        typer.Option(help="The file; path or URI. Default: OUTPUT/export-<shape>.jsonl."),
     ] = None,
 ) -> None:
     """Write the ledger of OUTPUT as JSONL: one line a row, failed ones included.
@@ -50,7 +51,7 @@ def export(
     if not storage.exists(JOB):
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
     job = json.loads(storage.read(JOB))
-    dest = dest or storage.uri(f"{to}.jsonl")
+    dest = dest or storage.uri(f"export-{to}.jsonl")
     if os.path.abspath(dest) == job["manifest"] or dest == job["manifest"]:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
     table = _sorted(_read_ledger(storage))

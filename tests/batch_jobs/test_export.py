@@ -49,8 +49,8 @@ def batch(
 def test_an_openai_batch_comes_back_as_one(batch: Path) -> None:
     done = rayedit("export", batch, "--to", "openai-batch")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{batch}/openai-batch.jsonl 12 rows\n"
-    lines = lines_of(batch / "openai-batch.jsonl")
+    assert done.stdout == f"{batch}/export-openai-batch.jsonl 12 rows\n"
+    lines = lines_of(batch / "export-openai-batch.jsonl")
     assert [line["custom_id"] for line in lines] == [f"request-{i}" for i in range(12)]
     assert all(line["error"] is None for line in lines)
     assert len({line["id"] for line in lines}) == 12
