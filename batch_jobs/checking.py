@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,7 @@ from batch_jobs.rows import error_of, planned_options
 from batch_jobs.worker import decode_rows
 from engine.errors import EngineError, RequestError
 from engine.geometry import plan_geometry
+from engine.images import decode
 from engine.registry import ModelSpec
 from engine.text import clean_instruction
 
@@ -29,6 +31,7 @@ _KIND = (
     r"^(?P<scheme>[A-Za-z0-9.+-]+://|/|)(?:.*?(?P<up>\.\./))?.*?(?P<suffix>\.[A-Za-z0-9]{1,8})?$"
 )
 MAX_KINDS = 100
+T = TypeVar("T")
 ROWS_AT_ONCE = 16  # decoded together: an image may have 50 megapixels
 
 
@@ -70,7 +73,8 @@ class ManifestCheck:
         return [*self._id_problems, *map(str, self._problems.values())]
 
     def check_rows(self) -> None:
-        """Options and instruction of every row; those that are the same are looked at once."""
+        """Options and instruction of every row, and that it has an image; cells that are the same
+        are looked at once."""
         square = (self._spec.resolution, self._spec.resolution)
 
         def check_options(planned: str) -> None:
@@ -82,6 +86,10 @@ class ManifestCheck:
         is_given = pc.is_valid(self.plan["instruction"]).to_numpy()
         rows = rows[is_given | ~self._is_bad]  # of the others it is known why they have none
         self._check_each("instruction", rows, clean_instruction)
+        names = ("image", "image_sha256")
+        has_none = np.all([pc.is_null(self.plan[name]).to_numpy() for name in names], axis=0)
+        rows = np.flatnonzero(has_none & ~self._is_bad)
+        self._add(rows, [_error_in(decode, b"")] * len(rows))
 
     def check_images(self, count: int) -> None:
         """Open `count` images, evenly spread, and one of each kind of path, as a job would."""
@@ -161,7 +169,7 @@ class ManifestCheck:
         return next((column for column, meaning in names.items() if meaning == name), name)
 
 
-def _error_in(check: Callable[[str], object], value: str) -> EngineError | None:
+def _error_in(check: Callable[[T], object], value: T) -> EngineError | None:
     try:
         check(value)
     except RequestError as error:

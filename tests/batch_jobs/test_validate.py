@@ -51,6 +51,7 @@ def test_every_kind_of_fault_is_named_with_file_column_and_ten_rows(
     bad[7]["size"], bad[8]["scheduler"], bad[9]["image"] = "100x64", "eular", "text.jpeg"
     bad[9]["image"], bad[10]["image"] = "text.jpg", "s5://bucket/x.png"
     bad[11]["edit_prompt"], bad[12]["image"] = "", "../../etc/x.tif"
+    bad[13]["image"] = None
     for row in bad:
         row["edit_prompt"] = row.pop("instruction") if "edit_prompt" not in row else ""
         row.pop("instruction", None)
@@ -68,9 +69,10 @@ def test_every_kind_of_fault_is_named_with_file_column_and_ten_rows(
         ("image", "row-9", "not a JPEG, PNG or WebP"),
         ("image", "row-10", "s5:// is not fetched"),
         ("image", "row-12", "No such file"),
+        ("image", "row-13", "image is empty"),
     ):
         assert f"column {column}: 1 row" in text and f"  {id}: " in text and says in text
-    assert text.endswith("200 rows in 1 file, 157 images opened: 7 kinds of fault\n")
+    assert text.endswith("200 rows in 1 file, 156 images opened: 8 kinds of fault\n")
 
 
 @pytest.mark.parametrize(
