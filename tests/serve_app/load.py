@@ -1,0 +1,131 @@
+"""Clients by the dozen against one server, and what each of them got."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+import psutil
+
+from tests.conftest import jpeg, photograph
+from tests.serving import INGRESS, PROXY, REPLICA, Server
+
+PHOTOGRAPH = jpeg(photograph("coffee")[::4, ::4])  # 150 x 100 px: the model is the work
+FORM = {"prompt": "make it night", "num_inference_steps": "20"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`status` 0: the connection ended without one. Times in seconds, `ended_s` on the monotonic
+    clock."""
+
+    status: int
+    latency_s: float
+    ended_s: float
+    headers: httpx.Headers
+    text: str
+
+
+async def _post(client: httpx.AsyncClient, form: dict[str, str]) -> Answer:
+    start = time.monotonic()
+    files = {"image": ("a.jpg", PHOTOGRAPH)}
+    try:
+        response = await client.post("/v1/images/edits", data=form, files=files)
+        status, headers, text = response.status_code, response.headers, response.text
+    except httpx.TransportError as error:
+        status, headers, text = 0, httpx.Headers(), repr(error)
+    now = time.monotonic()
+    return Answer(status, now - start, now, headers, "" if status == 200 else text)
+
+
+def _client(server: Server) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits)
+
+
+def closed_loop(
+    server: Server, clients: int, more: Callable[[], bool], form: dict[str, str] = FORM
+) -> list[Answer]:
+    """Each client sends its next edit when it has its answer, while `more()`."""
+    answers = []
+
+    async def run() -> None:
+        async with _client(server) as client:
+
+            async def one() -> None:
+                while more():
+                    answers.append(await _post(client, form))
+
+            await asyncio.gather(*(one() for _ in range(clients)))
+
+    asyncio.run(run())
+    return answers
+
+
+def open_loop(server: Server, rate: float, seconds: float) -> list[Answer]:
+    """A Poisson process of edits, `rate` a second, that waits for no answer."""
+    gaps = np.random.default_rng(0).exponential(1 / rate, int(rate * seconds))
+
+    async def run() -> list[Answer]:
+        start = time.monotonic()
+        async with _client(server) as client:
+
+            async def one(arrival: float) -> Answer:
+                await asyncio.sleep(max(start + arrival - time.monotonic(), 0))
+                return await _post(client, FORM)
+
+            return await asyncio.gather(*(one(arrival) for arrival in np.cumsum(gaps)))
+
+    return asyncio.run(run())
+
+
+def leave(server: Server, clients: int, form: dict[str, str], after_s: float) -> int:
+    """Clients that hang up together `after_s` from now; returns how many had no answer yet."""
+
+    async def run() -> int:
+        async with _client(server) as client:
+            edits = [asyncio.create_task(_post(client, form)) for _ in range(clients)]
+            await asyncio.sleep(after_s)
+            waiting = [edit for edit in edits if not edit.done()]
+            for edit in waiting:
+                edit.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return len(waiting)
+
+    return asyncio.run(run())
+
+
+def for_seconds(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() < end
+
+
+def median_s(answers: Sequence[Answer]) -> float:
+    return float(np.median([answer.latency_s for answer in answers if answer.status == 200]))
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Of the proxy, the ingress with its decoders, and the replicas together."""
+
+    memory_bytes: int
+    files: int
+    threads: int
+    cpu_s: float
+
+
+def footprint(server: Server) -> Footprint:
+    pids = [pid for name in (PROXY, INGRESS, REPLICA) for pid in server.pids(name)]
+    parents = [psutil.Process(pid) for pid in pids]
+    processes = parents + [child for parent in parents for child in parent.children()]
+    times = [process.cpu_times() for process in processes]
+    return Footprint(
+        sum(process.memory_info().rss for process in processes),
+        sum(process.num_fds() for process in processes),
+        sum(process.num_threads() for process in processes),
+        sum(time.user + time.system for time in times),
+    )
