@@ -40,14 +40,47 @@ def test_a_gpu_draws_the_picture_of_the_cpu(
     assert difference.mean() < (0.5 if dtype == "float32" else 8)
 
 
-def test_strict_is_bitwise_whatever_the_company(edit_of: EditOf, gpu_pocket: ModelSpec) -> None:
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_strict_is_bitwise_over_200_random_batches(
+    edit_of: EditOf, gpu_pocket: ModelSpec, cuda_graphs: bool
+) -> None:
     requests = mixed_requests(edit_of, 20, seed=1, spec=gpu_pocket)
-    with EditActor(EngineConfig(device="cuda", determinism="strict"), gpu_pocket) as actor:
+    config = EngineConfig(device="cuda", determinism="strict", cuda_graphs=cuda_graphs)
+    with EditActor(config, gpu_pocket) as actor:
         alone = {r.id: pixels(actor.edit_batch([r])[0]) for r in requests}
-        for turn in range(10):
-            random.Random(turn).shuffle(requests)
-            for request, outcome in zip(requests, actor.edit_batch(requests), strict=True):
+        draw = random.Random(0)
+        for _ in range(200):
+            batch = draw.sample(requests, draw.randint(2, 8))
+            for request, outcome in zip(batch, actor.edit_batch(batch), strict=True):
                 assert pixels(outcome) == alone[request.id]
+
+
+def test_a_replayed_graph_makes_the_bytes_of_the_step_that_it_captured(
+    edit_of: EditOf, gpu_pocket: ModelSpec
+) -> None:
+    """Padded to the same bucket, so that both run the same kernels; mixed samplers and steps, so
+    that one graph is replayed for other rows and at other steps."""
+    requests = mixed_requests(edit_of, 12, seed=2, spec=gpu_pocket)
+    outcomes = []
+    for cuda_graphs in (False, True):
+        settings = {"device": "cuda", "determinism": "bucket", "cuda_graphs": cuda_graphs}
+        with EditActor(EngineConfig.model_validate(settings), gpu_pocket) as actor:
+            outcomes.append([pixels(outcome) for outcome in actor.edit_batch(requests)])
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("setting", ["channels_last", "cuda_graphs"])
+def test_the_fast_path_draws_the_same_picture(
+    edit_of: EditOf, gpu_pocket: ModelSpec, setting: str
+) -> None:
+    request = edit_of("coffee", "make it night", spec=gpu_pocket, seed=7).request
+    images = []
+    for settings in ({}, {setting: True}):
+        with EditActor(EngineConfig(device="cuda", **settings), gpu_pocket) as actor:
+            (outcome,) = actor.edit_batch([request])
+        assert isinstance(outcome, EditResult)
+        images.append(outcome.images[0].astype(int))
+    assert np.abs(images[0] - images[1]).mean() < 2
 
 
 def test_a_full_memory_halves_the_batch_and_loses_no_edit(

@@ -1,0 +1,62 @@
+"""What the benchmarks edit, with equal or with mixed parameters.
+
+Noise: what a picture shows changes no time, and so these need torch and diffusers alone."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import replace
+from importlib import metadata
+from itertools import product
+
+import numpy as np
+import torch
+
+from engine import EditOptions, EditRequest
+from engine.registry import ModelSpec
+
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+INSTRUCTIONS = ("make it night", "turn it into a pencil sketch", "make it blue", "add fog")
+MIXED = list(product((10, 20, 50), (3.0, 5.0, 7.5), (1.0, 1.2, 1.5)))
+
+
+def uniform(spec: ModelSpec, count: int, side: int, steps: int = 20) -> list[EditRequest]:
+    """`count` requests of `side` px with equal parameters."""
+    return [_request(spec, i, side, steps, 5.0, 1.3) for i in range(count)]
+
+
+def mixed(spec: ModelSpec, count: int, side: int) -> list[EditRequest]:
+    """`count` requests over 10/20/50 steps, guidance 3/5/7.5, image guidance 1/1.2/1.5."""
+    order = np.random.default_rng(0).permutation(len(MIXED))
+    picks = [MIXED[order[i % len(MIXED)]] for i in range(count)]
+    return [_request(spec, i, side, *pick) for i, pick in enumerate(picks)]
+
+
+def without_row_packing(requests: list[EditRequest]) -> list[EditRequest]:
+    """The same work where every sample needs its three rows: no weight is exactly 0."""
+    return [
+        replace(request, options=request.options.model_copy(update={"image_guidance_scale": scale}))
+        for request in requests
+        for scale in [(request.options.image_guidance_scale or 0.0) + 1e-6]
+    ]
+
+
+def print_machine(threads: int) -> None:
+    """Hardware, versions and commit: a ratio without them is worth nothing."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "diffusers"))
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    print(f"{device or platform.machine()}, {threads} threads, {versions}, commit {commit}")
+
+
+def _request(
+    spec: ModelSpec, i: int, side: int, steps: int, text: float, image: float
+) -> EditRequest:
+    pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), np.uint8)
+    options = EditOptions(
+        num_inference_steps=steps, guidance_scale=text, image_guidance_scale=image
+    )
+    resolved = spec.resolve(options, seed=i)
+    return EditRequest(str(i), pixels, INSTRUCTIONS[i % 4], resolved)

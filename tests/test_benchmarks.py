@@ -1,0 +1,40 @@
+"""The benchmarks run, and count what they say they count."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import torch
+
+from benchmarks.arithmetic import Flops
+from benchmarks.rivals import spec_of
+from benchmarks.workloads import mixed, uniform, without_row_packing
+from engine import EngineConfig
+from engine.loading import load_model
+
+
+def test_the_ladder_prints_a_ratio_for_every_rung() -> None:
+    command = "benchmarks.bench_engine --ladder --sides 64 --requests 2 --steps 2 --pairs 1"
+    run = subprocess.run(
+        [sys.executable, "-m", *command.split()], capture_output=True, text=True, check=True
+    )
+    rungs = re.findall(r"^(\S.*?) {2,}([\d.]+) \([\d.]+ - [\d.]+\)", run.stdout, re.MULTILINE)
+    assert [name for name, _ in rungs] == [
+        "diffusers, eager",
+        "loop, one by one",
+        "+ channels last",
+        "+ batches of 4",
+        "+ row packing",
+    ] or torch.cuda.is_available()
+    assert float(rungs[0][1]) == 1.0
+
+
+def test_arithmetic_is_counted_by_the_rows_that_guidance_needs() -> None:
+    spec = spec_of("pocket")
+    work = mixed(spec, 12, 64)
+    flops = Flops(load_model(spec, EngineConfig(device="cpu")).editor, work[0])
+    assert flops.of(without_row_packing(work)) > flops.of(work)
+    one, two = (flops.of(uniform(spec, 1, 64, steps)) for steps in (10, 20))
+    assert one < two < 2 * one
