@@ -8,13 +8,21 @@ import sys
 import time
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 5.0
 POINTS = 100
+
+
+class FirstBlock(NamedTuple):
+    """When the first block was done, and what it brought."""
+
+    elapsed_s: float = 0.0
+    rows: int = 0
+    images: int = 0
 
 
 class JobProgress:
@@ -26,7 +34,7 @@ class JobProgress:
         self.failed = 0
         self.images = 0
         self._started = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first images were there
+        self._first = FirstBlock()
         self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
         self._last_line = 0.0
         self._printed = 0
@@ -59,10 +67,17 @@ class JobProgress:
     def images_per_s(self) -> float:
         """Images a second since the first block was done: the model's load does not count, unless
         there is only one block."""
-        if self._first is not None and self.images > self._first[1]:
-            since, images = self._first
-            return (self.images - images) / max(self.elapsed_s - since, 1e-9)
-        return self.images / max(self.elapsed_s, 1e-9)
+        return self._per_s(self.images, self._first.images)
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows a second, failed ones included, since the first block was done."""
+        return self._per_s(self.done, self._first.rows)
+
+    def _per_s(self, now: int, first: int) -> float:
+        if now > first:
+            return (now - first) / max(self.elapsed_s - self._first.elapsed_s, 1e-9)
+        return now / max(self.elapsed_s, 1e-9)
 
     def speed_over_time(self) -> list[tuple[float, float]]:
         """(seconds since the start, images/s) over equal numbers of blocks, at most 100 points."""
@@ -90,14 +105,15 @@ class JobProgress:
             self._print()
 
     def _note(self) -> None:
-        self._first = self._first or (self.elapsed_s, self.images)
+        if not self._first.rows:
+            self._first = FirstBlock(self.elapsed_s, self.done, self.images)
         self._speeds.append((self.elapsed_s, self.images))
         if len(self._speeds) >= 20 * POINTS:
             self._speeds = self._speeds[1::2]
 
     def _print(self) -> None:
         self._last_line, self._printed = time.monotonic(), self.done
-        rate = self.done / self.elapsed_s
+        rate = self.rows_per_s
         line = {
             "done": self.done,
             "total": self.total,
