@@ -2,10 +2,6 @@
 
 import { onLanguage, text, texts } from "./language.js";
 
-// The API's `error.param` -> the field of this page.
-const PLACES = { image: "image", images: "image", image_url: "image", prompt: "prompt",
-                 instruction: "prompt", key: "key" };
-
 const shown = new Map(); // place -> () => message
 
 function nodeOf(place) {
@@ -22,6 +18,7 @@ export function showError(place, message) {
   nodeOf(place).textContent = message();
   const field = fieldOf(place);
   if (place !== "general") field.setAttribute("aria-invalid", "true");
+  field.closest("details")?.setAttribute("open", "");
   return field;
 }
 
@@ -36,12 +33,10 @@ export function clearErrors() {
 }
 
 // Where a refusal of the server belongs.
-export function placeOf({ status, code, param }) {
+export function placeOf({ status, param }) {
   if (status === 401) return "key";
-  if (code.startsWith("image_") || code === "body_too_large") return "image";
-  if (code.startsWith("instruction_")) return "prompt";
-  const place = PLACES[param] ?? param;
-  return place && nodeOf(place) ? place : "general";
+  if (status === 413) return "image";
+  return param && nodeOf(param) ? param : "general"; // our fields have the API's names
 }
 
 // A refusal as a text for the reader; `hadKey`: a key was sent with the request.

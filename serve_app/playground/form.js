@@ -66,7 +66,7 @@ export function fieldsOf(photograph) {
   if (!model) return fields;
   for (const name of [...SLIDERS, "num_inference_steps"]) {
     const value = node(name).value.trim();
-    if (Number(value) !== model[name]) fields[name] = value;
+    if (value && Number(value) !== model[name]) fields[name] = value;
   }
   if (node("seed").value.trim()) fields.seed = node("seed").value.trim();
   if (node("resize").value !== "fit") fields.resize = node("resize").value;
@@ -80,7 +80,7 @@ export function fieldsOf(photograph) {
 }
 
 export function steps() {
-  return node("num_inference_steps").value.trim();
+  return node("num_inference_steps").value.trim() || String(model.num_inference_steps);
 }
 
 // The first field that cannot be sent, with its error shown; null when all can.
@@ -90,9 +90,8 @@ export function firstFault() {
   for (const [name, [min, max]] of Object.entries(WHOLE)) {
     const value = node(name).value.trim();
     const whole = /^\d+$/.test(value) && Number(value) >= min && Number(value) <= max;
-    if (whole || (name === "seed" && !value)) continue;
+    if (whole || !value) continue; // empty: the default
     const label = () => node(name).parentElement.querySelector("label").textContent;
-    node("more").open = true;
     first ??= showError(name, () => text("notWhole", { label: label(), min, max }));
   }
   return first;

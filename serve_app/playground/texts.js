@@ -145,6 +145,7 @@ export const TEXTS = {
       instruction_empty: "请写下想怎么改，例如“改成夜景”。",
       instruction_too_long: "指令太长了，模型读不完，请写短一些。",
       instruction_language: "模型不认识这种文字，请换中文或英文。",
+      overloaded: "服务器正忙，请稍后重试。",
       out_of_memory: "显存不够，请把长边改小一些。",
       not_ready: "模型还在加载，请稍后重试。",
       deadline_exceeded: "超时未完成，请减少步数，或等服务器空闲时再试。",

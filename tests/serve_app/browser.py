@@ -62,7 +62,7 @@ class Visit:
     def check(self) -> None:
         """What holds whatever was done: nothing left the origin, nothing was complained of."""
         foreign = [u for u in self.requests if not u.startswith((self.origin, "blob:"))]
-        assert (foreign, self.complaints) == ([], [])
+        assert not foreign and not self.complaints, (foreign, self.complaints)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.errors import ImageError, InstructionError, TransientError, error_classes
 from tests.serve_app.browser import PHONE, Open, Visit, chromium, open_page, visit
 from tests.serving import Server
 
@@ -29,6 +30,16 @@ def test_a_chinese_reader_gets_chinese_and_the_switch_is_remembered(
     assert (visit.text("edit"), visit.text("status")[:4]) == ("Edit photograph", "Done")
     visit.page.reload()
     assert visit.text("edit") == "Edit photograph"
+
+
+def test_whatever_is_said_is_said_in_both_languages(visit: Visit) -> None:
+    texts = visit.page.evaluate("async () => (await import('/playground/texts.js')).TEXTS")
+    assert texts["en"].keys() == texts["zh"].keys()
+    assert all(texts["zh"].values())
+    readers = (ImageError, InstructionError, TransientError)
+    met = {error.code for error in error_classes() if issubclass(error, readers)}
+    elsewhere = {"image_missing", "image_not_found", "image_source_refused", "cancelled"}
+    assert met - elsewhere <= texts["zh"]["errors"].keys()
 
 
 def tab_to(visit: Visit, selector: str) -> None:

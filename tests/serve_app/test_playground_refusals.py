@@ -75,11 +75,25 @@ def test_what_the_server_refuses_stands_beside_its_cause(
     assert visit.focused == "prompt"
 
 
+def test_a_proxy_that_refuses_in_words_of_its_own_is_understood(
+    open_page: Open, server: Server
+) -> None:
+    visit = open_page(server.url, expected=("status of 413",))
+    visit.page.locator("#examples button").first.click()
+    visit.wait_for("ready")
+    visit.page.fill("#prompt", "make it night")
+    visit.page.route("**/v1/images/edits", lambda route: route.fulfill(status=413, body="<html>"))
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#error-image:not(:empty)")
+    assert visit.text("error-image") == "The server answered 413 without saying why."
+
+
 def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
     visit.page.locator("#examples button").first.click()
     visit.wait_for("ready")
     visit.quick(steps=101)
     visit.page.fill("#prompt", "make it night")
+    visit.page.locator("#more > summary").click()  # closed: it opens where the error is
     visit.page.locator("#edit").click()
     assert visit.text("error-num_inference_steps") == "Steps: a whole number from 1 to 100."
     assert visit.focused == "num_inference_steps"
