@@ -72,9 +72,11 @@ class RayBackend:
 
 
 async def _again(request: EditRequest, start: float) -> EditRequest:
-    """`request` for another replica, with the time that is left of what it had at `start`."""
+    """`request` for another replica, with the time that is left of what it had at `start`, and
+    with another id: a replica that was out of reach for a moment may still have the first."""
     logger.warning("an edit lost its replica and is sent to another")
     await asyncio.sleep(PAUSE_S)
+    request = replace(request, id=f"{request.id}-again")
     if request.timeout_s is None:
         return request
     left_s = request.timeout_s - (time.monotonic() - start)
