@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parent.parent
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0  # a replica loads torch; a busy machine takes minutes for it
 STOP_TIMEOUT_S = 60.0
 _SHARED: pytest.StashKey[Server] = pytest.StashKey()
 REPLICA = "ray::ServeReplica:rayedit:EditReplica"
