@@ -47,8 +47,10 @@ class DecodePool:
     """`submit` runs a function in one of `workers` processes; a task that goes beyond its bounds
     fails as `TaskLost` and its neighbours do not notice."""
 
-    def __init__(self, workers: int = 2, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._memory_bytes = memory_bytes
+    def __init__(
+        self, workers: int = 2, memory_bytes: int = MEMORY_BYTES, patience: float = PATIENCE
+    ) -> None:
+        self._memory_bytes, self._patience = memory_bytes, patience
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._closed = threading.Event()
@@ -67,7 +69,7 @@ class DecodePool:
     def _run(self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         child = self._take()
         try:
-            return child.call(timeout_s, function, arguments)
+            return child.call(timeout_s, self._patience * timeout_s, function, arguments)
         finally:
             if child.alive:
                 self._idle.put(child)
@@ -105,7 +107,13 @@ class _Child:
         self._pipe = Connection(ours.detach())
         self.alive = True
 
-    def call(self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    def call(
+        self,
+        timeout_s: float,
+        wall_s: float,
+        function: Callable[..., T],
+        arguments: tuple[Any, ...],
+    ) -> T:
         """Raises what `function` raises, and `TaskLost`."""
         start_s, used_s = time.monotonic(), self._processor_s()
         try:
@@ -113,8 +121,8 @@ class _Child:
             while not self._pipe.poll(_LOOK_S):
                 if self._processor_s() - used_s > timeout_s:
                     raise TaskLost("slow", f"{timeout_s:g} s")
-                if time.monotonic() - start_s > PATIENCE * timeout_s:
-                    raise TaskLost("busy", f"{PATIENCE * timeout_s:g} s")
+                if time.monotonic() - start_s > wall_s:
+                    raise TaskLost("busy", f"{wall_s:g} s")
             succeeded, value = self._pipe.recv()
         except TaskLost:
             self.kill()
