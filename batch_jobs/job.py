@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,7 +25,7 @@ from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
 from batch_jobs.source_states import source_states
-from batch_jobs.stopping import StopSignals
+from batch_jobs.stopping import Overdue, StopSignals
 from batch_jobs.storage import Storage
 from engine.errors import InternalError, OutputBusy, OutputUnusable
 from engine.registry import ModelSpec, find_model
@@ -153,15 +154,18 @@ class Job:
         progress = JobProgress(len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
-            for entries in edited_entries(todo, *settings, self._row_s()):
-                commits.add(entries)
-                failed = sum(entry["status"] == "error" for entry in entries)
-                images = sum(len(entry.get("outputs") or ()) for entry in entries)
-                progress.add(len(entries), failed, images)
-                if stop.exit_code is not None:
-                    return stop.exit_code, {}
-                if self._over_budget(progress):
-                    return STOPPED, {}
+            with suppress(Overdue):
+                for entries in edited_entries(todo, *settings, self._row_s()):
+                    commits.add(entries)
+                    failed = sum(entry["status"] == "error" for entry in entries)
+                    images = sum(len(entry.get("outputs") or ()) for entry in entries)
+                    progress.add(len(entries), failed, images)
+                    if stop.exit_code is not None:
+                        break
+                    if self._over_budget(progress):
+                        return STOPPED, {}
+            if stop.exit_code is not None:
+                return stop.exit_code, {}
         facts = {
             "images_per_s": round(progress.images_per_s, 3),
             "elapsed_s": round(progress.elapsed_s, 1),

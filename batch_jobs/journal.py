@@ -107,6 +107,10 @@ class BlockJournal:
         else:
             for path in self.verdicts:
                 self.storage.remove(path)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove the block's entries."""
         for number in range(len(self.entries)):
             self.storage.remove(self._path(number))
 

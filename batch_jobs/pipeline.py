@@ -17,8 +17,9 @@ import ray.exceptions
 
 from batch_jobs.blocks import CALLS_PER_WORKER, PlanSource, rows_per_block
 from batch_jobs.config import JobConfig
+from batch_jobs.decoding import decode_block
 from batch_jobs.storage import Storage
-from batch_jobs.worker import EditWorker, decode_rows
+from batch_jobs.worker import EditWorker
 from batch_jobs.writer import publish_rows
 from engine.errors import InternalError
 from engine.registry import ModelSpec
@@ -75,9 +76,9 @@ def build_dataset(
     decoded = ray.data.read_datasource(
         source, override_num_blocks=source.blocks, num_cpus=DECODE_CPUS
     ).map_batches(
-        decode_rows,
+        decode_block,
         batch_size=None,
-        fn_args=(spec, config.seed, base, root),
+        fn_args=(spec, config.seed, base, root, storage),
         num_cpus=DECODE_CPUS,
         **every_stage,
     )

@@ -8,11 +8,16 @@ from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_S = 20.0  # for the block in hand; Kubernetes kills after 30 s
+
+
+class Overdue(BaseException):
+    """The block in hand did not come to its end in time."""
 
 
 class StopSignals:
-    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; a second one ends the
-    process as it usually does."""
+    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; `Overdue` is raised
+    `GRACE_S` later, and a second signal ends the process as it usually does."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
@@ -25,6 +30,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self._restore()
 
     def listen(self) -> None:
@@ -35,6 +41,12 @@ class StopSignals:
     def _stop(self, number: int, _: FrameType | None) -> None:
         self.exit_code = 128 + number
         self._restore()
+        signal.signal(signal.SIGALRM, self._raise)
+        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+
+    @staticmethod
+    def _raise(number: int, _: FrameType | None) -> None:
+        raise Overdue
 
     def _restore(self) -> None:
         for number, handler in self._usual.items():

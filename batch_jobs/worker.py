@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -41,9 +42,17 @@ EDITED = pa.schema([*list(DECODED)[:-1], ("images", pa.list_(pa.large_binary()))
 
 
 def decode_rows(
-    block: pa.Table, spec: ModelSpec, job_seed: int, base: str, image_root: str | None
+    block: pa.Table,
+    spec: ModelSpec,
+    job_seed: int,
+    base: str,
+    image_root: str | None,
+    prepare: Callable[..., Prepared] = prepare,
 ) -> pa.Table:
-    """Planned rows -> rows with pixels at model size, or with the reason why there are none."""
+    """Planned rows -> rows with pixels at model size, or with the reason why there are none.
+
+    `prepare`: `engine.sources.prepare`, here or elsewhere.
+    """
     plan = block.to_pylist()
     embedded = _embedded(plan)
     decoded = []

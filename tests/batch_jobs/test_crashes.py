@@ -16,6 +16,7 @@ from batch_jobs.storage import Storage
 from engine.errors import WorkerCrashed
 from engine.registry import ModelSpec
 from tests.batch_jobs.conftest import CONFIG, run_job
+from tests.batch_jobs.fragile import FATAL, fragile
 from tests.batch_jobs.test_job import digests, good_rows, ledger
 from tests.editors import faulty
 
@@ -39,6 +40,21 @@ def test_a_row_that_kills_its_worker_is_convicted_and_its_neighbours_succeed(
     assert run_job(manifest(good, "good.parquet"), tmp_path / "good") == OK
     for id, row in ledger(tmp_path / "good").items():
         assert digests(results[id]) == digests(row)
+
+
+def test_an_image_that_kills_its_decoder_costs_its_own_row_alone(
+    cluster: None, manifest: Write, tmp_path: Path, pocket: ModelSpec
+) -> None:
+    rows = good_rows(12)
+    for place in (1, 2):
+        rows[place]["size"] = FATAL
+    output = tmp_path / "out"
+    assert run_job(manifest(rows), output, spec=fragile(pocket)) == FAILED_ROWS
+    codes = {id: row["error_code"] for id, row in ledger(output).items()}
+    crashed = {id for id, code in codes.items() if code == "worker_crashed"}
+    assert crashed == {"row-1", "row-2"}
+    assert [id for id, code in codes.items() if code is not None and id not in crashed] == []
+    assert Storage(str(output)).list(FOLDER) == []
 
 
 def test_a_worker_that_is_killed_convicts_nobody(

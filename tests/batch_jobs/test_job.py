@@ -328,5 +328,5 @@ def test_decoding_is_not_in_the_process_of_the_model(
     dataset = build_dataset(
         job.todo()[0], CONFIG, job.spec, str(tmp_path), job.storage
     ).materialize()
-    assert "decode_rows" in dataset.stats()
-    assert "decode_rows)->" not in dataset.stats()
+    assert "decode_block" in dataset.stats()
+    assert "decode_block)->" not in dataset.stats()

@@ -35,7 +35,7 @@ FLAT_BYTES = 128 * 2**20
 CONFIG = JobConfig(
     engine=EngineConfig(resolution=16, max_batch_size=64, num_threads=1),
     rows_per_commit=2048,
-    min_workers=WORKERS,
+    min_workers=1,
     max_workers=WORKERS,
 )
 
@@ -90,7 +90,7 @@ def test_a_hundred_thousand_rows_keep_the_workers_busy_and_the_driver_small(
     assert max(under_way) - under_way[0] < FLAT_BYTES
     shares = Counter(trace.read_text().split())
     assert len(shares) == WORKERS and sum(shares.values()) == ROWS
-    assert min(shares.values()) > 0.3 * ROWS
+    assert min(shares.values()) > 0.25 * ROWS  # the second one came up a little later
     assert_each_once(output)
 
     started = time.monotonic()

@@ -26,9 +26,9 @@ rows_per_commit: 3
 """
 
 
-def start(manifest: str, output: Path) -> subprocess.Popen[str]:
+def start(manifest: str, output: Path, more: str = "") -> subprocess.Popen[str]:
     config = output.parent / "job.yaml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG + more)
     return subprocess.Popen(
         [sys.executable, "-m", "batch_jobs", manifest, str(output), "--config", str(config)],
         cwd=ROOT,
@@ -84,3 +84,36 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert {id: digests(row) for id, row in resumed.items()} == {
         id: digests(row) for id, row in undisturbed.items()
     }
+    assert {"ray", "torch"}.isdisjoint(modules_of_another_run(path, output))
+
+
+def modules_of_another_run(manifest: str, output: Path) -> set[str]:
+    """What the same command imports when there is nothing left to do; it takes under 10 s."""
+    config = str(output.parent / "job.yaml")
+    command = [sys.executable, "-X", "importtime", "-m", "batch_jobs", manifest, str(output)]
+    ran = subprocess.run(
+        [*command, "--config", config],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    assert "60 rows: 60 ok" in ran.stdout
+    return {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+
+
+@pytest.mark.chaos
+def test_a_job_that_waits_for_workers_in_vain_ends_when_it_is_asked_to(
+    manifest: Callable[..., str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    process = start(manifest(good_rows(4)), output, "num_gpus: 64")
+    deadline = time.monotonic() + 120
+    while not (output / "job.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(10)  # Ray is up, and no worker will ever be
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not (output / "lease.json").exists()

@@ -1,0 +1,127 @@
+"""Manifest, images and output in S3 (moto's real server), behind a proxy that answers some 503s."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
+
+from batch_jobs.job import OK
+from batch_jobs.lease import Lease
+from batch_jobs.ledger import Ledger
+from batch_jobs.pipeline import ray_cluster
+from batch_jobs.storage import Storage
+from engine.errors import OutputBusy
+from tests.batch_jobs.conftest import run_job
+from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
+from tests.batch_jobs.test_job import digests, good_rows, ledger
+
+BUCKET = "s3://bucket"
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[FaultProxy]:
+    """The proxy before moto; a Ray cluster whose workers know it."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        fault_proxy(moto.get_host_and_port()[1]) as proxy,
+    ):
+        environment.setenv("AWS_ENDPOINT_URL", proxy.url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        S3FileSystem.clear_instance_cache()
+        fsspec.filesystem("s3").mkdir("bucket")
+        with ray_cluster():
+            yield proxy
+        S3FileSystem.clear_instance_cache()
+    moto.stop()
+
+
+def outcomes(url: str) -> dict[str, tuple[str, list[str]]]:
+    """id -> (status, sha256 of each published object, read back)."""
+    rows = Ledger(Storage(url)).read().to_pylist()
+    fs = fsspec.filesystem("s3")
+    found = {
+        row["id"]: (
+            row["status"],
+            [hashlib.sha256(fs.cat_file(out["uri"])).hexdigest() for out in row["outputs"]],
+        )
+        for row in rows
+    }
+    assert len(found) == len(rows)
+    return found
+
+
+def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
+    s3: FaultProxy, manifest: Callable[..., str], tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    rows = good_rows(60)
+    fs = fsspec.filesystem("s3")
+    for name, data in photographs.items():
+        fs.pipe_file(f"bucket/{name}.jpg", data)
+    local = manifest(rows)
+    fs.pipe_file("bucket/manifest.parquet", Path(local).read_bytes())
+    assert run_job(local, tmp_path / "out") == OK
+    undisturbed = {
+        id: (row["status"], digests(row)) for id, row in ledger(tmp_path / "out").items()
+    }
+
+    s3.rate = 0.05
+    try:
+        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == OK
+        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == OK
+    finally:
+        s3.rate = 0.0
+    assert s3.faults > 5
+    assert outcomes(f"{BUCKET}/out") == undisturbed
+    images = fs.find("bucket/out/images")
+    assert len(images) == 60
+    success: dict[str, Any] = json.loads(Storage(f"{BUCKET}/out").read("_SUCCESS"))
+    assert (success["ok"], success["error"]) == (60, 0)
+
+
+def test_storage_that_comes_back_is_asked_again(s3: FaultProxy) -> None:
+    storage = Storage(f"{BUCKET}/outage")
+    storage.publish("x", b"1")
+    s3.outage = 12  # the client itself gives up after five
+    assert storage.read("x") == b"1"
+    s3.outage = 12
+    storage.publish("x", b"2")
+    assert s3.outage == 0
+    assert storage.read("x") == b"2"
+
+
+def test_of_many_jobs_that_start_at_once_on_s3_one_wins(s3: FaultProxy) -> None:
+    won, lost = [], []
+    start, finish = threading.Barrier(6), threading.Event()
+
+    def compete() -> None:
+        start.wait()
+        try:
+            with Lease(Storage(f"{BUCKET}/lease")):
+                won.append(1)
+                finish.wait(20)
+        except OutputBusy:
+            lost.append(1)
+        if len(lost) == 5:
+            finish.set()
+
+    threads = [threading.Thread(target=compete) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 5)
