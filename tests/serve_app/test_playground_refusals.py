@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import re
@@ -15,9 +14,9 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from engine import EditActor
-from engine.edit import EditOutcome, EditRequest
+from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.errors import NotReady
+from engine.registry import ModelSpec
 from serve_app.api import make_app
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig
@@ -99,14 +98,11 @@ def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
     assert visit.focused == "num_inference_steps"
 
 
-class ActorBackend:
-    """The model in this process."""
-
-    def __init__(self, actor: EditActor) -> None:
-        self._actor = actor
+class Mirror:
+    """A backend that gives the photograph back: no model is needed to be refused."""
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        return await asyncio.wrap_future(self._actor.submit([request])[0])
+        return EditResult(request.id, [request.pixels], [request.options.seed or 0])
 
     async def edit_stream(
         self, request: EditRequest
@@ -118,11 +114,11 @@ class ActorBackend:
 
 
 @pytest.fixture
-def keyed_url(strict_actor: EditActor) -> Iterator[str]:
+def keyed_url(pocket: ModelSpec) -> Iterator[str]:
     """The app over HTTP where one key, "sesame", may make two edits a minute."""
     keys = ApiKeys({hashlib.sha256(b"sesame").hexdigest(): "reader"}, per_minute=2)
     config = ServeConfig(decode_workers=1)
-    service = EditService(config, strict_actor.spec, ActorBackend(strict_actor), keys)
+    service = EditService(config, pocket, Mirror(), keys)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(make_app(service), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
