@@ -35,10 +35,7 @@ def batch(
     max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
     rows_per_commit: Annotated[int | None, typer.Option(help="Rows in a ledger part.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
-    check_sources: Annotated[
-        bool | None,
-        typer.Option("--check-sources", help="Edit rows again whose image's size or etag changed."),
-    ] = None,
+    check_sources: Annotated[bool | None, typer.Option(help="Edit changed images again.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; default: one of its own.")
     ] = None,
