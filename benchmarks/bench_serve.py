@@ -214,7 +214,13 @@ def main() -> None:
     engine = EngineConfig(model=args.model, resolution=args.side, max_batch_size=8)
     spec = find_model(engine.model, engine.resolution)
     os.environ.update(edge.CALLBACK)
-    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=8,
+        include_dashboard=False,
+        log_to_driver=False,
+        _system_config={"worker_niceness": 0},  # 15: the bare loop here would outrank a replica
+    )
     port = free_port()
     deploy(ServeConfig(engine=engine), spec, HOST, port)
     folder, _ = find_weights(spec)

@@ -88,6 +88,7 @@ def running_server(
         "RAY_AUTH_MODE": "disabled",
         "RAY_metrics_report_interval_ms": "1000",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_worker_niceness": "0",  # 15 by default: whatever else runs would come first
     }
     environment.pop("RAY_ADDRESS", None)
     with log_file.open("wb") as log:

@@ -15,7 +15,10 @@ from tests.conftest import jpeg, photograph
 from tests.serving import INGRESS, PROXY, REPLICA, Server
 
 PHOTOGRAPH = jpeg(photograph("coffee")[::4, ::4])  # 150 x 100 px: the model is the work
-FORM = {"prompt": "make it night", "num_inference_steps": "20"}
+FORM = {"prompt": "make it night", "num_inference_steps": "10"}
+
+
+WORK_S = 1.0  # of a replica's processor: more than bookkeeping, less than its share of the edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,11 @@ class Answer:
     text: str
 
 
-async def _post(client: httpx.AsyncClient, form: dict[str, str]) -> Answer:
+async def _post(client: httpx.AsyncClient) -> Answer:
     start = time.monotonic()
     files = {"image": ("a.jpg", PHOTOGRAPH)}
     try:
-        response = await client.post("/v1/images/edits", data=form, files=files)
+        response = await client.post("/v1/images/edits", data=FORM, files=files)
         status, headers, text = response.status_code, response.headers, response.text
     except httpx.TransportError as error:
         status, headers, text = 0, httpx.Headers(), repr(error)
@@ -47,9 +50,7 @@ def _client(server: Server) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits)
 
 
-def closed_loop(
-    server: Server, clients: int, more: Callable[[], bool], form: dict[str, str] = FORM
-) -> list[Answer]:
+def closed_loop(server: Server, clients: int, more: Callable[[], bool]) -> list[Answer]:
     """Each client sends its next edit when it has its answer, while `more()`."""
     answers = []
 
@@ -58,7 +59,7 @@ def closed_loop(
 
             async def one() -> None:
                 while more():
-                    answers.append(await _post(client, form))
+                    answers.append(await _post(client))
 
             await asyncio.gather(*(one() for _ in range(clients)))
 
@@ -76,20 +77,23 @@ def open_loop(server: Server, rate: float, seconds: float) -> list[Answer]:
 
             async def one(arrival: float) -> Answer:
                 await asyncio.sleep(max(start + arrival - time.monotonic(), 0))
-                return await _post(client, FORM)
+                return await _post(client)
 
             return await asyncio.gather(*(one(arrival) for arrival in np.cumsum(gaps)))
 
     return asyncio.run(run())
 
 
-def leave(server: Server, clients: int, form: dict[str, str], after_s: float) -> int:
-    """Clients that hang up together `after_s` from now; returns how many had no answer yet."""
+def leave(server: Server, clients: int) -> int:
+    """Clients that hang up together once every replica is at work for them; returns how many had
+    no answer yet."""
 
     async def run() -> int:
+        before = processor_s(server)
         async with _client(server) as client:
-            edits = [asyncio.create_task(_post(client, form)) for _ in range(clients)]
-            await asyncio.sleep(after_s)
+            edits = [asyncio.create_task(_post(client)) for _ in range(clients)]
+            while not _all_worked(before, await asyncio.to_thread(processor_s, server)):
+                await asyncio.sleep(0.1)
             waiting = [edit for edit in edits if not edit.done()]
             for edit in waiting:
                 edit.cancel()
@@ -97,6 +101,16 @@ def leave(server: Server, clients: int, form: dict[str, str], after_s: float) ->
         return len(waiting)
 
     return asyncio.run(run())
+
+
+def processor_s(server: Server) -> dict[int, float]:
+    """Seconds of processor time that each replica has used, by pid."""
+    times = {pid: psutil.Process(pid).cpu_times() for pid in server.pids(REPLICA)}
+    return {pid: time.user + time.system for pid, time in times.items()}
+
+
+def _all_worked(before: dict[int, float], now: dict[int, float]) -> bool:
+    return all(now[pid] - before[pid] > WORK_S for pid in before)
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:
@@ -115,17 +129,14 @@ class Footprint:
     memory_bytes: int
     files: int
     threads: int
-    cpu_s: float
 
 
 def footprint(server: Server) -> Footprint:
     pids = [pid for name in (PROXY, INGRESS, REPLICA) for pid in server.pids(name)]
     parents = [psutil.Process(pid) for pid in pids]
     processes = parents + [child for parent in parents for child in parent.children()]
-    times = [process.cpu_times() for process in processes]
     return Footprint(
         sum(process.memory_info().rss for process in processes),
         sum(process.num_fds() for process in processes),
         sum(process.num_threads() for process in processes),
-        sum(time.user + time.system for time in times),
     )
