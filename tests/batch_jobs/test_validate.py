@@ -14,6 +14,7 @@ import pytest
 
 from batch_jobs.checking import ManifestCheck
 from batch_jobs.config import JobConfig
+from batch_jobs.job import Job
 from batch_jobs.manifest import open_manifest
 from batch_jobs.probe import Probe, duration
 from batch_jobs.worker import decode_rows
@@ -21,7 +22,7 @@ from engine.config import EngineConfig
 from engine.edit import EditOptions
 from engine.errors import ManifestInvalid, OutputUnusable
 from engine.registry import ModelSpec, find_model
-from tests.batch_jobs.conftest import CONFIG, run_job
+from tests.batch_jobs.conftest import CONFIG
 from tests.cli.test_cli import rayedit
 from tests.editors import faulty
 
@@ -207,4 +208,4 @@ def test_one_bad_row_among_many_is_found(tmp_path: Path) -> None:
 def test_an_output_that_workers_cannot_share_is_refused(manifest: Write) -> None:
     for output in ("memory://out", "https://host/out"):
         with pytest.raises(OutputUnusable, match="give a path or one of file, s3, gs"):
-            run_job(manifest(rows(1)), Path(output), CONFIG)
+            Job(manifest(rows(1)), output, CONFIG)
