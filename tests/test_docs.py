@@ -25,10 +25,11 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_every_flag_of_the_readme_exists() -> None:
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_flag_of_the_readme_exists(name: str) -> None:
     from tests.cli.test_cli import rayedit
 
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / name).read_text()
     lines = re.findall(r"rayedit (edit|batch|status|serve)( .*)?$", readme, re.MULTILINE)
     assert {command for command, _ in lines} >= {"edit", "batch", "serve"}
     for command in {command for command, _ in lines}:
