@@ -105,8 +105,8 @@ class Storm:
     manifest: str
     output: Path
     seed: int
-    run_s: float  # of the undisturbed job: drivers die at random moments of such a run
-    worker_every_s: float
+    run_s: float  # of the undisturbed job: drivers die at random moments of such a run, workers
+    # about twice in it, which leaves time for the next one to load its model
     worker_kills: int = 0
     node_kills: int = 0
     driver_kills: int = 0
@@ -116,7 +116,7 @@ class Storm:
         self._dice = random.Random(self.seed)
         now = time.monotonic()
         self._node_dies = now + self._dice.uniform(0, 2 * self.run_s)
-        self._worker_dies = now + self.worker_every_s
+        self._worker_dies = now + self.run_s / 2
         self._deadline = now + 6 * RUN_TIMEOUT_S
 
     @property
@@ -148,7 +148,7 @@ class Storm:
         if now > self._worker_dies and (workers := editing_processes()):
             self._dice.choice(workers).kill()
             self.worker_kills += 1
-            self._worker_dies = now + self.worker_every_s * self._dice.uniform(0.5, 1.5)
+            self._worker_dies = now + self.run_s * self._dice.uniform(0.25, 0.75)
         if now > self._node_dies and not self.node_kills:
             node = self._dice.choice(sorted(self.cluster.worker_nodes, key=id))
             self.cluster.remove_node(node, allow_graceful=False)
