@@ -1,0 +1,211 @@
+"""The job against the bare engine loop, and against plain `map_batches` over diffusers' pipeline:
+same rows, weights, threads; decode and encode included; in turn, in one run, all of them warm.
+
+    python -m benchmarks.bench_batch                     # rows of equal parameters
+    python -m benchmarks.bench_batch --workload mixed    # steps, scales, shapes of every kind
+
+Prints ratios of images/s, median (minimum - maximum) of pairs. The job and the naive job count from
+their first block or batch on, as a long run would: the model's load is over then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.data
+import skimage.data
+from PIL import Image
+
+from batch_jobs.blocks import MOST_BATCHES
+from batch_jobs.config import JobConfig
+from batch_jobs.job import OK, Job
+from batch_jobs.pipeline import ray_cluster
+from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
+from engine import EditActor, EditOptions, EngineConfig
+from engine.geometry import from_canvas, plan_geometry
+from engine.images import encode
+from engine.registry import ModelSpec, find_model
+from engine.sources import prepare
+from engine.weights import find_weights
+
+Row = dict[str, Any]
+
+
+def write_rows(folder: Path, count: int, mixed: bool, steps: int) -> list[Row]:
+    """`count` rows over photographs in `folder`: squares of one size, or as they are."""
+    for name in PHOTOGRAPHS:
+        image = Image.fromarray(getattr(skimage.data, name)())
+        if not mixed:
+            image = image.resize((256, 256))
+        image.save(folder / f"{name}.jpg", quality=92)
+    order = np.random.default_rng(0).permutation(len(MIXED))
+    rows = []
+    for i in range(count):
+        pick = MIXED[order[i % len(MIXED)]] if mixed else (steps, 5.0, 1.3)
+        rows.append(
+            {
+                "id": f"row-{i}",
+                "image": str(folder / f"{PHOTOGRAPHS[i % 4]}.jpg"),
+                "instruction": INSTRUCTIONS[i % 4],
+                "num_inference_steps": pick[0],
+                "guidance_scale": pick[1],
+                "image_guidance_scale": pick[2],
+                "seed": i,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
+    return rows
+
+
+class BareLoop:
+    """Decode, edit, encode, write: no Ray, no ledger."""
+
+    def __init__(self, config: EngineConfig, spec: ModelSpec) -> None:
+        self._actor = EditActor(config, spec)
+        self._spec = spec
+        self._rows = MOST_BATCHES * config.max_batch_size
+
+    def __call__(self, rows: list[Row], folder: Path) -> float:
+        """Images/s."""
+        started = time.perf_counter()
+        for start in range(0, len(rows), self._rows):
+            block = rows[start : start + self._rows]
+            prepared = [self._prepare(row) for row in block]
+            outcomes = self._actor.edit_batch([p.request for p in prepared])
+            for one, outcome in zip(prepared, outcomes, strict=True):
+                pixels = from_canvas(outcome.images[0], one.geometry)
+                (folder / f"{outcome.id}.png").write_bytes(encode(pixels))
+        return len(rows) / (time.perf_counter() - started)
+
+    def _prepare(self, row: Row) -> Any:
+        given = {name: row[name] for name in EditOptions.model_fields if name in row}
+        options = self._spec.resolve(EditOptions.parse(given), seed=0)
+        data = Path(row["image"]).read_bytes()
+        return prepare(row["id"], data, row["instruction"], options, self._spec)
+
+
+class NaivePipeline:
+    """What one would write first: a diffusers pipeline in an actor, called for each group of equal
+    parameters, because that is all that it can batch."""
+
+    def __init__(self, spec: ModelSpec, threads: int, folder: str) -> None:
+        import torch
+        from diffusers import StableDiffusionInstructPix2PixPipeline
+
+        warnings.simplefilter("ignore")
+        torch.set_num_threads(threads)
+        weights, _ = find_weights(spec)
+        self._pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            weights, safety_checker=None, dtype=torch.float32
+        )
+        self._pipeline.set_progress_bar_config(disable=True)
+        self._spec, self._folder = spec, Path(folder)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        rows = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        groups: dict[Any, list[tuple[Row, Image.Image]]] = defaultdict(list)
+        for row in rows:
+            image = Image.open(BytesIO(Path(row["image"]).read_bytes())).convert("RGB")
+            options = self._spec.resolve(EditOptions(), seed=0)
+            image = image.resize(plan_geometry(image.size, options, self._spec).output)
+            key = tuple(float(row[name]) for name in SCALARS)
+            groups[(image.size, key)].append((row, image))
+        for (_, (steps, text, scale)), group in groups.items():
+            self._edit(group, int(steps), text, scale)
+        return {"id": batch["id"]}
+
+    def _edit(self, group: list[Any], steps: int, text: float, scale: float) -> None:
+        import torch
+
+        edited = self._pipeline(
+            [str(row["instruction"]) for row, _ in group],
+            image=[image for _, image in group],
+            num_inference_steps=steps,
+            guidance_scale=text,
+            image_guidance_scale=scale,
+            generator=[torch.Generator("cpu").manual_seed(int(row["seed"])) for row, _ in group],
+        ).images
+        for (row, _), image in zip(group, edited, strict=True):
+            image.save(self._folder / f"{row['id']}.png")
+
+
+SCALARS = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
+
+
+def run_naive(rows: list[Row], folder: Path, config: JobConfig, spec: ModelSpec) -> float:
+    """Images/s of plain `map_batches`, from its first batch on."""
+    edited = ray.data.from_items(rows).map_batches(
+        NaivePipeline,
+        batch_size=config.engine.max_batch_size,
+        fn_constructor_args=(spec, config.engine.threads, str(folder)),
+        compute=ray.data.ActorPoolStrategy(size=1),
+        num_cpus=1,
+    )
+    times, counts = [], []
+    for batch in edited.iter_batches(batch_size=None, batch_format="pyarrow"):
+        times.append(time.perf_counter())
+        counts.append(len(batch))
+    return sum(counts[1:]) / (times[-1] - times[0])
+
+
+def run_job(folder: Path, output: Path, config: JobConfig) -> float:
+    """Images/s of the job, from its first block on."""
+    with redirect_stderr(StringIO()):
+        code = Job(str(folder / "manifest.parquet"), str(output), config).run()
+    if code != OK:
+        raise SystemExit(f"the job ended with {code}: its time means nothing")
+    return float(json.loads((output / "report.json").read_text())["images_per_s"])
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--workload", choices=("uniform", "mixed"), default="uniform")
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=20, help="of the uniform workload")
+    parser.add_argument("--batch", type=int, default=4, help="max_batch_size of all of them")
+    parser.add_argument("--pairs", type=int, default=5)
+    args = parser.parse_args()
+    config = JobConfig(engine=EngineConfig(model=args.model, max_batch_size=args.batch))
+    spec = find_model(args.model)
+    with tempfile.TemporaryDirectory() as scratch, ray_cluster():
+        folder = Path(scratch)
+        rows = write_rows(folder, args.rows, args.workload == "mixed", args.steps)
+        bare = BareLoop(config.engine, spec)
+        bare(rows[: args.batch], folder)
+        print_machine(config.engine.threads)
+        speeds: dict[str, list[float]] = defaultdict(list)
+        for pair in range(args.pairs):
+            contestants: dict[str, Callable[[], float]] = {
+                "job": lambda pair=pair: run_job(folder, folder / f"out-{pair}", config),
+                "bare": lambda: bare(rows, folder),
+                "naive": lambda: run_naive(rows, folder, config, spec),
+            }
+            for name in list(contestants)[:: 1 if pair % 2 else -1]:
+                speeds[name].append(contestants[name]())
+            line = {name: round(speed[-1], 3) for name, speed in speeds.items()}
+            print(json.dumps(line), flush=True)
+    for other in ("bare", "naive"):
+        ratios = [a / b for a, b in zip(speeds["job"], speeds[other], strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+        print(f"{args.workload:<8} job / {other:<6} {spread}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
