@@ -131,7 +131,7 @@ def test_what_is_checked_is_what_the_job_does(manifest: Write, tmp_path: Path) -
     bad |= {"num_inference_steps": 0, "guidance_scale": 21.0, "image_guidance_scale": -1.0}
     many = [{"id": name, **GOOD, name: value} for name, value in bad.items()]
     many.append({"id": "both", **GOOD, "restore_size": True, "resize": "crop"})
-    check = checked(manifest(many))
+    check = checked(manifest(many), images=0)
     block = check.plan.append_column("attempts", pa.repeat(1, len(many)))
     block = block.append_column("fingerprint", pa.repeat("", len(many)))
     decoded = decode_rows(block, POCKET, 0, str(tmp_path), None)
