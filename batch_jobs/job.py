@@ -78,7 +78,8 @@ class Job:
             with Lease(self.storage) as lease:
                 return self._run(lease)
         except (OSError, InternalError) as error:
-            logger.error("stopped: %s; what is done is kept, run it again to go on", error)
+            message = "%s: stopped: %s; what is done is kept, run it again to go on"
+            logger.error(message, self.storage.url, error)
             return STOPPED
 
     def _run(self, lease: Lease) -> int:
