@@ -18,9 +18,6 @@ PHOTOGRAPH = jpeg(photograph("coffee")[::4, ::4])  # 150 x 100 px: the model is 
 FORM = {"prompt": "make it night", "num_inference_steps": "10"}
 
 
-WORK_S = 1.0  # of a replica's processor: more than bookkeeping, less than its share of the edits
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`status` 0: the connection ended without one. Times in seconds, `ended_s` on the monotonic
@@ -84,35 +81,6 @@ def open_loop(server: Server, rate: float, seconds: float) -> list[Answer]:
     return asyncio.run(run())
 
 
-def leave(server: Server, clients: int) -> int:
-    """Clients that hang up together once every replica is at work for them; returns how many had
-    no answer yet."""
-
-    async def run() -> int:
-        before = processor_s(server)
-        async with _client(server) as client:
-            edits = [asyncio.create_task(_post(client)) for _ in range(clients)]
-            while not _all_worked(before, await asyncio.to_thread(processor_s, server)):
-                await asyncio.sleep(0.1)
-            waiting = [edit for edit in edits if not edit.done()]
-            for edit in waiting:
-                edit.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-        return len(waiting)
-
-    return asyncio.run(run())
-
-
-def processor_s(server: Server) -> dict[int, float]:
-    """Seconds of processor time that each replica has used, by pid."""
-    times = {pid: psutil.Process(pid).cpu_times() for pid in server.pids(REPLICA)}
-    return {pid: time.user + time.system for pid, time in times.items()}
-
-
-def _all_worked(before: dict[int, float], now: dict[int, float]) -> bool:
-    return all(now[pid] - before[pid] > WORK_S for pid in before)
-
-
 def for_seconds(seconds: float) -> Callable[[], bool]:
     end = time.monotonic() + seconds
     return lambda: time.monotonic() < end
@@ -122,21 +90,9 @@ def median_s(answers: Sequence[Answer]) -> float:
     return float(np.median([answer.latency_s for answer in answers if answer.status == 200]))
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Of the proxy, the ingress with its decoders, and the replicas together."""
-
-    memory_bytes: int
-    files: int
-    threads: int
-
-
-def footprint(server: Server) -> Footprint:
+def memory_bytes(server: Server) -> int:
+    """What the proxy, the ingress with its decoders, and the replicas have resident together."""
     pids = [pid for name in (PROXY, INGRESS, REPLICA) for pid in server.pids(name)]
     parents = [psutil.Process(pid) for pid in pids]
     processes = parents + [child for parent in parents for child in parent.children()]
-    return Footprint(
-        sum(process.memory_info().rss for process in processes),
-        sum(process.num_fds() for process in processes),
-        sum(process.num_threads() for process in processes),
-    )
+    return sum(process.memory_info().rss for process in processes)
