@@ -21,7 +21,15 @@ import torch
 from benchmarks.arrivals import offer
 from benchmarks.ladder import print_ladder
 from benchmarks.rivals import Diffusers, Rayedit, spec_of
-from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, mixed, print_machine, uniform
+from benchmarks.workloads import (
+    INSTRUCTIONS,
+    MIXED,
+    PHOTOGRAPHS,
+    mixed,
+    print_machine,
+    reworded,
+    uniform,
+)
 from engine import EditRequest
 from engine.registry import ModelSpec
 
@@ -42,7 +50,7 @@ def poisson(contest: Contest, side: int, arrivals: int, load: float) -> str:
     """p50 and p95 of rayedit over those of the pipeline that edits one request after the other, at
     `load` of that pipeline's capacity; in turn, a fifth of the arrivals at a time."""
     requests = mixed(contest.spec, arrivals, side)
-    sample = requests[: len(MIXED)]
+    sample = requests[:30]
     contest.diffusers.run(sample[:1])
     rate = load * len(sample) / sum(_seconds(contest.diffusers, [one]) for one in sample)
     latencies: dict[str, list[float]] = {"rayedit": [], "diffusers": []}
@@ -69,7 +77,8 @@ def compare(contest: Contest, requests: list[EditRequest], pairs: int) -> str:
     ratios, speeds = [], []
     for pair in range(pairs):
         order = rivals[:: 1 if pair % 2 else -1]
-        seconds = {id(rival): _seconds(rival, requests) for rival in order}
+        fresh = reworded(requests, pair)
+        seconds = {id(rival): _seconds(rival, fresh) for rival in order}
         ratios.append(seconds[id(contest.diffusers)] / seconds[id(contest.rayedit)])
         speeds.append(len(requests) / seconds[id(contest.rayedit)])
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"

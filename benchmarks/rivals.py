@@ -45,8 +45,15 @@ class Diffusers:
     """diffusers' own pipeline. It batches what has equal parameters, which is all that it can."""
 
     def __init__(
-        self, spec: ModelSpec, device: str, dtype: torch.dtype, *, compiled: bool = False
+        self,
+        spec: ModelSpec,
+        device: str,
+        dtype: torch.dtype,
+        *,
+        max_batch_size: int = 256,
+        compiled: bool = False,
     ) -> None:
+        self._max_batch_size = max_batch_size
         warnings.simplefilter("ignore")
         self._pipeline = _pipeline(spec, torch.device(device), dtype)
         self._pipeline.set_progress_bar_config(disable=True)
@@ -64,7 +71,12 @@ class Diffusers:
                 options.image_guidance_scale,
             )
             groups[key].append(request)
-        for (steps, text, image), group in groups.items():
+        calls = [
+            (key, group[start : start + self._max_batch_size])
+            for key, group in groups.items()
+            for start in range(0, len(group), self._max_batch_size)
+        ]
+        for (steps, text, image), group in calls:
             self._pipeline(
                 [request.instruction for request in group],
                 image=[Image.fromarray(request.pixels) for request in group],
@@ -76,7 +88,7 @@ class Diffusers:
                     for request in group
                 ],
             )
-        return sum(steps for steps, _, _ in groups)
+        return sum(steps for (steps, _, _), _ in calls)
 
     def close(self) -> None:
         del self._pipeline

@@ -27,10 +27,15 @@ def uniform(spec: ModelSpec, count: int, side: int, steps: int = 20) -> list[Edi
 
 
 def mixed(spec: ModelSpec, count: int, side: int) -> list[EditRequest]:
-    """`count` requests over 10/20/50 steps, guidance 3/5/7.5, image guidance 1/1.2/1.5."""
-    order = np.random.default_rng(0).permutation(len(MIXED))
-    picks = [MIXED[order[i % len(MIXED)]] for i in range(count)]
-    return [_request(spec, i, side, *pick) for i, pick in enumerate(picks)]
+    """`count` requests over 10/20/50 steps, guidance 3/5/7.5, image guidance 1/1.2/1.5: each draws
+    its own, so that some are equal."""
+    picks = np.random.default_rng(0).integers(0, len(MIXED), count)
+    return [_request(spec, i, side, *MIXED[pick]) for i, pick in enumerate(picks)]
+
+
+def reworded(requests: list[EditRequest], turn: int) -> list[EditRequest]:
+    """The same work with instructions that no cache of texts has met."""
+    return [replace(r, instruction=f"{r.instruction}, {turn}") for r in requests]
 
 
 def without_row_packing(requests: list[EditRequest]) -> list[EditRequest]:

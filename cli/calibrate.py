@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engine.errors import OutOfMemory
+
 if TYPE_CHECKING:
     from engine.calibration import CalibratedSize
+    from engine.config import EngineConfig
     from engine.edit import EditRequest
     from engine.loading import LoadedModel
 
@@ -21,13 +24,12 @@ HEADER = "# Written by `rayedit calibrate`; name it as `calibration` in the engi
 
 
 def calibrate(
-    model: Annotated[str, typer.Option(help="Name, folder, or hub_id@revision.")] = "pocket",
+    config: Annotated[Path | None, typer.Option(help="YAML of the engine's settings.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
     sizes: Annotated[
         list[str] | None, typer.Option("--size", help="WIDTHxHEIGHT in px; may be repeated.")
     ] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Try no more than this.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16.")] = "auto",
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("calibration.yaml"),
 ) -> None:
     """Measure samples against time and memory, and write the YAML that the engine reads."""
@@ -35,64 +37,64 @@ def calibrate(
     import yaml
 
     from engine.calibration import Calibration
-    from engine.config import EngineConfig
-    from engine.edit import parse_size, validate
-    from engine.loading import load_model
+    from engine.config import EngineConfig, load_config
+    from engine.edit import parse_size
+    from engine.loading import load_model, speed_of
     from engine.registry import find_model
 
-    spec = find_model(model)
+    settings = load_config(config, EngineConfig, "engine", model=model)
+    settings = settings.model_copy(update={"calibration": None})
+    spec = find_model(settings.model, settings.resolution)
     canvases = [parse_size(size) for size in sizes or [f"{spec.resolution}x{spec.resolution}"]]
     for canvas in canvases:
         spec.check_size(canvas)
-    settings = {"model": model, "device": device, "dtype": dtype}
-    config = validate(EngineConfig, settings, strict=False)
-    torch.set_num_threads(config.threads)
-    loaded = load_model(spec, config)
+    torch.set_num_threads(settings.threads)
+    bench = Bench(load_model(spec, settings), settings)
     calibration = Calibration(
         model=spec.name,
-        revision=loaded.revision,
-        device=loaded.device_name,
-        dtype=loaded.dtype,
-        sizes=[_measure(loaded, canvas, max_samples) for canvas in canvases],
+        revision=bench.loaded.revision,
+        device=bench.loaded.device_name,
+        dtype=bench.loaded.dtype,
+        settings=speed_of(settings),
+        sizes=[_measure(bench, canvas, max_samples) for canvas in canvases],
     )
     output.write_text(HEADER + yaml.safe_dump(calibration.model_dump(), sort_keys=False))
-    best = max(size.best_samples for size in calibration.sizes)
+    best = max(size.samples for size in calibration.sizes)
     typer.echo(f"{output}: name it as `calibration`, with `max_batch_size: {best}` or more")
 
 
-def _measure(loaded: LoadedModel, canvas: tuple[int, int], limit: int) -> CalibratedSize:
+def _measure(bench: Bench, canvas: tuple[int, int], limit: int) -> CalibratedSize:
     """1, 2, 4, ... samples of one size, until they do not fit or no longer pay."""
     from engine.calibration import CalibratedSize
     from engine.capacity import SPARE
     from engine.memory import memory_of
 
-    memory = memory_of(loaded.editor.device)
-    _step_s(loaded, canvas, 1)  # what is only loaded at first use is not a sample's
+    memory = memory_of(bench.loaded.editor.device)
+    bench.step_s(canvas, 1)  # what is only loaded at first use is not a sample's
     room = memory.available_bytes() - int(SPARE * memory.total_bytes)
     memory.start()
     times: dict[int, float] = {}
-    peaks: dict[int, int] = {}
+    each = first = 0
     for samples in _doubling(limit):
-        seconds = _step_s(loaded, canvas, samples)
-        peak = memory.peak_bytes()
+        seconds, peak = bench.step_s(canvas, samples), memory.peak_bytes()
         if seconds is None or (peak > room and samples > 1):
             break
-        times[samples], peaks[samples] = seconds, peak
+        times[samples] = seconds
+        first = first or peak
+        each = max((peak - first) // max(samples - 1, 1), 0)
         typer.echo(
             f"{canvas[0]}x{canvas[1]} px, {samples} samples: {1000 * seconds:.1f} ms a step, "
             f"{1000 * seconds / samples:.1f} ms a sample, {peak / 2**20:.0f} MiB"
         )
-        each = (peak - peaks[1]) // max(samples - 1, 1)
         if peak + samples * each > room or not _grew_lately(times):
             break
-    most = max(times)
-    fitting = limit if each <= 0 else max((room - peaks[1]) // each + 1, 1)
+    if not times:
+        raise OutOfMemory(f"not one sample of {canvas[0]}x{canvas[1]} px fits in the memory")
     return CalibratedSize(
         width_px=canvas[0],
         height_px=canvas[1],
-        max_samples=min(fitting, limit, 2 * most),
-        best_samples=_best(times),
-        sample_bytes=max(each, peaks[most] // most),
+        samples=_best(times),
+        sample_bytes=max(each, first),
         step_ms={samples: round(1000 * seconds, 2) for samples, seconds in times.items()},
     )
 
@@ -120,31 +122,38 @@ def _grew_lately(times: dict[int, float]) -> bool:
     return len(times) < 3 or _best(times) >= sorted(times)[-2]
 
 
-def _step_s(loaded: LoadedModel, canvas: tuple[int, int], samples: int) -> float | None:
-    """Seconds of one denoising step of so many samples, whose encoding and decoding are also done;
-    `None` where they do not fit."""
-    from engine.capacity import Capacity
-    from engine.edit import EditResult
-    from engine.loop import DenoiseLoop
+class Bench:
+    """A loaded model on which steps are timed."""
 
-    loop = DenoiseLoop(loaded.editor, Capacity(samples))
-    for k in range(samples):
-        loop.admit(_request(loaded, canvas, k))
-    seconds, outcomes = [], []
-    while not loop.idle:
-        start = time.perf_counter()
-        outcomes += loop.step()
-        seconds.append(time.perf_counter() - start)
-    fit = not loop.counters.out_of_memory and all(isinstance(o, EditResult) for o in outcomes)
-    return statistics.median(seconds[1:-1]) if fit else None
+    def __init__(self, loaded: LoadedModel, settings: EngineConfig) -> None:
+        self.loaded = loaded
+        self._settings = settings
 
+    def step_s(self, canvas: tuple[int, int], samples: int) -> float | None:
+        """Seconds of one denoising step of so many samples, whose encoding and decoding are also
+        done; `None` where they do not fit."""
+        from engine.capacity import Capacity
+        from engine.edit import EditResult
+        from engine.loop import DenoiseLoop
 
-def _request(loaded: LoadedModel, canvas: tuple[int, int], seed: int) -> EditRequest:
-    """An edit of noise: what is drawn changes neither time nor memory."""
-    import numpy as np
+        graphs = self._settings.cuda_graphs
+        loop = DenoiseLoop(self.loaded.editor, Capacity(samples), cuda_graphs=graphs)
+        for k in range(samples):
+            loop.admit(self._request(canvas, k))
+        seconds, outcomes = [], []
+        while not loop.idle:
+            start = time.perf_counter()
+            outcomes += loop.step()
+            seconds.append(time.perf_counter() - start)
+        fit = not loop.counters.out_of_memory and all(isinstance(o, EditResult) for o in outcomes)
+        return statistics.median(seconds[1:-1]) if fit else None
 
-    from engine.edit import EditOptions, EditRequest
+    def _request(self, canvas: tuple[int, int], seed: int) -> EditRequest:
+        """An edit of noise: what is drawn changes neither time nor memory."""
+        import numpy as np
 
-    pixels = np.random.default_rng(seed).integers(0, 256, (canvas[1], canvas[0], 3), np.uint8)
-    options = loaded.spec.resolve(EditOptions(num_inference_steps=STEPS), seed)
-    return EditRequest(str(seed), pixels, "make it night", options)
+        from engine.edit import EditOptions, EditRequest
+
+        pixels = np.random.default_rng(seed).integers(0, 256, (canvas[1], canvas[0], 3), np.uint8)
+        options = self.loaded.spec.resolve(EditOptions(num_inference_steps=STEPS), seed)
+        return EditRequest(str(seed), pixels, "make it night", options)

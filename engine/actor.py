@@ -14,7 +14,8 @@ from engine.config import EngineConfig
 from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady
-from engine.loading import LoadedModel, load_model
+from engine.isolation import exit_if_the_device_is_dead
+from engine.loading import LoadedModel, load_model, use_device
 from engine.loop import DenoiseLoop, Progress
 from engine.memory import Memory, memory_of
 from engine.previews import PartialImage
@@ -44,6 +45,7 @@ class EditActor:
         torch.set_num_threads(self.config.threads)
         loaded = load_model(self.spec, self.config)
         self.revision = loaded.revision
+        self._device = loaded.editor.device
         self._loop = DenoiseLoop(
             loaded.editor,
             Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
@@ -123,12 +125,14 @@ class EditActor:
 
     def _run(self) -> None:
         torch.set_num_threads(self.config.threads)  # a thread of its own has a count of its own
+        use_device(self._device)  # and a current device
         error: BaseException = NotReady("this worker is shutting down; send the edit again")
         try:
             while self._take():
                 for outcome in self._loop.step():
                     self._resolve(outcome)
         except BaseException as caught:
+            exit_if_the_device_is_dead(caught)
             error = caught
             raise
         finally:

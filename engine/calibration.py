@@ -12,16 +12,15 @@ from engine.errors import ModelError
 
 
 class CalibratedSize(BaseModel):
-    """One canvas size. `max_samples`: the most that fit with a fifth of the memory left;
-    `best_samples`: more of them make no more images a second; `sample_bytes`: what each adds to the
-    peak; `step_ms`: one denoising step of 1, 2, 4, ... samples."""
+    """One canvas size. `samples`: more of them do not fit with a fifth of the memory left, or make
+    no more images a second; `sample_bytes`: what each adds to the peak; `step_ms`: one denoising
+    step of 1, 2, 4, ... samples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width_px: PositiveInt
     height_px: PositiveInt
-    max_samples: PositiveInt
-    best_samples: PositiveInt
+    samples: PositiveInt
     sample_bytes: Annotated[int, Field(ge=0)]
     step_ms: dict[PositiveInt, Annotated[float, Field(gt=0)]]
 
@@ -31,7 +30,7 @@ class CalibratedSize(BaseModel):
 
 
 class Calibration(BaseModel):
-    """Good for one model on one kind of device as one dtype."""
+    """Good for one model on one kind of device, as one dtype, with these settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,10 +38,11 @@ class Calibration(BaseModel):
     revision: str
     device: str
     dtype: str
+    settings: str
     sizes: Annotated[list[CalibratedSize], Field(min_length=1)]
 
     def check(self, path: str, **found: str) -> None:
-        """Raises `ModelError` where this was measured with another model, device or dtype."""
+        """Raises `ModelError` where this was measured for something else than what was found."""
         for name, value in found.items():
             if getattr(self, name) != value:
                 raise ModelError(
@@ -61,7 +61,7 @@ class Calibration(BaseModel):
         largest = sizes[-1]
         return largest.model_copy(
             update={
-                "max_samples": max(largest.max_samples * largest.area_px // area, 1),
+                "samples": max(largest.samples * largest.area_px // area, 1),
                 "sample_bytes": largest.sample_bytes * area // largest.area_px,
             }
         )

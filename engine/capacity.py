@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from engine.calibration import Calibration
 from engine.memory import Memory
@@ -13,7 +12,6 @@ from engine.memory import Memory
 logger = logging.getLogger(__name__)
 
 Lane = tuple[int, ...]  # (H, W, 3) of the pixels: samples of one lane can share a model call
-Stage = Literal["encode", "denoise", "decode"]
 
 SPARE = 0.2  # the share of a device's memory that stays free
 
@@ -31,21 +29,21 @@ class Capacity:
         calibration: Calibration | None = None,
         memory: Memory | None = None,
     ) -> None:
-        self._max_batch_size = max_batch_size
+        self.max_batch_size = max_batch_size
         self._calibration = calibration
         self._memory = memory
         self._shrunk: dict[Lane, int] = {}
-        self._seen: dict[tuple[Lane, Stage], int] = {}  # the most samples that were measured
+        self._seen: dict[Lane, int] = {}  # the most samples that were measured together
         self._sample_bytes: dict[Lane, int] = {}
 
     def samples(self, lane: Lane) -> int:
         """Samples of the lane that may run together now; at least 1."""
-        bounds = [self._max_batch_size, self._shrunk.get(lane, self._max_batch_size)]
+        bounds = [self.max_batch_size, self._shrunk.get(lane, self.max_batch_size)]
         if self._calibration is not None:
             size = self._calibration.size(lane[1], lane[0])
-            bounds += [size.max_samples, size.best_samples]
+            bounds.append(size.samples)
         elif self._memory is not None:
-            bounds.append(2 * self._seen.get((lane, "denoise"), 0))
+            bounds.append(2 * self._seen.get(lane, 0))
         if self._memory is not None and self._bytes_of(lane):
             spare = int(SPARE * self._memory.total_bytes)
             bounds.append((self._memory.available_bytes() - spare) // self._bytes_of(lane))
@@ -57,16 +55,15 @@ class Capacity:
         logger.warning("out of memory: at most %d samples of %s a call", self._shrunk[lane], lane)
 
     @contextmanager
-    def measured(self, lane: Lane, stage: Stage, samples: int) -> Iterator[None]:
-        """Learn what the work of the block takes, when it is for more samples than any before."""
-        if self._memory is None or samples <= self._seen.get((lane, stage), 0):
+    def measured(self, lane: Lane, samples: int) -> Iterator[None]:
+        """Learn what the step in the block takes, when it is of more samples than any before."""
+        if self._memory is None or samples <= self._seen.get(lane, 0):
             yield
             return
         self._memory.start()
         yield
-        each = self._memory.peak_bytes() // samples
-        self._sample_bytes[lane] = max(each, self._sample_bytes.get(lane, 0))
-        self._seen[lane, stage] = samples
+        self._sample_bytes[lane] = self._memory.peak_bytes() // samples
+        self._seen[lane] = samples
 
     def _bytes_of(self, lane: Lane) -> int:
         known = self._sample_bytes.get(lane, 0)

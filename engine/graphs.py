@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from engine.memory import CudaMemory
 from engine.step import Predict, Rows, Step, Stepped, denoise
 
 MAX_GRAPHS = 64
@@ -21,12 +23,19 @@ class GraphedSteps:
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()  # one, for cuBLAS keeps a workspace for each
         self._graphs: OrderedDict[Key, _Graph] = OrderedDict()
 
     def __call__(self, step: Step) -> Stepped:
+        """`latents` and `output` are the graph's own tensors: read them before the next step."""
         key = _key(step)
         if key not in self._graphs:
-            self._graphs[key] = _Graph(self._predict, step, self._pool)
+            before = torch.cuda.memory_reserved()
+            with torch.cuda.stream(self._stream):
+                self._stream.wait_stream(torch.cuda.default_stream())
+                self._graphs[key] = _Graph(self._predict, step, self._pool, self._stream)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            CudaMemory.graph_bytes += max(torch.cuda.memory_reserved() - before, 0)
         self._graphs.move_to_end(key)
         if len(self._graphs) > MAX_GRAPHS:
             self._graphs.popitem(last=False)
@@ -36,31 +45,25 @@ class GraphedSteps:
 class _Graph:
     """One captured step, and the tensors that it reads and writes."""
 
-    def __init__(self, predict: Predict, step: Step, pool: Any) -> None:
+    def __init__(self, predict: Predict, step: Step, pool: Any, stream: torch.cuda.Stream) -> None:
         self._inputs = _clone(step)
         self._rows = step.rows  # whose values are in the inputs now
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_RUNS):
-                denoise(predict, self._inputs)
-        torch.cuda.current_stream().wait_stream(side)
+        for _ in range(WARM_UP_RUNS):
+            denoise(predict, self._inputs)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._outputs = denoise(predict, self._inputs)
 
     def replay(self, step: Step) -> Stepped:
         self._inputs.state.copy_(step.state)
         self._inputs.numbers.copy_(step.numbers)
-        if self._inputs.noise is not None and step.noise is not None:
-            self._inputs.noise.copy_(step.noise)
+        self._inputs.noise.copy_(step.noise)
         if step.rows is not self._rows:
             for mine, theirs in zip(_tensors(self._inputs.rows), _tensors(step.rows), strict=True):
                 mine.copy_(theirs)
             self._rows = step.rows
         self._graph.replay()
-        made = self._outputs
-        return Stepped(made.state.clone(), made.latents.clone(), made.output.clone())
+        return replace(self._outputs, state=self._outputs.state.clone())
 
 
 def _tensors(rows: Rows) -> list[torch.Tensor]:
@@ -75,14 +78,14 @@ def _tensors(rows: Rows) -> list[torch.Tensor]:
 def _key(step: Step) -> Key:
     """Everything that a captured step depends on beside values."""
     shapes = (tuple(tensor.shape) for tensor in _tensors(step.rows))
-    return (tuple(step.state.shape), step.noise is None, *shapes)
+    return (tuple(step.state.shape), *shapes)
 
 
 def _clone(step: Step) -> Step:
     rows = step.rows
     return Step(
         step.state.clone(),
-        None if step.noise is None else step.noise.clone(),
+        step.noise.clone(),
         step.numbers.clone(),
         Rows(
             rows.owner.clone(),

@@ -16,15 +16,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEAD_DEVICE_EXIT_CODE = 70
-# CUDA errors after which every later call in the process fails too (CUDA's "sticky" errors).
-_DEAD_DEVICE = (
-    "illegal memory access",
-    "device-side assert",
-    "unspecified launch failure",
-    "misaligned address",
-    "uncorrectable ECC",
-    "device has been lost",
-)
 
 
 def isolate(
@@ -35,8 +26,7 @@ def isolate(
 ) -> None:
     """`work` on all items; where it raises, on each half, down to the item that fails alone.
 
-    `shrink(size)` is told that more than `size` items together do not fit in memory. A dead device
-    ends the process: a retry in it could only meet the same error.
+    `shrink(size)` is told that more than `size` items together do not fit in memory.
     """
     if not items:
         return
@@ -45,8 +35,9 @@ def isolate(
         return
     except Exception as caught:  # whatever a model raises must not reach the neighbours
         error = caught.with_traceback(None)  # its frames hold the tensors that did not fit
-    _exit_if_the_device_is_dead(error)
-    out_of_memory = isinstance(error, torch.OutOfMemoryError)
+    out_of_memory = _is_out_of_memory(error)
+    if not out_of_memory:
+        exit_if_the_device_is_dead(error)
     if out_of_memory and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if len(items) == 1:
@@ -62,9 +53,30 @@ def isolate(
     isolate(work, items[middle:], fail, shrink)
 
 
-def _exit_if_the_device_is_dead(error: BaseException) -> None:
-    text = str(error)
-    if isinstance(error, RuntimeError) and any(sign in text for sign in _DEAD_DEVICE):
-        logger.critical("the device is dead, ending this process: %s", text)
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Also where cuBLAS, cuDNN or a graph's capture says it in words of its own."""
+    if error is None:
+        return False
+    said = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+    out_of_memory = isinstance(error, torch.OutOfMemoryError)
+    return out_of_memory or said or _is_out_of_memory(error.__context__)
+
+
+def exit_if_the_device_is_dead(error: BaseException) -> None:
+    """End the process where no later call on its GPU can succeed (CUDA's "sticky" errors): a retry
+    in it could only meet the same error."""
+    if not isinstance(error, RuntimeError):
+        return
+    sticky = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    if sticky and not _device_answers():
+        logger.critical("the device is dead, ending this process: %s", error)
         logging.shutdown()
         os._exit(DEAD_DEVICE_EXIT_CODE)
+
+
+def _device_answers() -> bool:
+    try:
+        torch.cuda.synchronize()
+    except (RuntimeError, AssertionError):  # a torch without CUDA asserts
+        return False
+    return True

@@ -37,12 +37,19 @@ class LoadedModel:
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def use_device(device: torch.device) -> None:
+    """Make it this thread's: streams, events and graphs are of the current device."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     """Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's."""
     device = _choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
     if config.cuda_graphs and device.type != "cuda":
         raise ModelError(f"cuda_graphs needs a GPU, and the device is {device}: leave it out")
+    use_device(device)
     folder, revision = find_weights(spec)
     try:
         editor = _editor_class(spec.editor).load(folder, spec, device, dtype)
@@ -55,7 +62,7 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
         return loaded
     calibration = read_calibration(config.calibration)
     found = {"model": spec.name, "revision": revision, "device": loaded.device_name}
-    calibration.check(config.calibration, **found, dtype=loaded.dtype)
+    calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=speed_of(config))
     return replace(loaded, calibration=calibration)
 
 
@@ -70,7 +77,7 @@ def _choose_device(wanted: str) -> torch.device:
         logger.info("device %s: %s", wanted, "a GPU is there" if wanted == "cuda" else "no GPU")
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError(f"device {wanted} was asked for, and torch finds no GPU here")
-    return torch.device(wanted)
+    return torch.device("cuda", 0) if wanted == "cuda" else torch.device(wanted)
 
 
 def _choose_dtype(wanted: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -78,3 +85,10 @@ def _choose_dtype(wanted: str, device: torch.device, spec: ModelSpec) -> torch.d
         wanted = "float32" if device.type == "cpu" else spec.half
         logger.info("dtype %s: the choice for %s", wanted, device.type)
     return getattr(torch, wanted)
+
+
+def speed_of(config: EngineConfig) -> str:
+    """The settings that change what a batch costs, as a calibration records them."""
+    switches = ("channels_last", "cuda_graphs", "compile")
+    used = [name for name in switches if getattr(config, name)]
+    return ", ".join([f"{config.threads} threads", *used])

@@ -52,8 +52,9 @@ class DenoiseLoop:
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
+        self._whole = cuda_graphs
         padded = cuda_graphs or determinism == "bucket"
-        self._rows = lru_cache(maxsize=8)(partial(pack_rows, padded=padded))
+        self._rows = lru_cache(maxsize=capacity.max_batch_size)(partial(pack_rows, padded=padded))
         self._compute: Callable[[Step], Stepped] = partial(denoise, editor.predict)
         if cuda_graphs:
             self._compute = GraphedSteps(editor.predict)
@@ -97,7 +98,7 @@ class DenoiseLoop:
             isolate(self._denoise, group, _mark, partial(self._shrink, lane))
         self._pace.mark()
         self._report(live)
-        self._decode(lane, [s for s in live if s.finished and s.error is None])
+        self._decode(s for s in live if s.finished and s.error is None)
         self.counters.busy_s += time.monotonic() - now
         return failures + self._collect()
 
@@ -122,8 +123,8 @@ class DenoiseLoop:
             failures.append(EditFailure.of(job.request.id, error))
             self._forget([job])
 
-        for group in [joining] if self._determinism == "seeded" else [[job] for job in joining]:
-            isolate(self._start, group, fail, partial(self._shrink, lane))
+        for job in joining:
+            isolate(self._start, [job], fail)
         self.counters.wait_s += sum(now - job.arrived for job in joining)
         return failures
 
@@ -136,15 +137,13 @@ class DenoiseLoop:
         self.counters.out_of_memory += 1
 
     def _start(self, jobs: Sequence[Job]) -> None:
-        with self._capacity.measured(jobs[0].lane, "encode", len(jobs)):
-            conditionings = self._editor.encode([job.request for job in jobs])
-        for job, conditioning in zip(jobs, conditionings, strict=True):
-            options = job.request.options
-            table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
-            job.start(conditioning, table, self._editor.device)
-        for job in jobs:
-            self._waiting.remove(job)
-            self._running.append(job)
+        (job,) = jobs
+        (conditioning,) = self._editor.encode([job.request])
+        options = job.request.options
+        table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
+        job.start(conditioning, table, self._editor.device)
+        self._waiting.remove(job)
+        self._running.append(job)
 
     def _calls(self, lane: Lane, live: list[Sample]) -> list[list[Sample]]:
         """The samples of each model call: as many as fit together, or in `strict` one each."""
@@ -154,8 +153,8 @@ class DenoiseLoop:
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
         rows = self._rows(tuple(samples))
-        with self._capacity.measured(samples[0].job.lane, "denoise", len(samples)):
-            stepped = self._compute(pack_step(samples, rows))
+        with self._capacity.measured(samples[0].job.lane, len(samples)):
+            stepped = self._compute(pack_step(samples, rows, whole=self._whole))
         for sample, state in zip(samples, stepped.state, strict=False):  # the rest is padding
             sample.move(state)
             sample.job.batch_size = max(sample.job.batch_size, len(samples))
@@ -172,27 +171,23 @@ class DenoiseLoop:
             except Exception:  # who watches must not stop the work
                 logger.exception("the progress callback failed")
 
-    def _decode(self, lane: Lane, samples: list[Sample]) -> None:
-        """Images of finished samples; a non-finite one fails alone."""
-        finite = [sample for sample in samples if torch.isfinite(sample.state[0]).all()]
-        for sample in set(samples).difference(finite):
-            sample.error = NonFinite("the model produced NaN or infinity for this image")
-        size = self._capacity.samples(lane) if self._determinism == "seeded" else 1
-        for start in range(0, len(finite), size):
-            group = finite[start : start + size]
-            isolate(self._decode_together, group, self._decode_in_float32)
+    def _decode(self, samples: Iterable[Sample]) -> None:
+        """The image of each finished sample, one by one: batches gain nothing here, and a decode
+        takes the most memory of all."""
+        for sample in samples:
+            isolate(self._decode_one, [sample], self._decode_in_float32)
 
-    def _decode_together(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
-        latents = torch.stack([sample.state[0] for sample in samples])
-        with self._capacity.measured(samples[0].job.lane, "decode", len(samples)):
-            images = self._editor.decode(latents, float32=float32)
-        for sample, image in zip(samples, images, strict=True):
-            sample.job.images[sample.index] = image
+    def _decode_one(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
+        (sample,) = samples
+        if not torch.isfinite(sample.state[0]).all():
+            raise NonFinite("the model produced NaN or infinity for this image")
+        (image,) = self._editor.decode(sample.state[:1], float32=float32)
+        sample.job.images[sample.index] = image
 
     def _decode_in_float32(self, sample: Sample, error: BaseException) -> None:
         """The one retry of an image that left half precision's range."""
         if isinstance(error, NonFinite):
-            isolate(partial(self._decode_together, float32=True), [sample], _mark)
+            isolate(partial(self._decode_one, float32=True), [sample], _mark)
         else:
             sample.error = error
 
@@ -209,14 +204,14 @@ class DenoiseLoop:
                 continue
             done.append(job)
         self._forget(done)
-        if self.idle:
-            self._rows.cache_clear()
         return outcomes
 
     def _forget(self, jobs: Iterable[Job]) -> None:
         gone = {id(job) for job in jobs}
         self._waiting = [job for job in self._waiting if id(job) not in gone]
         self._running = [job for job in self._running if id(job) not in gone]
+        if self.idle:
+            self._rows.cache_clear()
 
 
 def _mark(sample: Sample, error: BaseException) -> None:

@@ -25,7 +25,9 @@ class Memory(Protocol):
 
 
 class CudaMemory:
-    """A GPU's; what torch holds in reserve counts as available."""
+    """A GPU's; what torch holds in reserve counts as available, but for that of captured graphs."""
+
+    graph_bytes = 0  # of this process
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -35,7 +37,8 @@ class CudaMemory:
     def available_bytes(self) -> int:
         free, _ = torch.cuda.mem_get_info(self._device)
         reserve = torch.cuda.memory_reserved(self._device)
-        return free + reserve - torch.cuda.memory_allocated(self._device)
+        spare = reserve - torch.cuda.memory_allocated(self._device) - CudaMemory.graph_bytes
+        return free + max(spare, 0)
 
     def start(self) -> None:
         torch.cuda.reset_peak_memory_stats(self._device)
@@ -47,19 +50,22 @@ class CudaMemory:
 
 class HostMemory:
     """This machine's, or what the control group leaves of it. The peak is the process's resident
-    set, so what the allocator kept from before is not seen."""
+    set, so what the allocator kept from before is not seen; 0 where the kernel does not tell."""
 
     def __init__(self) -> None:
         self._base = 0
         self.total_bytes = min(_meminfo("MemTotal"), _group_bytes("memory.max"))
 
     def available_bytes(self) -> int:
-        group = self.total_bytes - _group_bytes("memory.current", missing=0)
-        return max(min(_meminfo("MemAvailable"), group), 0)
+        used = _group_bytes("memory.current", missing=0) - _group_cache_bytes()
+        return max(min(_meminfo("MemAvailable"), self.total_bytes - used), 0)
 
     def start(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
-        self._base = _status("VmRSS")
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+            self._base = _status("VmRSS")
+        except OSError:  # a sandbox without it
+            self._base = 2**62
 
     def peak_bytes(self) -> int:
         return max(_status("VmHWM") - self._base, 0)
@@ -87,7 +93,20 @@ def _kilobytes(file: str, name: str) -> int:
 def _group_bytes(file: str, missing: int = 2**62) -> int:
     """A figure of this process's control group (version 2)."""
     try:
-        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-        return int((Path("/sys/fs/cgroup") / group.lstrip("/") / file).read_text())
+        return int(_group_file(file))
     except (OSError, ValueError):
         return missing  # no group, or its limit is "max"
+
+
+def _group_cache_bytes() -> int:
+    """What the group uses for files that it could drop at once."""
+    try:
+        found = re.search(r"^inactive_file (\d+)", _group_file("memory.stat"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _group_file(name: str) -> str:
+    group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+    return (Path("/sys/fs/cgroup") / group.lstrip("/") / name).read_text()

@@ -27,15 +27,19 @@ def show_partial_images(
     """Decode what the step just made says of the samples that want to be seen now. A fault is
     logged: it must not cost anybody the edit."""
 
-    def decode(wanted: Sequence[tuple[int, int]]) -> None:
-        for i, k in wanted:
+    def decode(items: Sequence[tuple[int, int]]) -> None:
+        for i, k in items:
             shown, predicted = samples[i].table.clean[samples[i].calls_done - 1].tolist()
             clean = shown * stepped.latents[i] + predicted * stepped.output[i]
             show(samples[i].job.request.id, k, editor.decode(clean[None])[0])
 
-    marks = [(i, due(sample)) for i, sample in enumerate(samples)]
-    wanted = [(i, k) for i, k in marks if k is not None]
-    isolate(decode, wanted, lambda _, error: logger.warning("no partial image: %s", error))
+    for i, sample in enumerate(samples):
+        if (k := due(sample)) is not None:
+            isolate(decode, [(i, k)], _log)
+
+
+def _log(_: tuple[int, int], error: BaseException) -> None:
+    logger.warning("no partial image: %s", error)
 
 
 def due(sample: Sample) -> int | None:

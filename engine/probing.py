@@ -236,12 +236,12 @@ def _deviation(table: SamplerTable, scheduler: Any, num_inference_steps: int) ->
     x = torch.randn((1, 2, 4, 4), generator=draw) * _init_sigma(scheduler)
     state = torch.zeros(1, table.num_slots, 2, 4, 4)
     state[:, 0] = x
-    worst = 0.0
+    worst, zeros = 0.0, torch.zeros(x.shape)
     for k, t in enumerate(scheduler.timesteps[: table.num_calls]):
         output = torch.randn(x.shape, generator=draw)
         _scale_input(scheduler, x, t)
         x = _step(scheduler, output, t, x, noise)
-        fresh = torch.randn(x.shape, generator=own_noise) if table.stochastic else None
+        fresh = torch.randn(x.shape, generator=own_noise) if table.stochastic else zeros
         coefficients = (table.carry[k : k + 1], table.gain[k : k + 1], table.spread[k : k + 1])
         state = advance(state, output, fresh, *coefficients)
         difference = float((state[:, 0] - x).abs().max() / x.abs().max().clamp(min=1e-6))

@@ -65,7 +65,7 @@ def numbers_of(table: SamplerTable, slots: int) -> torch.Tensor:
 def advance(
     state: torch.Tensor,
     output: torch.Tensor,
-    noise: torch.Tensor | None,
+    noise: torch.Tensor,
     carry: torch.Tensor,
     gain: torch.Tensor,
     spread: torch.Tensor,
@@ -83,7 +83,5 @@ def advance(
         row = per_sample(gain[:, i]) * output
         for j in slots:
             row = row + per_sample(carry[:, i, j]) * state[:, j]
-        if noise is not None:
-            row = row + per_sample(spread[:, i]) * noise
-        rows.append(row)
+        rows.append(row + per_sample(spread[:, i]) * noise)
     return torch.stack(rows, dim=1)

@@ -17,6 +17,7 @@ from engine.sampling import advance, numbers_of
 Predict = Callable[[torch.Tensor, torch.Tensor, Inputs], torch.Tensor]
 
 MAX_BRANCHES = 3
+MAX_SLOTS = 6  # PNDM's: the latents and five tensors of memory
 
 # Padded counts of rows and samples: at most a third of a call is padding.
 BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -41,11 +42,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step reads. `state` (B, S, C, h, w); `noise` (B, C, h, w), or `None` where no sample
-    draws any; `numbers` (B, 2 + 2 S + S S): each sample's entry of its table; all float32."""
+    """What a step reads. `state` (B, S, C, h, w); `noise` (B, C, h, w); `numbers`
+    (B, 2 + 2 S + S S): each sample's entry of its table; all float32."""
 
     state: torch.Tensor
-    noise: torch.Tensor | None
+    noise: torch.Tensor
     numbers: torch.Tensor
     rows: Rows
 
@@ -98,26 +99,33 @@ def pack_rows(samples: Sequence[Sample], *, padded: bool) -> Rows:
     weights += weights[:1] * spare_samples
     device = samples[0].state.device
     return Rows(
-        owner=torch.tensor([i for i, _ in packed]).to(device),
-        index=torch.tensor(index).to(device),
-        weights=torch.tensor(weights, dtype=torch.float32).to(device),
+        owner=_move(torch.tensor([i for i, _ in packed]), device),
+        index=_move(torch.tensor(index), device),
+        weights=_move(torch.tensor(weights, dtype=torch.float32), device),
         inputs={name: torch.stack([row[name] for _, row in packed]) for name in packed[0][1]},
         padding=padding,
     )
 
 
-def pack_step(samples: Sequence[Sample], rows: Rows) -> Step:
-    """The current step of these samples; the slots that a sample lacks are zero."""
+def pack_step(samples: Sequence[Sample], rows: Rows, *, whole: bool) -> Step:
+    """The current step of these samples; the slots that a sample lacks are zero. `whole`: as many
+    slots as any sampler has, so that all samplers make steps of one shape."""
     padded = [*samples, *[samples[0]] * (len(rows.index) - len(samples))]
-    slots = max(sample.table.num_slots for sample in samples)
+    slots = MAX_SLOTS if whole else max(sample.table.num_slots for sample in samples)
+    device = samples[0].state.device
     state = samples[0].state.new_zeros((len(padded), slots, *samples[0].state.shape[1:]))
     for i, sample in enumerate(padded):
         state[i, : len(sample.state)] = sample.state
     numbers = torch.stack([numbers_of(s.table, slots)[s.calls_done] for s in padded])
-    noise = None
-    if any(sample.table.stochastic for sample in samples):
-        noise = torch.stack([sample.step_noise() for sample in padded]).to(state.device)
-    return Step(state, noise, numbers.to(state.device), rows)
+    noise = torch.stack([sample.step_noise() for sample in padded])
+    return Step(state, _move(noise, device), _move(numbers, device), rows)
+
+
+def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """To the device; to a GPU without waiting for what it is doing."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Pace:

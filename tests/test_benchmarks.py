@@ -22,9 +22,10 @@ def test_the_ladder_prints_a_ratio_for_every_rung() -> None:
     )
     rungs = re.findall(r"^(\S.*?) {2,}([\d.]+) \([\d.]+ - [\d.]+\)", run.stdout, re.MULTILINE)
     assert [name for name, _ in rungs] == [
-        "diffusers, eager",
+        "diffusers, one by one",
         "loop, one by one",
         "+ channels last",
+        "diffusers, batches of 4",
         "+ batches of 4",
         "+ row packing",
     ] or torch.cuda.is_available()

@@ -51,7 +51,7 @@ class InstructPix2Pix:
         self._text_encoder = text_encoder
         self._vae = vae
         self._unet = unet
-        self._sources: dict[object, torch.Tensor] = {}
+        self._sources: dict[tuple[object, ...], torch.Tensor] = {}  # the latest last
         self._embed = lru_cache(maxsize=1024)(self._embed_text)
 
     @classmethod
@@ -80,7 +80,7 @@ class InstructPix2Pix:
             self._unet.to(memory_format=torch.channels_last)
             self._vae.to(memory_format=torch.channels_last)
         if compile:
-            self._unet.compile_repeated_blocks(fullgraph=True)
+            self._unet.compile_repeated_blocks()
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Instruction and negative prompt must fit the text encoder: nothing is truncated."""
@@ -106,11 +106,12 @@ class InstructPix2Pix:
         return ["language_unsupported"] if unknown else []
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
-        """The text rows are embedded one by one and kept: 0.03% of an edit's arithmetic."""
-        images = self._source_latents(requests)
-        blank = torch.zeros_like(images[0])
+        """One by one, so that what is kept for later is what `strict` would have computed: texts
+        are 0.03% of an edit's arithmetic, a source is 2%."""
         conditionings = []
-        for request, image in zip(requests, images, strict=True):
+        for request in requests:
+            image = self._source_latents(request)
+            blank = torch.zeros_like(image)
             text = self._embed(request.instruction)
             negative = self._embed(request.options.negative_prompt)
             branches: dict[Branch, Inputs] = {
@@ -134,9 +135,9 @@ class InstructPix2Pix:
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
         dtype = self._vae.dtype
-        if float32:
-            self._vae.float()  # and back without loss: float32 holds every half exactly
         try:
+            if float32:
+                self._vae.float()  # and back without loss: float32 holds every half exactly
             scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
             images = self._vae.decode(scaled, return_dict=False)[0].float()
         finally:
@@ -147,16 +148,16 @@ class InstructPix2Pix:
         levels = (images * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
         return list(levels.permute(0, 2, 3, 1).cpu().numpy())
 
-    def _source_latents(self, requests: Sequence[EditRequest]) -> list[torch.Tensor]:
-        """(C, h, w) of each source; one whose digest was met lately is not encoded again."""
-        keys: list[object] = [request.digest or object() for request in requests]
-        sources = zip(keys, (request.pixels for request in requests), strict=True)
-        new = {key: pixels for key, pixels in sources if key not in self._sources}
-        if new:
-            encoded = self._encode_images(np.stack(list(new.values())))
-            self._sources.update(zip(new, encoded, strict=True))
-        latents = [self._sources[key] for key in keys]
-        self._sources = dict(list(self._sources.items())[-MAX_SOURCES:])
+    def _source_latents(self, request: EditRequest) -> torch.Tensor:
+        """(C, h, w) of the source; one whose digest was met lately is not encoded again."""
+        key = (request.digest, request.pixels.shape)
+        latents = self._sources.pop(key, None)
+        if latents is None:
+            (latents,) = self._encode_images(request.pixels[None])
+        if request.digest:
+            self._sources[key] = latents
+        if len(self._sources) > MAX_SOURCES:
+            del self._sources[next(iter(self._sources))]
         return latents
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:

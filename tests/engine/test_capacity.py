@@ -18,7 +18,7 @@ from engine.calibration import CalibratedSize, Calibration, read_calibration
 from engine.capacity import Capacity
 from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
-from engine.loading import load_model
+from engine.loading import load_model, speed_of
 from engine.loop import DenoiseLoop
 from engine.memory import HostMemory
 from engine.models import Inputs
@@ -115,8 +115,7 @@ def test_a_calibrated_size_starts_at_its_count_and_a_larger_one_is_scaled_down()
     size = CalibratedSize(
         width_px=64,
         height_px=64,
-        max_samples=8,
-        best_samples=12,
+        samples=8,
         sample_bytes=SAMPLE_BYTES,
         step_ms={1: 2.0},
     )
@@ -125,6 +124,7 @@ def test_a_calibrated_size_starts_at_its_count_and_a_larger_one_is_scaled_down()
         revision="r",
         device="cpu",
         dtype="float32",
+        settings="2 threads",
         sizes=[size],
     )
     assert Capacity(16, calibration).samples(LANE) == 8
@@ -144,11 +144,11 @@ def test_calibrate_writes_what_the_engine_reads(
     assert result.exit_code == 0, result.output
     (size,) = read_calibration(file).sizes
     assert list(size.step_ms) == [1, 2, 4]
-    assert size.best_samples in size.step_ms
+    assert size.samples in size.step_ms
     config = EngineConfig(calibration=str(file), max_batch_size=16)
     with EditActor(config, pocket) as actor:
         outcomes = actor.edit_batch(edits(edit_of, 6))
-    assert max(o.batch_size for o in outcomes if isinstance(o, EditResult)) <= size.best_samples
+    assert max(o.batch_size for o in outcomes if isinstance(o, EditResult)) <= size.samples
 
 
 def test_a_calibration_of_another_model_or_device_is_refused(
@@ -160,12 +160,12 @@ def test_a_calibration_of_another_model_or_device_is_refused(
         "revision": loaded.revision,
         "device": "cpu",
         "dtype": "float32",
+        "settings": speed_of(EngineConfig()),
         "sizes": [
             {
                 "width_px": 64,
                 "height_px": 64,
-                "max_samples": 1,
-                "best_samples": 1,
+                "samples": 1,
                 "sample_bytes": 1,
                 "step_ms": {1: 1.0},
             }
@@ -175,7 +175,7 @@ def test_a_calibration_of_another_model_or_device_is_refused(
     config = EngineConfig(calibration=str(file))
     file.write_text(yaml.safe_dump(good))
     assert load_model(pocket, config).calibration
-    for name in ("model", "revision", "device", "dtype"):
+    for name in ("model", "revision", "device", "dtype", "settings"):
         file.write_text(yaml.safe_dump({**good, name: "other"}))
         with pytest.raises(ModelError, match=f"measured for {name} other"):
             load_model(pocket, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +10,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
-from engine import EngineConfig
+from engine import EditOptions, EngineConfig
 from engine.capacity import Capacity
-from engine.edit import Determinism, EditFailure, EditRequest
+from engine.edit import Determinism, EditFailure, EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.models import Conditioning
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.registry import ModelSpec
-from engine.sources import Prepared
+from engine.sources import Prepared, prepare
 from tests.editors import poisoned
 from tests.engine.test_loop import pixels, run
 
@@ -120,3 +122,17 @@ def test_a_source_that_was_met_lately_is_not_encoded_again(
     assert Counting.encoded == 1
     assert pixels(again["again"]) == pixels(first["night"])
     assert pixels(again["fog"]) != pixels(again["again"])
+
+
+def test_blank_pictures_of_different_shapes_are_different_sources(pocket: ModelSpec) -> None:
+    """Their bytes are the same: a white wall wide, and a white wall high."""
+    loop = loop_of(pocket, "strict")
+    options = pocket.resolve(EditOptions(num_inference_steps=1), seed=1)
+    for width, height in ((64, 32), (32, 64)):
+        wall = io.BytesIO()
+        Image.new("RGB", (width, height), "white").save(wall, "PNG")
+        sized = options.model_copy(update={"size": f"{width}x{height}"})
+        request = prepare("wall", wall.getvalue(), "add fog", sized, pocket).request
+        outcome = run(loop, [request])["wall"]
+        assert isinstance(outcome, EditResult)
+        assert outcome.images[0].shape == (height, width, 3)

@@ -24,7 +24,7 @@ def pocket_config(**changes: Any) -> dict[str, Any]:
 
 def step(table: SamplerTable, k: int, state: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     coefficients = (table.carry[k : k + 1], table.gain[k : k + 1], table.spread[k : k + 1])
-    return advance(state, output, None, *coefficients)
+    return advance(state, output, torch.zeros_like(output), *coefficients)
 
 
 def test_every_scheduler_that_has_a_name_has_a_class() -> None:
@@ -99,7 +99,8 @@ def test_a_sample_does_not_depend_on_its_place_or_neighbours_in_a_step() -> None
         getattr(table, name)[2].expand(4, *getattr(table, name).shape[1:])
         for name in ("carry", "gain", "spread")
     ]
-    together = advance(state, output, None, *rows)
+    together = advance(state, output, torch.zeros_like(output), *rows)
     for i in range(4):
-        alone = advance(state[i : i + 1], output[i : i + 1], None, *(r[i : i + 1] for r in rows))
+        own = (tensor[i : i + 1] for tensor in (state, output, torch.zeros_like(output), *rows))
+        alone = advance(*own)
         assert torch.equal(together[i : i + 1], alone)

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from engine import EditActor, EngineConfig
+from engine.capacity import Capacity
 from engine.edit import EditResult
+from engine.loading import load_model
+from engine.loop import DenoiseLoop
 from engine.registry import ModelSpec, find_model
 from engine.sources import Prepared
-from tests.engine.test_loop import mixed_requests, pixels
+from tests.engine.test_loop import mixed_requests, pixels, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 
@@ -61,11 +64,11 @@ def test_a_replayed_graph_makes_the_bytes_of_the_step_that_it_captured(
     """Padded to the same bucket, so that both run the same kernels; mixed samplers and steps, so
     that one graph is replayed for other rows and at other steps."""
     requests = mixed_requests(edit_of, 12, seed=2, spec=gpu_pocket)
+    editor = load_model(gpu_pocket, EngineConfig(device="cuda")).editor
     outcomes = []
     for cuda_graphs in (False, True):
-        settings = {"device": "cuda", "determinism": "bucket", "cuda_graphs": cuda_graphs}
-        with EditActor(EngineConfig.model_validate(settings), gpu_pocket) as actor:
-            outcomes.append([pixels(outcome) for outcome in actor.edit_batch(requests)])
+        loop = DenoiseLoop(editor, Capacity(4), determinism="bucket", cuda_graphs=cuda_graphs)
+        outcomes.append({id: pixels(outcome) for id, outcome in run(loop, requests).items()})
     assert outcomes[0] == outcomes[1]
 
 
@@ -91,10 +94,13 @@ def test_a_full_memory_halves_the_batch_and_loses_no_edit(
         edit_of("coffee", "add fog", id=str(i), spec=large, num_inference_steps=2).request
         for i in range(16)
     ]
-    with EditActor(EngineConfig(device="cuda", max_batch_size=16), large) as actor:
-        actor.edit_batch(requests[:1])
-        free, _ = torch.cuda.mem_get_info()
-        hog = torch.empty(max(free - 600 * 2**20, 0), dtype=torch.uint8, device="cuda")
-        outcomes = actor.edit_batch(requests)
-        del hog
-    assert all(isinstance(outcome, EditResult) for outcome in outcomes)
+    editor = load_model(large, EngineConfig(device="cuda")).editor
+    run(DenoiseLoop(editor, Capacity(1)), requests[:1])
+    torch.cuda.empty_cache()
+    loop = DenoiseLoop(editor, Capacity(16))  # with no eye on the memory
+    free, _ = torch.cuda.mem_get_info()
+    hog = torch.empty(max(free - 600 * 2**20, 0), dtype=torch.uint8, device="cuda")
+    outcomes = run(loop, requests)
+    del hog
+    assert all(isinstance(outcome, EditResult) for outcome in outcomes.values())
+    assert loop.counters.out_of_memory >= 1
