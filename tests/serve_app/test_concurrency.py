@@ -72,4 +72,8 @@ def test_a_server_that_is_full_of_work_stays_ready(
             statuses.append(http.get("/readyz").status_code)
             time.sleep(0.1)
     assert set(statuses) == {200}
-    assert len({edit.result().json()["data"][0]["b64_json"] for edit in edits}) == 1
+    responses = [edit.result() for edit in edits]
+    made = [response for response in responses if response.status_code == 200]
+    assert len({response.json()["data"][0]["b64_json"] for response in made}) == 1
+    for response in responses:  # a slow machine refuses what would wait too long
+        assert response.status_code == 200 or int(response.headers["retry-after"]) > 0
