@@ -153,7 +153,9 @@ def test_nothing_moves_for_a_reader_who_asked_for_stillness(
     open_page: Open, server: Server, photographs: dict[str, bytes]
 ) -> None:
     visit = open_page(server.url, reduced_motion="reduce")
-    visit.quick()
+    visit.quick(steps=100)
     visit.choose("coffee.jpg", photographs["coffee"])
-    visit.edit("make it night")
+    visit.page.fill("#prompt", "make it night")
+    visit.page.locator("#edit").click()
+    visit.wait_for("running")
     assert visit.page.evaluate("document.getAnimations().length") == 0
