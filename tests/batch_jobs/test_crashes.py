@@ -23,20 +23,29 @@ from tests.editors import faulty
 Write = Callable[..., str]
 
 
+@pytest.mark.parametrize(
+    ("count", "fatal"),
+    [(20, (6, 7)), pytest.param(200, (6, 7, 150), marks=pytest.mark.chaos)],
+)
 def test_a_row_that_kills_its_worker_is_convicted_and_its_neighbours_succeed(
-    cluster: None, manifest: Write, tmp_path: Path, pocket: ModelSpec
+    cluster: None,
+    manifest: Write,
+    tmp_path: Path,
+    pocket: ModelSpec,
+    count: int,
+    fatal: tuple[int, ...],
 ) -> None:
-    rows = good_rows(20)
-    for place in (6, 7):
+    rows = good_rows(count)
+    for place in fatal:
         rows[place]["instruction"] = "exit in encode"
     path, output = manifest(rows), tmp_path / "out"
     assert run_job(path, output, spec=faulty(pocket)) == FAILED_ROWS
     results = ledger(output)
-    assert len(results) == 20
+    assert len(results) == count
     codes = {id: row["error_code"] for id, row in results.items() if row["status"] == "error"}
-    assert codes == {"row-6": "worker_crashed", "row-7": "worker_crashed"}
+    assert codes == {f"row-{place}": "worker_crashed" for place in fatal}
     assert Storage(str(output)).list(FOLDER) == []
-    good = [row for i, row in enumerate(rows) if i not in (6, 7)]
+    good = [row for i, row in enumerate(rows) if i not in fatal]
     assert run_job(manifest(good, "good.parquet"), tmp_path / "good") == OK
     for id, row in ledger(tmp_path / "good").items():
         assert digests(results[id]) == digests(row)
