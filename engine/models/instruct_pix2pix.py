@@ -162,7 +162,7 @@ class InstructPix2Pix:
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w): the mode of the posterior, not scaled."""
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.array(pixels)).to(self.device).permute(0, 3, 1, 2)
         images = (images.float() / 255 * 2 - 1).contiguous().to(self._vae.dtype)
         return self._vae.encode(images).latent_dist.mode().to(self._unet.dtype)
 
