@@ -95,7 +95,7 @@ def test_images_of_a_large_row_group_are_found_again(tmp_path: Path) -> None:
     assert embedded(plan) == {i: b"%d" % i for i in range(1, 300, 2)}
 
 
-MARKED = {b"ARROW:extension:name": b"ray.data.arrow_tensor"}
+MARKED = {b"ARROW:extension:name": b"example.tensor"}
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ MARKED = {b"ARROW:extension:name": b"ray.data.arrow_tensor"}
         (pa.field("image", pa.struct([("url", pa.string())])), '"image" is struct'),
         (pa.field("id", pa.float64()), '"id" is double; it must be text or whole'),
         (pa.field("id", pa.uuid()), '"id" has the extension type arrow.uuid'),
-        (pa.field("any", pa.binary(), metadata=MARKED), "extension type ray.data.arrow_tensor"),
+        (pa.field("any", pa.binary(), metadata=MARKED), "extension type example.tensor"),
         (
             pa.field("any", pa.struct([pa.field("in", pa.binary(), metadata=MARKED)])),
-            '"any" has the extension type ray.data.arrow_tensor',
+            '"any" has the extension type example.tensor',
         ),
     ],
 )
