@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
 
+PIXELS_TOGETHER = 512 * 512  # one picture of this size fills a GPU, and takes GBs to decode
+
 
 class DenoiseLoop:
     """`admit` requests, `step` until `idle`; each step returns the outcomes it finished."""
@@ -98,7 +100,7 @@ class DenoiseLoop:
             isolate(self._denoise, group, _mark, partial(self._shrink, lane))
         self._pace.mark()
         self._report(live)
-        self._decode(s for s in live if s.finished and s.error is None)
+        self._decode(lane, [s for s in live if s.finished and s.error is None])
         self.counters.busy_s += time.monotonic() - now
         return failures + self._collect()
 
@@ -123,8 +125,9 @@ class DenoiseLoop:
             failures.append(EditFailure.of(job.request.id, error))
             self._forget([job])
 
-        for job in joining:
-            isolate(self._start, [job], fail)
+        size = self._pictures_together(lane)
+        for start in range(0, len(joining), size):
+            isolate(self._start, joining[start : start + size], fail)
         self.counters.wait_s += sum(now - job.arrived for job in joining)
         return failures
 
@@ -137,13 +140,14 @@ class DenoiseLoop:
         self.counters.out_of_memory += 1
 
     def _start(self, jobs: Sequence[Job]) -> None:
-        (job,) = jobs
-        (conditioning,) = self._editor.encode([job.request])
-        options = job.request.options
-        table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
-        job.start(conditioning, table, self._editor.device)
-        self._waiting.remove(job)
-        self._running.append(job)
+        conditionings = self._editor.encode([job.request for job in jobs])
+        for job, conditioning in zip(jobs, conditionings, strict=True):
+            options = job.request.options
+            table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
+            job.start(conditioning, table, self._editor.device)
+        for job in jobs:
+            self._waiting.remove(job)
+            self._running.append(job)
 
     def _calls(self, lane: Lane, live: list[Sample]) -> list[list[Sample]]:
         """The samples of each model call: as many as fit together, or in `strict` one each."""
@@ -171,23 +175,30 @@ class DenoiseLoop:
             except Exception:  # who watches must not stop the work
                 logger.exception("the progress callback failed")
 
-    def _decode(self, samples: Iterable[Sample]) -> None:
-        """The image of each finished sample, one by one: batches gain nothing here, and a decode
-        takes the most memory of all."""
-        for sample in samples:
-            isolate(self._decode_one, [sample], self._decode_in_float32)
+    def _decode(self, lane: Lane, samples: Sequence[Sample]) -> None:
+        """Images of finished samples; one that fails, fails alone."""
+        size = self._pictures_together(lane)
+        for start in range(0, len(samples), size):
+            group = samples[start : start + size]
+            isolate(self._decode_together, group, self._decode_in_float32)
 
-    def _decode_one(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
-        (sample,) = samples
-        if not torch.isfinite(sample.state[0]).all():
+    def _decode_together(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
+        latents = torch.stack([sample.state[0] for sample in samples])
+        if not torch.isfinite(latents).all():
             raise NonFinite("the model produced NaN or infinity for this image")
-        (image,) = self._editor.decode(sample.state[:1], float32=float32)
-        sample.job.images[sample.index] = image
+        images = self._editor.decode(latents, float32=float32)
+        for sample, image in zip(samples, images, strict=True):
+            sample.job.images[sample.index] = image
+
+    def _pictures_together(self, lane: Lane) -> int:
+        """Pictures that the encoder and the decoder take at a time: one, but for small ones."""
+        small = PIXELS_TOGETHER // (lane[0] * lane[1])
+        return max(small, 1) if self._determinism == "seeded" else 1
 
     def _decode_in_float32(self, sample: Sample, error: BaseException) -> None:
         """The one retry of an image that left half precision's range."""
         if isinstance(error, NonFinite):
-            isolate(partial(self._decode_one, float32=True), [sample], _mark)
+            isolate(partial(self._decode_together, float32=True), [sample], _mark)
         else:
             sample.error = error
 
