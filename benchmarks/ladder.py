@@ -52,10 +52,10 @@ def print_ladder(
         rung.rival.run(rung.requests)
     for turn in range(rounds):
         for rung in rungs[:: 1 if turn % 2 else -1]:
-            requests = reworded(rung.requests, turn)
+            fresh = reworded(rung.requests, turn)
             memory.start()
             start = time.perf_counter()
-            steps = rung.rival.run(requests)
+            steps = rung.rival.run(fresh)
             rung.seconds.append(time.perf_counter() - start)
             rung.step_ms.append(1000 * rung.seconds[-1] / steps)
             rung.peak_bytes = max(rung.peak_bytes, memory.peak_bytes())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from engine.config import load_config
 from engine.errors import ModelError
 
 
@@ -65,8 +63,3 @@ class Calibration(BaseModel):
                 "sample_bytes": largest.sample_bytes * area // largest.area_px,
             }
         )
-
-
-def read_calibration(path: str | Path) -> Calibration:
-    """Raises `OptionError` naming the file and the key."""
-    return load_config(path, Calibration)

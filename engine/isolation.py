@@ -38,7 +38,7 @@ def isolate(
     out_of_memory = _is_out_of_memory(error)
     if not out_of_memory:
         exit_if_the_device_is_dead(error)
-    if out_of_memory and torch.cuda.is_available():
+    elif torch.cuda.is_available():
         torch.cuda.empty_cache()
     if len(items) == 1:
         if out_of_memory:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from engine.calibration import Calibration, read_calibration
-from engine.config import EngineConfig
+from engine.calibration import Calibration
+from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
 from engine.models import Editor
 from engine.registry import ModelSpec
@@ -60,7 +60,7 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     loaded = LoadedModel(editor, spec, revision, str(dtype).removeprefix("torch."))
     if config.calibration is None:
         return loaded
-    calibration = read_calibration(config.calibration)
+    calibration = load_config(config.calibration, Calibration)
     found = {"model": spec.name, "revision": revision, "device": loaded.device_name}
     calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=speed_of(config))
     return replace(loaded, calibration=calibration)

@@ -117,8 +117,10 @@ def pack_step(samples: Sequence[Sample], rows: Rows, *, whole: bool) -> Step:
     for i, sample in enumerate(padded):
         state[i, : len(sample.state)] = sample.state
     numbers = torch.stack([numbers_of(s.table, slots)[s.calls_done] for s in padded])
-    noise = torch.stack([sample.step_noise() for sample in padded])
-    return Step(state, _move(noise, device), _move(numbers, device), rows)
+    noise = torch.zeros_like(state[:, 0])
+    if any(sample.table.stochastic for sample in samples):
+        noise = _move(torch.stack([sample.step_noise() for sample in padded]), device)
+    return Step(state, noise, _move(numbers, device), rows)
 
 
 def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -44,6 +44,14 @@ def jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home() -> Iterator[Path]:
+    """The empty home folder of the run, removed after it."""
+    folder = Path(os.environ["HOME"])
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def photographs() -> dict[str, bytes]:
     return {name: jpeg(photograph(name)) for name in PHOTOGRAPHS}

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import EditActor, EngineConfig
-from engine.calibration import CalibratedSize, Calibration, read_calibration
+from engine.calibration import CalibratedSize, Calibration
 from engine.capacity import Capacity
+from engine.config import load_config
 from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
 from engine.loading import load_model, speed_of
@@ -142,7 +143,7 @@ def test_calibrate_writes_what_the_engine_reads(
     arguments = ["calibrate", "--size", "64x64", "--max-samples", "4", "-o", str(file)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    (size,) = read_calibration(file).sizes
+    (size,) = load_config(file, Calibration).sizes
     assert list(size.step_ms) == [1, 2, 4]
     assert size.samples in size.step_ms
     config = EngineConfig(calibration=str(file), max_batch_size=16)

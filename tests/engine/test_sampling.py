@@ -13,6 +13,7 @@ from engine.edit import Scheduler
 from engine.errors import OptionInvalid
 from engine.probing import SCHEDULERS, SamplerTables
 from engine.sampling import SamplerTable, advance
+from engine.step import MAX_SLOTS
 from tests.conftest import POCKET
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
@@ -77,6 +78,13 @@ def test_every_number_of_steps_ends_at_the_image() -> None:
             assert table.num_calls == steps
             assert table.timesteps.min() >= 0
             assert torch.isfinite(table.carry).all() and torch.isfinite(table.gain).all()
+
+
+def test_no_sampler_keeps_more_than_a_step_of_a_whole_batch_has_room_for() -> None:
+    tables = SamplerTables(pocket_config(steps_offset=1, timestep_spacing="leading"))
+    diffusions = [name for name in get_args(Scheduler) if name != "flow_match_euler"]
+    slots = {name: tables.table(name, 20).num_slots for name in diffusions}
+    assert max(slots.values()) == MAX_SLOTS, slots
 
 
 def test_noise_is_drawn_only_where_the_sampler_asks_for_it() -> None:
