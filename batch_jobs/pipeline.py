@@ -44,7 +44,8 @@ def edited_entries(
     """
     dataset = build_dataset(todo, config, spec, base, storage, row_s)
     try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for table in tables:  # a prefetched one would wait for the next one to be done
             yield [json.loads(entry) for entry in table["entry"].to_pylist()]
     except ray.exceptions.RayError as error:
         raise InternalError(_cause(error)) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batch_jobs.job import FAILED_ROWS, OK
+from batch_jobs.job import FAILED_ROWS, OK, STOPPED
 from batch_jobs.journal import FOLDER, BlockJournal, Gate
 from batch_jobs.storage import Storage
 from engine.errors import WorkerCrashed
@@ -49,6 +49,28 @@ def test_a_row_that_kills_its_worker_is_convicted_and_its_neighbours_succeed(
     assert run_job(manifest(good, "good.parquet"), tmp_path / "good") == OK
     for id, row in ledger(tmp_path / "good").items():
         assert digests(results[id]) == digests(row)
+
+
+@pytest.mark.chaos
+def test_a_worker_that_never_survives_stops_the_job_and_a_mended_one_finishes_it(
+    cluster: None,
+    manifest: Write,
+    tmp_path: Path,
+    pocket: ModelSpec,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = good_rows(20)
+    for row in rows[8:]:
+        row["instruction"] = "exit in encode"
+    path, output = manifest(rows), tmp_path / "out"
+    assert run_job(path, output, spec=faulty(pocket)) == STOPPED
+    assert "the worker died again and again" in caplog.text
+    done = ledger(output)
+    assert {row["status"] for row in done.values()} <= {"ok"}
+    assert run_job(path, output, spec=pocket) == OK
+    results = ledger(output)
+    assert len(results) == 20
+    assert all(results[id]["finished_at"] == row["finished_at"] for id, row in done.items())
 
 
 def test_an_image_that_kills_its_decoder_costs_its_own_row_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -14,12 +15,14 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
+from typer.testing import CliRunner
 
 from batch_jobs.job import OK
 from batch_jobs.lease import Lease
 from batch_jobs.ledger import Ledger
 from batch_jobs.pipeline import ray_cluster
 from batch_jobs.storage import Storage
+from cli.main import app
 from engine.errors import OutputBusy
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
@@ -91,6 +94,18 @@ def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
     assert len(images) == 60
     success: dict[str, Any] = json.loads(Storage(f"{BUCKET}/out").read("_SUCCESS"))
     assert (success["ok"], success["error"]) == (60, 0)
+
+    exported = f"{BUCKET}/export.jsonl"
+    command = ["export", f"{BUCKET}/out", "--to", "openai-batch", "--dest", exported]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in fs.cat_file(exported).splitlines()]
+    files = {
+        line["custom_id"]: base64.b64decode(line["response"]["body"]["data"][0]["b64_json"])
+        for line in lines
+    }
+    digest_of = {id: [hashlib.sha256(file).hexdigest()] for id, file in files.items()}
+    assert digest_of == {id: digests for id, (_, digests) in undisturbed.items()}
 
 
 def test_storage_that_comes_back_is_asked_again(s3: FaultProxy) -> None:
