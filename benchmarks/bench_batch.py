@@ -15,7 +15,6 @@ import json
 import statistics
 import tempfile
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -35,13 +34,13 @@ from batch_jobs.blocks import MOST_BATCHES
 from batch_jobs.config import JobConfig
 from batch_jobs.job import OK, Job
 from batch_jobs.pipeline import ray_cluster
+from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
 from engine.geometry import from_canvas, plan_geometry
 from engine.images import encode
 from engine.registry import ModelSpec, find_model
 from engine.sources import prepare
-from engine.weights import find_weights
 
 Row = dict[str, Any]
 
@@ -105,43 +104,23 @@ class NaivePipeline:
 
     def __init__(self, spec: ModelSpec, threads: int, folder: str) -> None:
         import torch
-        from diffusers import StableDiffusionInstructPix2PixPipeline
 
-        warnings.simplefilter("ignore")
         torch.set_num_threads(threads)
-        weights, _ = find_weights(spec)
-        self._pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            weights, safety_checker=None, dtype=torch.float32
-        )
-        self._pipeline.set_progress_bar_config(disable=True)
-        self._spec, self._folder = spec, Path(folder)
+        self._pipeline, self._spec, self._folder = Diffusers(spec), spec, Path(folder)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         rows = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
-        groups: dict[Any, list[tuple[Row, Image.Image]]] = defaultdict(list)
-        for row in rows:
-            image = Image.open(BytesIO(Path(row["image"]).read_bytes())).convert("RGB")
-            options = self._spec.resolve(EditOptions(), seed=0)
-            image = image.resize(plan_geometry(image.size, options, self._spec).output)
-            key = tuple(float(row[name]) for name in SCALARS)
-            groups[(image.size, key)].append((row, image))
-        for (_, (steps, text, scale)), group in groups.items():
-            self._edit(group, int(steps), text, scale)
+        edited = self._pipeline.edit([self._edit_of(row) for row in rows])
+        for row, image in zip(rows, edited, strict=True):
+            image.save(self._folder / f"{row['id']}.png")
         return {"id": batch["id"]}
 
-    def _edit(self, group: list[Any], steps: int, text: float, scale: float) -> None:
-        import torch
-
-        edited = self._pipeline(
-            [str(row["instruction"]) for row, _ in group],
-            image=[image for _, image in group],
-            num_inference_steps=steps,
-            guidance_scale=text,
-            image_guidance_scale=scale,
-            generator=[torch.Generator("cpu").manual_seed(int(row["seed"])) for row, _ in group],
-        ).images
-        for (row, _), image in zip(group, edited, strict=True):
-            image.save(self._folder / f"{row['id']}.png")
+    def _edit_of(self, row: Row) -> Edit:
+        image = Image.open(BytesIO(Path(row["image"]).read_bytes())).convert("RGB")
+        options = self._spec.resolve(EditOptions(), seed=0)
+        image = image.resize(plan_geometry(image.size, options, self._spec).output)
+        steps, text, scale = (float(row[name]) for name in SCALARS)
+        return Edit(str(row["instruction"]), image, int(row["seed"]), int(steps), text, scale)
 
 
 SCALARS = ("num_inference_steps", "guidance_scale", "image_guidance_scale")

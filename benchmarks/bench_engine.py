@@ -21,19 +21,9 @@ import torch
 from benchmarks.arrivals import offer
 from benchmarks.ladder import print_ladder
 from benchmarks.rivals import Diffusers, Rayedit, spec_of
-from benchmarks.workloads import (
-    INSTRUCTIONS,
-    MIXED,
-    PHOTOGRAPHS,
-    mixed,
-    print_machine,
-    reworded,
-    uniform,
-)
+from benchmarks.workloads import mixed, print_machine, reworded, uniform
 from engine import EditRequest
 from engine.registry import ModelSpec
-
-__all__ = ["INSTRUCTIONS", "MIXED", "PHOTOGRAPHS", "print_machine"]
 
 
 class Contest:

@@ -32,12 +32,11 @@ import skimage.data
 from PIL import Image
 from ray import serve
 
-from benchmarks.bench_engine import INSTRUCTIONS, PHOTOGRAPHS, print_machine
 from benchmarks.naive import NaiveEditor
 from benchmarks.overhead import overhead
+from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine.config import EngineConfig
 from engine.registry import find_model
-from engine.weights import find_weights
 from serve_app import edge
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
@@ -46,7 +45,6 @@ HOST = "127.0.0.1"
 PATHS = {"rayedit": "/v1/images/edits", "naive": "/naive"}
 TURNS = 5
 GOOD = 5.0  # an answer is good within this many times the mean time of an edit alone
-STEPS, TEXT, IMAGE = (10, 20, 50), (3.0, 5.0, 7.5), (1.0, 1.2, 1.5)
 
 Post = Callable[[str, "Job"], Awaitable[int]]
 
@@ -81,14 +79,13 @@ def workload(name: str, side: int, count: int) -> list[Job]:
     text and image scales and sizes, shuffled."""
     small = side * 3 // 4
     sizes = [(side, side), (small, side), (side, small)]
-    kinds = (
-        list(product(STEPS, TEXT, IMAGE, sizes)) if name == "mixed" else [(20, 3, 1.3, sizes[0])]
-    )
+    kinds = list(product(MIXED, sizes)) if name == "mixed" else [((20, 3.0, 1.3), sizes[0])]
     order = np.random.default_rng(0).permutation(len(kinds))
     return [_job(i, *kinds[order[i % len(kinds)]]) for i in range(count)]
 
 
-def _job(i: int, steps: int, text: float, image: float, size: tuple[int, int]) -> Job:
+def _job(i: int, scales: tuple[int, float, float], size: tuple[int, int]) -> Job:
+    steps, text, image = scales
     fields = {
         "prompt": INSTRUCTIONS[i % len(INSTRUCTIONS)],
         "seed": str(i),
@@ -223,9 +220,8 @@ def main() -> None:
     )
     port = free_port()
     deploy(ServeConfig(engine=engine), spec, HOST, port)
-    folder, _ = find_weights(spec)
     naive: Any = NaiveEditor
-    serve.run(naive.bind(str(folder), engine.threads), name="naive", route_prefix="/naive")
+    serve.run(naive.bind(spec, engine.threads), name="naive", route_prefix="/naive")
     print_machine(engine.threads)
     asyncio.run(run(f"http://{HOST}:{port}", args, engine))
     serve.shutdown()

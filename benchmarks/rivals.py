@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -41,14 +43,31 @@ class Rayedit:
         self.actor.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What one call of a pipeline takes; `steps`, `text` and `scale`: its step count, guidance and
+    image guidance, of which a call has one, as of the image's size."""
+
+    instruction: str
+    image: Image.Image
+    seed: int
+    steps: int
+    text: float
+    scale: float
+
+    @property
+    def group(self) -> tuple[int, float, float, tuple[int, int]]:
+        return self.steps, self.text, self.scale, self.image.size
+
+
 class Diffusers:
     """diffusers' own pipeline. It batches what has equal parameters, which is all that it can."""
 
     def __init__(
         self,
         spec: ModelSpec,
-        device: str,
-        dtype: torch.dtype,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
         *,
         max_batch_size: int = 256,
         compiled: bool = False,
@@ -62,36 +81,54 @@ class Diffusers:
 
     def run(self, requests: list[EditRequest]) -> int:
         """Edits them; returns the denoising steps that it took."""
-        groups: dict[Any, list[EditRequest]] = defaultdict(list)
-        for request in requests:
-            options = request.options
-            key = (
-                options.num_inference_steps,
-                options.guidance_scale,
-                options.image_guidance_scale,
-            )
-            groups[key].append(request)
-        calls = [
-            (key, group[start : start + self._max_batch_size])
-            for key, group in groups.items()
-            for start in range(0, len(group), self._max_batch_size)
-        ]
-        for (steps, text, image), group in calls:
-            self._pipeline(
-                [request.instruction for request in group],
-                image=[Image.fromarray(request.pixels) for request in group],
-                num_inference_steps=steps,
-                guidance_scale=text,
-                image_guidance_scale=image,
-                generator=[
-                    torch.Generator("cpu").manual_seed(request.options.seed or 0)
-                    for request in group
-                ],
-            )
-        return sum(steps for (steps, _, _), _ in calls)
+        calls = self._calls([_edit_of(request) for request in requests])
+        for call in calls:
+            self._call([edit for _, edit in call])
+        return sum(call[0][1].steps for call in calls)
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        """The edited images, in order."""
+        images: dict[int, Image.Image] = {}
+        for call in self._calls(edits):
+            edited = self._call([edit for _, edit in call])
+            images |= zip((i for i, _ in call), edited, strict=True)
+        return [images[i] for i in range(len(edits))]
 
     def close(self) -> None:
         del self._pipeline
+
+    def _calls(self, edits: Sequence[Edit]) -> list[list[tuple[int, Edit]]]:
+        """(place, edit) of those that one call takes."""
+        groups: dict[Any, list[tuple[int, Edit]]] = defaultdict(list)
+        for i, edit in enumerate(edits):
+            groups[edit.group].append((i, edit))
+        most = self._max_batch_size
+        return [
+            g[start : start + most] for g in groups.values() for start in range(0, len(g), most)
+        ]
+
+    def _call(self, edits: list[Edit]) -> list[Image.Image]:
+        images: list[Image.Image] = self._pipeline(
+            [edit.instruction for edit in edits],
+            image=[edit.image for edit in edits],
+            num_inference_steps=edits[0].steps,
+            guidance_scale=edits[0].text,
+            image_guidance_scale=edits[0].scale,
+            generator=[torch.Generator("cpu").manual_seed(edit.seed) for edit in edits],
+        ).images
+        return images
+
+
+def _edit_of(request: EditRequest) -> Edit:
+    options = request.options
+    return Edit(
+        request.instruction,
+        Image.fromarray(request.pixels),
+        options.seed or 0,
+        options.num_inference_steps or 0,
+        options.guidance_scale or 0.0,
+        options.image_guidance_scale or 0.0,
+    )
 
 
 def _pipeline(
