@@ -23,7 +23,7 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 test: setup ## All tests.
 	$(BIN)/python -m pytest
 
-test-chaos: setup ## The long proofs: processes killed, overload, abuse.
+test-chaos: setup ## The long proofs: processes killed, overload, abuse, a thousand requests.
 	$(BIN)/python -m pytest -m chaos
 
 lint: setup ## Format, lint, types, generated docs.
