@@ -27,6 +27,11 @@ def serve(
     from engine.config import load_config
     from serve_app.app import ServeConfig, run_server
 
-    overrides = {"model": model, "determinism": determinism}
-    settings = load_config(config, ServeConfig, engine=overrides)
+    settings = load_config(
+        config,
+        ServeConfig,
+        engine={"model": model, "determinism": determinism},
+        api_keys_file=api_keys_file and str(api_keys_file.resolve()),
+        insecure_public=insecure_public,
+    )
     run_server(settings, host=host, port=port)
