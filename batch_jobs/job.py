@@ -20,7 +20,15 @@ import engine
 from batch_jobs import journal
 from batch_jobs.config import JobConfig
 from batch_jobs.lease import Lease
-from batch_jobs.ledger import Commits, Ledger, digest, engine_identity, keys, with_fingerprints
+from batch_jobs.ledger import (
+    Commits,
+    Ledger,
+    digest,
+    engine_identity,
+    is_repeated,
+    keys,
+    with_fingerprints,
+)
 from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
@@ -85,9 +93,9 @@ class Job:
     def _run(self, lease: Lease) -> int:
         todo, outdated = self.todo()  # the former holder may have gone on until now
         self._begin(len(todo))
-        self.ledger.remove(outdated)
         try:
-            code, facts = self._edit(todo, lease)
+            code, facts = self._edit(todo, outdated, lease)
+            lease.check()
         except OutputBusy as error:
             raise InternalError(error.message) from error
         return self._finish(facts) if code == OK else code
@@ -100,9 +108,9 @@ class Job:
         return self.storage.exists(SUCCESS) and self.success().get("digest") == digest(self.plan)
 
     def todo(self) -> tuple[pa.Table, set[str]]:
-        """(rows to edit, ids whose ledger row must go): what the ledger holds with the same
-        fingerprint is not edited again, unless it failed and is to be retried; what has left the
-        manifest leaves the ledger. Raises `OutputUnusable`."""
+        """(rows to edit, ids whose ledger rows must go before): what the ledger holds once with the
+        same fingerprint is not edited again, unless it failed and is to be retried; what has left
+        the manifest leaves the ledger. Raises `OutputUnusable`."""
         known = self.ledger.read(["id", "fingerprint", "status", "error_code", "attempts"])
         stale = known.filter(pc.invert(pc.is_in(known["id"], self.plan["id"].combine_chunks())))
         if len(stale) and self._former_manifest() != self.manifest:
@@ -110,7 +118,7 @@ class Job:
                 f"{self.storage.url} holds {len(stale)} rows of another manifest, such as "
                 f"{stale['id'][0]}: give another output"
             )
-        done = known.filter(pc.invert(self._to_retry(known)))
+        done = known.filter(pc.invert(pc.or_(self._to_retry(known), is_repeated(known["id"]))))
         todo = self.plan.filter(pc.invert(pc.is_in(keys(self.plan), keys(done))))
         place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
         before = pc.fill_null(known["attempts"].combine_chunks().take(place), 0)
@@ -144,19 +152,21 @@ class Job:
         }
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
 
-    def _edit(self, todo: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
+    def _edit(self, todo: pa.Table, outdated: set[str], lease: Lease) -> tuple[int, dict[str, Any]]:
         """(exit code so far, what the report says of this run)."""
         if not len(todo):
+            lease.check()
+            self.ledger.remove(outdated)
             return OK, {}
         from batch_jobs.pipeline import edited_entries, ray_cluster
 
         settings = (self.config, self.spec, base_of(self.manifest), self.storage)
-        commits = Commits(self.ledger, self.config.rows_per_commit, lease.check)
+        commits = Commits(self.ledger, self.config.rows_per_commit, lease.check, outdated)
         progress = JobProgress(len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
             with suppress(Overdue):
-                for entries in edited_entries(todo, *settings, self._row_s()):
+                for entries in edited_entries(todo, *settings, self._row_s(outdated)):
                     commits.add(entries)
                     failed = sum(entry["status"] == "error" for entry in entries)
                     images = sum(len(entry.get("outputs") or ()) for entry in entries)
@@ -174,9 +184,10 @@ class Job:
         }
         return OK, facts
 
-    def _row_s(self) -> float | None:
+    def _row_s(self, outdated: set[str]) -> float | None:
         """What a row has cost one worker so far, in seconds; None before the first one."""
-        known = self.ledger.read(["model_s", "batch_size"])
+        known = self.ledger.read(["id", "model_s", "batch_size"])
+        known = known.filter(pc.invert(pc.is_in(known["id"], pa.array(outdated, pa.string()))))
         return pc.mean(pc.divide(known["model_s"], known["batch_size"])).as_py()
 
     def _over_budget(self, progress: JobProgress) -> bool:
@@ -196,6 +207,8 @@ class Job:
 
     def _finish(self, facts: dict[str, Any]) -> int:
         results = self.ledger.read()
+        if digest(results) != digest(self.plan):
+            raise InternalError("the ledger does not hold each row once: another job wrote to it")
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
         facts |= {"config": self.config.model_dump(), "versions": _versions()}

@@ -90,8 +90,9 @@ class Lease:
         return OutputBusy(f"another job took {self._storage.url} at the same moment")
 
     def check(self) -> None:
-        """Raises `OutputBusy` where the lease was lost, as after a standstill of this process."""
-        if self._lost:
+        """Raises `OutputBusy` where the lease was lost, as after a standstill of this process: it
+        is looked at anew, since the beat stood still too."""
+        if self._lost or not self._is_mine():
             raise OutputBusy(f"another job has taken {self._storage.url} over meanwhile")
 
     def __exit__(self, *_: object) -> None:

@@ -117,6 +117,13 @@ def keys(table: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(table["id"], table["fingerprint"], "/").combine_chunks()
 
 
+def is_repeated(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of each id, whether it is there more than once."""
+    counts = pc.value_counts(ids)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    return pc.is_in(ids, value_set=twice)
+
+
 def digest(plan: pa.Table) -> str:
     """What a finished job has done, whatever the order of its rows."""
     lines = "\n".join(sorted(keys(plan).to_pylist()))
@@ -167,11 +174,19 @@ class Commits:
     """Rows on their way into a ledger, committed in parts and at the end. A part is half of
     `rows_per_commit`: the other half is under way in the workers."""
 
-    def __init__(self, ledger: Ledger, rows_per_commit: int, check: Callable[[], None]) -> None:
-        """`check` raises where these rows may not be written any more."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        rows_per_commit: int,
+        check: Callable[[], None],
+        outdated: Iterable[str] = (),
+    ) -> None:
+        """`check` raises where these rows may not be written any more; `outdated`: ids whose rows
+        leave the ledger, not before there is something in their place."""
         self._ledger = ledger
         self._check = check
         self._rows = max(rows_per_commit // 2, 1)
+        self._outdated = set(outdated)
         self._pending: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -186,7 +201,12 @@ class Commits:
             self._commit()
 
     def _commit(self) -> None:
+        if not self._pending:
+            return
         self._check()
+        if self._outdated:
+            self._ledger.remove(self._outdated)
+            self._outdated = set()
         rows, self._pending = self._pending, []
         self._ledger.append(rows)
 

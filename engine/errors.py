@@ -168,7 +168,7 @@ class OutputUnusable(RequestError, code="output_unusable"):
 
 
 class OutputBusy(RequestError, code="output_busy", status=409):
-    """Another job, or another model's results, hold this output."""
+    """Another job is writing this output."""
 
 
 class TransientError(EngineError, status=503):

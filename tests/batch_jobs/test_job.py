@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,12 @@ import pytest
 
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, STOPPED, Job
-from batch_jobs.ledger import Ledger
+from batch_jobs.ledger import Commits, Ledger
 from batch_jobs.pipeline import build_dataset
 from batch_jobs.storage import Storage
 from engine.edit import validate
 from engine.errors import ManifestInvalid, OptionInvalid, OutputUnusable
+from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from tests.batch_jobs.conftest import CONFIG, run_job
 from tests.conftest import PHOTOGRAPHS
@@ -318,6 +322,61 @@ def test_a_ledger_never_shows_half_a_commit(tmp_path: Path) -> None:
     assert sorted(book.read(["id"])["id"].to_pylist()) == ["0", "2", "4"]
     book.remove({"0", "2", "4"})
     assert len(book.read()) == 0 and storage.list("results") == []
+
+
+def test_rows_leave_the_ledger_when_the_first_of_their_successors_are_committed(
+    tmp_path: Path,
+) -> None:
+    book = Ledger(Storage(str(tmp_path)))
+    book.append({"id": id, "status": "ok"} for id in "abc")
+
+    def statuses() -> dict[str, str]:
+        rows = book.read(["id", "status"]).to_pylist()
+        assert len({row["id"] for row in rows}) == len(rows)
+        return {row["id"]: row["status"] for row in rows}
+
+    before = statuses()
+    with Commits(book, 4, lambda: None, {"a", "b"}):
+        pass  # nothing came of the run
+    assert statuses() == before
+    with Commits(book, 4, lambda: None, {"a", "b"}) as commits:
+        commits.add([{"id": "a", "status": "error"}])
+        assert statuses() == before
+        commits.add([{"id": "d", "status": "error"}])
+        assert statuses() == {"a": "error", "c": "ok", "d": "error"}
+
+
+def test_a_model_that_cannot_be_loaded_costs_no_finished_row(
+    cluster: None, manifest: Write, tmp_path: Path, pocket: ModelSpec
+) -> None:
+    rows, output = good_rows(3), tmp_path / "out"
+    former = [{"id": row["id"], "fingerprint": "of another model"} for row in rows]
+    Ledger(Storage(str(output))).append(former)
+    before = ledger(output)
+    broken = replace(pocket, editor="tests.editors:NoSuchEditor")
+    assert run_job(manifest(rows), output, spec=broken) == STOPPED
+    assert ledger(output) == before
+
+
+def test_a_ledger_that_another_wrote_to_is_no_success_and_the_next_run_mends_it(
+    cluster: None, manifest: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, output = manifest(good_rows(20)), tmp_path / "out"
+    book = Ledger(Storage(str(output)))
+
+    def write_too() -> None:
+        while not len(rows := book.read()):
+            time.sleep(0.02)
+        book.append(rows[:1].to_pylist())
+
+    other = threading.Thread(target=write_too)
+    other.start()
+    assert run_job(path, output) == STOPPED
+    other.join()
+    assert "another job wrote to it" in caplog.text
+    assert not (output / "_SUCCESS").exists() and len(book.read()) == 21
+    todo, outdated = Job(path, str(output), CONFIG).todo()
+    assert len(todo) == 1 and outdated == {todo["id"][0].as_py()}
 
 
 def test_decoding_is_not_in_the_process_of_the_model(

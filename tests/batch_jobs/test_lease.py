@@ -121,6 +121,16 @@ def test_who_buries_a_dead_holder_now_is_waited_for(tmp_path: Path) -> None:
     assert json.loads(storage.read(PATH)) == dead
 
 
+def test_a_holder_that_stood_still_looks_before_it_writes(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    with Lease(storage, beat_every_s=3600.0) as lease:  # as still as its process was
+        lease.check()
+        other = {**json.loads(storage.read(PATH)), "token": "another"}
+        storage.publish(PATH, json.dumps(other).encode())
+        with pytest.raises(OutputBusy, match="taken"):
+            lease.check()
+
+
 def test_a_holder_that_was_taken_over_stops_writing(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     with Lease(storage, beat_every_s=0.05) as lease:
