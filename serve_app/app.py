@@ -21,7 +21,7 @@ from engine.errors import ModelError, OptionInvalid
 from engine.registry import ModelSpec, find_model
 from serve_app import edge
 from serve_app.config import ServeConfig
-from serve_app.deployment import build
+from serve_app.deployment import build, load_keys
 from serve_app.exposure import check_exposure
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
@@ -57,7 +57,7 @@ def run_server(
     public `host` without API keys, `ModelUnknown`, and `ModelError` when the model cannot be
     loaded.
     """
-    check_exposure(host, config)
+    check_exposure(host, load_keys(config), config.insecure_public)
     spec = spec or find_model(config.engine.model, config.engine.resolution)
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:

@@ -14,6 +14,7 @@ from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.flights import Flight
 from serve_app.journal import log_edit
+from serve_app.keys import ApiKeys
 from serve_app.metrics import IngressMetrics
 from serve_app.ray_backend import RayBackend
 from serve_app.replica import EditReplica, max_ongoing_requests
@@ -26,8 +27,10 @@ LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
 class EditIngress:
     """Thin: parses, decodes, asks a replica, encodes. Loads no torch."""
 
-    def __init__(self, config: ServeConfig, spec: ModelSpec, replicas: DeploymentHandle) -> None:
-        keys = check_exposure(_host(), config)
+    def __init__(
+        self, config: ServeConfig, spec: ModelSpec, keys: ApiKeys, replicas: DeploymentHandle
+    ) -> None:
+        check_exposure(_host(), keys, config.insecure_public)
         metrics = IngressMetrics()
 
         def observe(flight: Flight, held: int, queue_s: float) -> None:
@@ -51,8 +54,14 @@ def _host() -> str | None:
     return client.http_config.host if client else None
 
 
+def load_keys(config: ServeConfig) -> ApiKeys:
+    """From the file and the environment of this process. Raises `OptionInvalid`."""
+    return ApiKeys.load(config.api_keys_file, config.key_share)
+
+
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
-    """The application graph: ingress -> model replicas."""
+    """The application graph: ingress -> model replicas. The ingress takes the digests of the keys
+    along: it may run where neither the file nor the environment of this process is."""
     engine = config.engine
     replicas = (
         serve.deployment(EditReplica)
@@ -81,4 +90,4 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         max_constructor_retry_count=1,
         logging_config=LOGGING,
     )
-    return ingress.bind(config, spec, replicas)
+    return ingress.bind(config, spec, load_keys(config), replicas)

@@ -7,7 +7,6 @@ import logging
 import socket
 
 from engine.errors import OptionInvalid
-from serve_app.config import ServeConfig
 from serve_app.keys import VARIABLE, ApiKeys
 
 logger = logging.getLogger("ray.serve")
@@ -23,16 +22,12 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
-def check_exposure(host: str | None, config: ServeConfig) -> ApiKeys:
-    """The API keys of a server that listens on `host`, `None` for nowhere.
-
-    Raises `OptionInvalid` where strangers could use it: no keys, and an address that is not
-    loopback.
-    """
-    keys = ApiKeys.load(config.api_keys_file, config.key_share)
+def check_exposure(host: str | None, keys: ApiKeys, insecure_public: bool) -> None:
+    """Raises `OptionInvalid` where strangers could use a server that listens on `host` (`None` for
+    nowhere): no keys, and an address that is not loopback."""
     if keys or host is None or is_loopback(host):
-        return keys
-    if not config.insecure_public:
+        return
+    if not insecure_public:
         raise OptionInvalid(
             f"{host} can be reached from other machines and there are no API keys: give "
             f"api_keys_file or the environment variable {VARIABLE}, or say insecure_public "
@@ -40,4 +35,3 @@ def check_exposure(host: str | None, config: ServeConfig) -> ApiKeys:
             param="host",
         )
     logger.warning("%s is served without API keys: whoever reaches it may use it", host)
-    return keys

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,17 @@ def running_server(
     """A server of this `ServeConfig`, ready; its home and log lie in `folder`. `fault`: of the
     editor that fails when an instruction asks for it."""
     port = free_port()
+    module = ("tests.serving", json.dumps(config), str(port), fault * "fault")
+    with running_module(module, port, folder) as server:
+        yield server
+
+
+@contextmanager
+def running_module(
+    module: Sequence[str], port: int, folder: Path, **variables: str
+) -> Iterator[Server]:
+    """A server that a module of ours with its arguments starts at this port, with more in its
+    environment."""
     log_file = folder / "server.log"
     environment = {
         **os.environ,
@@ -91,9 +102,10 @@ def running_server(
         "RAY_worker_niceness": "0",  # 15 by default: whatever else runs would come first
     }
     environment.pop("RAY_ADDRESS", None)
+    environment |= variables
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.serving", json.dumps(config), str(port), fault * "fault"],
+            [sys.executable, "-m", *module],
             cwd=ROOT,
             env=environment,
             stdout=log,

@@ -91,13 +91,13 @@ def test_a_key_above_its_rate_is_told_when_to_come_back() -> None:
 def test_only_loopback_is_served_without_keys(host: str, loopback: bool, keys_file: Path) -> None:
     assert is_loopback(host) == loopback
     if loopback:
-        assert not check_exposure(host, ServeConfig())
+        check_exposure(host, ApiKeys({}), False)
     else:
         with pytest.raises(OptionInvalid, match="api_keys_file") as caught:
-            check_exposure(host, ServeConfig())
+            check_exposure(host, ApiKeys({}), False)
         assert caught.value.param == "host"
-    assert check_exposure(host, ServeConfig(api_keys_file=str(keys_file)))
-    assert not check_exposure(host, ServeConfig(insecure_public=True))
+    check_exposure(host, ApiKeys.load(str(keys_file)), False)
+    check_exposure(host, ApiKeys({}), True)
 
 
 def test_a_public_address_without_keys_is_refused_before_ray_starts() -> None:

@@ -1,0 +1,62 @@
+"""`rayedit serve` as an operator meets it: its flags and environment reach the server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import ray
+
+from serve_app.keys import VARIABLE
+from tests.serving import ROOT, free_port, running_module
+
+CONFIG = "engine: {resolution: 64, determinism: strict}\ndecode_workers: 1\n"
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """The address of a Ray that was there before the server, with nothing of its environment."""
+    yield ray.init(address="local", num_cpus=8, include_dashboard=False).address_info["gcs_address"]
+    ray.shutdown()
+
+
+def line(key: str) -> str:
+    return f"{hashlib.sha256(key.encode()).hexdigest()} {key}"
+
+
+def test_keys_of_the_flag_and_of_the_environment_guard_a_server_on_a_cluster(
+    cluster: str, tmp_path: Path
+) -> None:
+    (tmp_path / "serve.yaml").write_text(CONFIG)
+    (tmp_path / "keys").write_text(line("of-the-file"))
+    port = free_port()
+    command = ["cli.main", "serve", "--host", "0.0.0.0", "--port", str(port)]
+    command += ["--config", str(tmp_path / "serve.yaml")]
+    command += ["--api-keys-file", os.path.relpath(tmp_path / "keys", ROOT)]
+    variables = {"RAY_ADDRESS": cluster, VARIABLE: line("of-the-environment")}
+    with running_module(command, port, tmp_path, **variables) as server:
+
+        def status(**headers: str) -> int:
+            return httpx.get(f"{server.url}/v1/models", headers=headers).status_code
+
+        assert status() == status(authorization="Bearer made-up") == 401
+        assert status(authorization="Bearer of-the-file") == 200
+        assert status(authorization="Bearer of-the-environment") == 200
+
+
+def test_a_public_address_without_keys_is_served_where_the_operator_insists() -> None:
+    with socket.socket() as taken:  # so that it does not go as far as to start Ray
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "cli.main", "serve", "--host", "0.0.0.0", "--port"]
+        command += [str(taken.getsockname()[1]), "--insecure-public"]
+        failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "cannot listen on" in failed.stderr
