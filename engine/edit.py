@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -125,7 +126,7 @@ def _option_error(errors: Sequence[Mapping[str, Any]], known: Iterable[str]) -> 
     name = ".".join(str(part) for part in first["loc"])[:80] or "body"
     if first["type"] == "extra_forbidden":
         return OptionUnknown(f'unknown field "{name}". {nearest(name, known)}', param=name)
-    shown = repr(first.get("input"))
+    shown = reprlib.repr(first.get("input"))
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
     return OptionInvalid(f"{name}: {reason}; got {shown}", param=name)

@@ -24,6 +24,7 @@ from engine.wire import EditBody, not_one_image
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 2**10
+MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a data URL has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,12 @@ def _check_streaming(body: EditBody) -> EditBody:
 
 
 def _load_object(data: bytes) -> dict[str, Any]:
+    parts = sum(data.count(sign) for sign in (b",", b"[", b"{"))  # what parsing takes memory for
+    if parts > MAX_JSON_PARTS:
+        raise OptionInvalid(
+            f"the body has {parts:,} commas and brackets; an edit needs no more than "
+            f"{MAX_JSON_PARTS:,}"
+        )
     try:
         loaded = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

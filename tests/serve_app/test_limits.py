@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from engine.edit import EditOptions
+from engine.errors import OptionInvalid
 from engine.registry import ModelSpec
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
+from serve_app.parsing import parse_json
 from serve_app.service import EditService
 from tests.serve_app.conftest import post_form
 from tests.serving import SMALL, Server, running_server
@@ -106,6 +110,35 @@ def test_the_app_bounds_the_body_without_the_guard_in_the_proxy(
 
     response = asyncio.run(post())
     assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("field", ["images", "seed"])
+@pytest.mark.parametrize("parts", [9_000, 2**20])
+def test_a_body_of_many_parts_takes_no_more_memory_than_a_photograph(
+    field: str, parts: int
+) -> None:
+    """Parsed, each `{}` of three bytes would be a dictionary; shown in a message, a line."""
+    body = b'{"%s": [%s]}' % (field.encode(), b",".join([b"{}"] * (parts // 2)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OptionInvalid) as caught:
+            parse_json(body)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2 * 2**20
+    assert len(caught.value.message) < 200
+
+
+def test_a_value_is_shown_without_being_written_out_first() -> None:
+    value = [0] * 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(OptionInvalid, match=r"got \[0, 0, 0, 0, 0, 0, \.\.\.\]"):
+            EditOptions.parse({"seed": value})
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_endless_body_is_cut_off_early(tight_http: httpx.Client) -> None:
