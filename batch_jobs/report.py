@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +18,13 @@ from PIL import Image
 from batch_jobs.charts import speed_chart
 from batch_jobs.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
 from batch_jobs.manifest import base_of, read_embedded
+from batch_jobs.rows import sha256
 from batch_jobs.storage import Storage
 from batch_jobs.writer import image_path
-from engine.errors import EngineError
 from engine.images import decode
 from engine.sources import read_source
+
+logger = logging.getLogger(__name__)
 
 SHEET_SOURCES = 6
 SHEET_EDITS = 5
@@ -69,13 +72,17 @@ def _figures(results: pa.Table) -> dict[str, Any]:
 
 
 def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[SheetRow]:
-    """A sample of the edited rows, grouped by source; a source that is gone is left out."""
+    """A sample of the edited rows, grouped by source; one that is gone or another is left out."""
     sheet = []
     for group in _fullest_groups(results):
         try:
-            source = thumbnail(decode(_source_bytes(group[0]["source"], manifest)).image)
+            data = _source_bytes(group[0]["source"], manifest)
+            if sha256(data) != group[0]["source_sha256"]:
+                continue  # another picture lies in its place now
+            source = thumbnail(decode(data).image)
             edits = [(row["instruction"], thumbnail(_output(storage, row))) for row in group]
-        except (EngineError, OSError):  # gone since: the sheet is a sample, the ledger is not
+        except Exception as error:  # gone since: the sheet is a sample, and never ends a job
+            logger.info("%s is not in the report: %s", group[0]["source"], error)
             continue
         sheet.append(SheetRow(source, edits))
     return sheet
@@ -96,7 +103,7 @@ def _source_bytes(source: str, manifest: str) -> bytes:
     group, _, row = place.partition(".")
     if file and group.isdigit() and row.isdigit():
         plan = [{"image_sha256": "", "file": file, "row_group": int(group), "row": int(row)}]
-        return next(iter(dict(read_embedded(plan)).values())) or b""
+        return next(iter(dict(read_embedded(plan)).values()), None) or b""
     return read_source(source, base_of(manifest))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs.charts import speed_chart
@@ -15,6 +17,7 @@ from batch_jobs.ledger import SCHEMA
 from batch_jobs.progress import POINTS, JobProgress
 from batch_jobs.report import write_report
 from batch_jobs.storage import Storage
+from batch_jobs.writer import image_path
 
 
 def results(count: int) -> pa.Table:
@@ -50,6 +53,41 @@ def test_the_report_shows_counts_speed_and_the_slowest_rows(tmp_path: Path) -> N
     places = [slowest.index(f"row-{i}<") for i in (39, 38, 37, 36, 35)]
     assert places == sorted(places) and "row-34<" not in slowest
     assert "make &lt;it&gt; night" in page and "<it>" not in page
+
+
+def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
+    tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    names = list(photographs)
+    table = pa.table({"image": list(photographs.values()), "instruction": ["add fog"] * 4})
+    file = str(tmp_path / "m.parquet")
+    pq.write_table(table, file, row_group_size=2)
+    rows = [
+        {
+            **row,
+            "status": "ok",
+            "source": f"{file}#{place}",
+            "source_sha256": hashlib.sha256(photographs[name]).hexdigest(),
+        }
+        for row, name, place in zip(
+            results(4).to_pylist(), names, ("0.0", "0.1", "1.0", "1.1"), strict=True
+        )
+    ]
+    storage = Storage(str(tmp_path))
+    for row in rows:
+        storage.publish(image_path(row["id"], row["fingerprint"], 0), photographs["coffee"])
+
+    def shown() -> int:
+        write_report(storage, pa.Table.from_pylist(rows, schema=SCHEMA), file, {})
+        return (tmp_path / "report.html").read_text().count("alt='source'")
+
+    assert shown() == 4
+    pq.write_table(table.take([0, 2, 3]), file, row_group_size=2)
+    assert shown() == 1  # one is another's place now, one is beyond its group, one kept its own
+    pq.write_table(table[:1], file)
+    assert shown() == 1
+    Path(file).write_text("no Parquet any more")
+    assert shown() == 0
 
 
 def test_a_run_of_one_block_has_no_chart() -> None:
