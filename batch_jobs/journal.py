@@ -2,8 +2,8 @@
 
 Before a worker runs a block it opens an entry, and removes it afterwards. A retried block that
 finds open entries was in flight at a death: now its rows run alone. A row is convicted after two
-deaths in which it ran alone, so a worker that was killed from outside convicts nobody. Where
-nothing ever survives, the worker is to blame and the job ends.
+deaths in which it ran alone, so a worker that was killed from outside convicts nobody; one that
+died alone once runs first. Where nothing ever survives, the worker is to blame and the job ends.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from engine.errors import WorkerCrashed
 
 FOLDER = "journal"
 DEATHS_TO_CONVICT = 2
-# In a row, without a row that survived: deaths of a block, or convictions of the whole job.
-DEATHS_TO_GIVE_UP = 5
+CONVICTIONS_TO_GIVE_UP = 5  # without a row that survived
 CONVICTED = "convicted"
 
 
@@ -40,7 +39,8 @@ class BlockJournal:
     def read(cls, storage: Storage, ids: Sequence[str]) -> BlockJournal:
         """What earlier runs of the block with these ids left open.
 
-        Raises `WorkerCrashed` after five deaths in a row: the worker itself cannot run.
+        Raises `WorkerCrashed` after five convictions without a row that survived, in this block
+        or in those before it: the worker itself cannot run.
         """
         key = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
         files = storage.list(FOLDER, ".json")
@@ -51,23 +51,13 @@ class BlockJournal:
             [tuple(json.loads(storage.read(path))) for path in entries],
             [path for path in files if path.startswith(f"{FOLDER}/{CONVICTED}-")],
         )
-        if max(journal.deaths_in_a_row, len(journal.verdicts)) >= DEATHS_TO_GIVE_UP:
+        convictions = len(journal.verdicts) + len(journal.convicted)
+        if convictions >= CONVICTIONS_TO_GIVE_UP and not journal.cleared:
             raise WorkerCrashed(
                 f"the worker died again and again, last on the rows {', '.join(ids[:3])}...: "
                 "see its log"
             )
         return journal
-
-    @property
-    def deaths_in_a_row(self) -> int:
-        """Deaths of this block since a row survived alone or was convicted."""
-        deaths: Counter[str | None] = Counter()
-        in_a_row = 0
-        for id, survived in self.entries:
-            deaths[id] += not survived
-            convicted = id is not None and deaths[id] == DEATHS_TO_CONVICT
-            in_a_row = 0 if survived or convicted else in_a_row + 1
-        return in_a_row
 
     @property
     def suspected(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -15,11 +14,11 @@ import pyarrow as pa
 from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal, Gate
 from batch_jobs.manifest import read_embedded
 from batch_jobs.retrying import retrying
-from batch_jobs.rows import planned_options
+from batch_jobs.rows import planned_options, sha256
 from batch_jobs.storage import Storage
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
-from engine.errors import WorkerCrashed
+from engine.errors import ImageNotFound, WorkerCrashed
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare, read_source
@@ -65,9 +64,11 @@ def decode_rows(
             instruction = clean_instruction(row["instruction"] or "")
             if row["image"] is not None:
                 data = _read(row["image"], base, image_root)
+            elif row["image_sha256"] is not None:
+                data = _as_planned(row, embedded, position)
             else:
-                data = embedded.get(position, b"")
-            entry["source_sha256"] = hashlib.sha256(data).hexdigest()
+                data = b""
+            entry["source_sha256"] = sha256(data)
             prepared = prepare(row["id"], data, instruction, options, spec)
             decoded.append(_decoded(entry, prepared))
         except Exception as error:  # whatever is wrong with a row stays with the row
@@ -80,13 +81,27 @@ def _read(source: str, base: str, image_root: str | None) -> bytes:
     return retrying(lambda: read_source(source, base, image_root))
 
 
-def _embedded(plan: list[dict[str, Any]]) -> dict[int, bytes]:
-    """The images that the manifest holds itself; where it is gone, none."""
+def _embedded(plan: list[dict[str, Any]]) -> dict[int, bytes | None] | Exception:
+    """The images that the manifest holds itself, by position; or why it cannot be read again."""
     try:
-        return {position: data for position, data in read_embedded(plan) if data is not None}
-    except OSError as error:
+        return retrying(lambda: dict(read_embedded(plan)))
+    except Exception as error:  # storage clients and parsers raise dozens of kinds
         logger.warning("the manifest cannot be read again: %s", error)
-        return {}
+        return error
+
+
+def _as_planned(
+    row: dict[str, Any], embedded: dict[int, bytes | None] | Exception, position: int
+) -> bytes:
+    if isinstance(embedded, Exception):
+        raise embedded
+    data = embedded.get(position)
+    if data is None or sha256(data) != row["image_sha256"]:
+        raise ImageNotFound(
+            f"{row['file']} has changed since the job read it: the image of this row is no longer "
+            "in its place; run the job again"
+        )
+    return data
 
 
 def _new_entry(row: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +169,7 @@ class EditWorker:
                 outcomes = self._investigate(journal, requests)
         else:
             with self._gate.together():
-                journal.open(requests[0].id if len(requests) == 1 else None)
+                journal.open()
                 outcomes = self._actor.edit_batch(sorted(requests, key=_lane))
         journal.close()
         return outcomes
@@ -163,7 +178,7 @@ class EditWorker:
         convicted, cleared = journal.convicted, journal.cleared
         outcomes = self._actor.edit_batch([r for r in requests if r.id in cleared])
         suspects = [r for r in requests if r.id not in convicted | cleared]
-        for request in sorted(suspects, key=lambda request: journal.died_alone(request.id)):
+        for request in sorted(suspects, key=lambda request: not journal.died_alone(request.id)):
             journal.open(request.id)
             outcomes += self._actor.edit_batch([request])
             journal.survived()

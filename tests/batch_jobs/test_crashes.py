@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from tests.batch_jobs.conftest import CONFIG, run_job
 from tests.batch_jobs.fragile import FATAL, fragile
 from tests.batch_jobs.test_job import digests, good_rows, ledger
 from tests.editors import faulty
+from tests.serving import ROOT
 
 Write = Callable[..., str]
 
@@ -60,7 +64,7 @@ def test_a_worker_that_never_survives_stops_the_job_and_a_mended_one_finishes_it
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = good_rows(20)
-    for row in rows[8:]:
+    for row in rows[CONFIG.rows_per_block :]:
         row["instruction"] = "exit in encode"
     path, output = manifest(rows), tmp_path / "out"
     assert run_job(path, output, spec=faulty(pocket)) == STOPPED
@@ -127,7 +131,7 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
     survivor = again()
     survivor.open("a")
     survivor.survived()
-    assert again().cleared == {"a"} and again().deaths_in_a_row == 0
+    assert again().cleared == {"a"}
     again().open("b")
     assert again().convicted == {"b"}
     assert not BlockJournal.read(storage, ["x", "y"]).suspected
@@ -135,15 +139,28 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
     assert not again().suspected
 
 
-def test_five_deaths_in_a_row_blame_the_worker(tmp_path: Path) -> None:
-    storage, ids = Storage(str(tmp_path)), ["a", "b", "c", "d"]
-    for id in (None, "a", "b", "c", "d"):
+def test_rows_that_kill_their_worker_are_convicted_one_after_the_other(tmp_path: Path) -> None:
+    """However many of a block; the one of a block of its own was not alone: another may run."""
+    blocks = [["exit in encode"] * 4 + ["add fog"], ["exit in encode"]]
+    command = [sys.executable, "-m", "tests.batch_jobs.repeated", str(tmp_path)]
+    done = subprocess.run(
+        [*command, json.dumps(blocks)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    four, one = json.loads(done.stdout)
+    assert four == {"deaths": 9, "codes": ["worker_crashed"] * 4 + [None]}
+    assert one == {"deaths": 3, "codes": ["worker_crashed"]}
+
+
+def test_five_convictions_of_a_block_without_a_survivor_blame_the_worker(tmp_path: Path) -> None:
+    storage, ids = Storage(str(tmp_path)), ["a", "b", "c", "d", "e", "f"]
+    for id in (None, *"aabbccddee"):
         BlockJournal.read(storage, ids).open(id)
     with pytest.raises(WorkerCrashed, match="died again and again"):
         BlockJournal.read(storage, ids)
 
 
-def test_a_conviction_is_progress_but_five_without_a_survivor_blame_the_worker(
+def test_five_convictions_of_several_blocks_without_a_survivor_blame_the_worker(
     tmp_path: Path,
 ) -> None:
     storage = Storage(str(tmp_path))
@@ -153,11 +170,13 @@ def test_a_conviction_is_progress_but_five_without_a_survivor_blame_the_worker(
     assert journal.convicted == {"a", "b", "c"}
     journal.close()
     for id in ("d", "e"):
-        for _ in range(2):
-            BlockJournal.read(storage, [id]).open(id)
-        BlockJournal.read(storage, [id]).close()
-    with pytest.raises(WorkerCrashed, match="last on the rows f"):
-        BlockJournal.read(storage, ["f"])
+        journal = BlockJournal.read(storage, [id])
+        journal.open(id)
+        journal.open(id)
+        if id == "d":
+            journal.close()
+    with pytest.raises(WorkerCrashed, match="last on the rows e"):
+        BlockJournal.read(storage, ["e"])
 
 
 def test_a_survivor_clears_the_worker(tmp_path: Path) -> None:

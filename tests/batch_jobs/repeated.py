@@ -1,0 +1,72 @@
+"""A worker that is started again after each death, as Ray would, in forks of one process.
+
+`python -m tests.batch_jobs.repeated FOLDER BLOCKS` edits blocks (JSON: lists of instructions), each
+as a job of its own, and prints for each one {"deaths": ..., "codes": the error code or null of each
+row, or what stopped the worker}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import numpy as np
+import pyarrow as pa
+
+from batch_jobs.storage import Storage
+from batch_jobs.worker import DECODED, EditWorker
+from engine.config import EngineConfig
+from engine.errors import WorkerCrashed
+from engine.loading import load_model
+from engine.registry import find_model
+from tests.editors import faulty
+
+SIDE_PX = 16
+SPEC = find_model("pocket", SIDE_PX)
+CONFIG = EngineConfig(resolution=SIDE_PX, num_threads=1, max_batch_size=8)
+
+
+def main(folder: str, instructions: list[str]) -> dict[str, object]:
+    for deaths in range(4 * len(instructions)):
+        reader, writer = os.pipe()
+        if not (pid := os.fork()):
+            os.write(writer, json.dumps(edit(folder, instructions)).encode())
+            os._exit(0)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        with os.fdopen(reader) as pipe:
+            if said := pipe.read():
+                return {"deaths": deaths, "codes": json.loads(said)}
+    raise SystemExit("the worker died without end")
+
+
+def edit(folder: str, instructions: list[str]) -> list[str | None] | str:
+    worker = EditWorker(CONFIG, faulty(SPEC), Storage(folder))
+    try:
+        edited = worker(block(instructions))
+    except WorkerCrashed as error:
+        return error.message
+    return [json.loads(entry).get("error_code") for entry in edited["entry"].to_pylist()]
+
+
+def block(instructions: list[str]) -> pa.Table:
+    """Decoded rows of one grey picture."""
+    options = {"num_inference_steps": 1, "seed": 1}
+    rows = [
+        {
+            "entry": json.dumps({"id": str(i), "instruction": text, "warnings": [], **options}),
+            "geometry": "{}",
+            "height": SIDE_PX,
+            "width": SIDE_PX,
+            "pixels": np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8).tobytes(),
+        }
+        for i, text in enumerate(instructions)
+    ]
+    return pa.Table.from_pylist(rows, schema=DECODED)
+
+
+if __name__ == "__main__":
+    load_model(SPEC, CONFIG)  # once before the forks: what it imports takes seconds
+    blocks = json.loads(sys.argv[2])
+    print(json.dumps([main(f"{sys.argv[1]}/{i}", rows) for i, rows in enumerate(blocks)]))
