@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from engine.edit import EditFailure, EditOptions, EditResult
-from engine.errors import Cancelled, DeadlineExceeded, InternalError
+from engine.errors import Cancelled, DeadlineExceeded, ImageError, InternalError
 from engine.registry import ModelSpec
 from serve_app.admission import Admission, cost_of
 from serve_app.config import ServeConfig
@@ -74,7 +74,9 @@ class Flights:
         self._spec = spec
         self._observe = observe
         batch = config.engine.max_batch_size
-        self._admission = Admission(config.max_in_flight, 2 * batch, config.max_wait_s)
+        self._admission = Admission(
+            config.max_in_flight, 2 * batch, config.max_wait_s, config.deadline_s
+        )
 
     def board(self, request_id: str) -> Flight:
         return Flight(request_id, asyncio.get_running_loop().time() + self._deadline_s)
@@ -95,10 +97,12 @@ class Flights:
     def made(self, flight: Flight, result: EditResult) -> None:
         """The model has done its part."""
         flight.model_s, flight.batch_size = result.model_s, result.batch_size
-        self._admission.done(flight.cost, result.model_s)
+        self._admission.edited(flight.cost, result.model_s)
 
     def land(self, flight: Flight, error: BaseException | None = None) -> None:
         """The edit has ended, with its answer or with `error`."""
+        if flight.decode_s and (error is None or isinstance(error, ImageError)):
+            self._admission.coded(flight.decode_s + flight.encode_s)
         if flight.inside:
             self._admission.leave(flight.cost)
         if error is not None:

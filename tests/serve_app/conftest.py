@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import httpx
 import numpy as np
@@ -12,11 +12,30 @@ import openai
 import pytest
 from PIL import Image
 
+from engine.edit import EditOutcome, EditRequest, EditResult
+from engine.errors import NotReady
+from serve_app.backend import Preview
+from serve_app.schemas import Readiness
 from tests.serving import Server, server
 
 __all__ = ["server"]
 
 PROMPT = "make it night"
+
+
+class Mirror:
+    """A backend that gives the photograph back: no model is needed to be refused."""
+
+    async def edit(self, request: EditRequest) -> EditOutcome:
+        return EditResult(request.id, [request.pixels], [request.options.seed or 0])
+
+    async def edit_stream(
+        self, request: EditRequest
+    ) -> AsyncGenerator[Preview | EditOutcome, None]:
+        yield await self.edit(request)
+
+    async def ready(self) -> Readiness:
+        raise NotReady("nobody asks")
 
 
 @pytest.fixture(scope="session")

@@ -7,23 +7,20 @@ import io
 import re
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
 from PIL import Image
 
-from engine.edit import EditOutcome, EditRequest, EditResult
-from engine.errors import NotReady
 from engine.registry import ModelSpec
 from serve_app.api import make_app
-from serve_app.backend import Preview
 from serve_app.config import ServeConfig
 from serve_app.keys import ApiKeys
-from serve_app.schemas import Readiness
 from serve_app.service import EditService
 from tests.serve_app.browser import Open, Visit, chromium, open_page, visit
+from tests.serve_app.conftest import Mirror
 from tests.serving import Server, free_port
 
 __all__ = ["chromium", "open_page", "visit"]
@@ -96,21 +93,6 @@ def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
     visit.page.locator("#edit").click()
     assert visit.text("error-num_inference_steps") == "Steps: a whole number from 1 to 100."
     assert visit.focused == "num_inference_steps"
-
-
-class Mirror:
-    """A backend that gives the photograph back: no model is needed to be refused."""
-
-    async def edit(self, request: EditRequest) -> EditOutcome:
-        return EditResult(request.id, [request.pixels], [request.options.seed or 0])
-
-    async def edit_stream(
-        self, request: EditRequest
-    ) -> AsyncGenerator[Preview | EditOutcome, None]:
-        yield await self.edit(request)
-
-    async def ready(self) -> Readiness:
-        raise NotReady("nobody asks")
 
 
 @pytest.fixture
