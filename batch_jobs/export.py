@@ -29,7 +29,6 @@ Entry = dict[str, Any]
 
 ROWS_AT_ONCE = 64
 READERS = 8  # images read at a time: storage answers slowly, not little
-RACES = 5  # parts that may vanish between listing and reading, one after the other
 _DIGITS = re.compile(r"(\d+)")
 _IN_MANIFEST = re.compile(r".*#\d+\.\d+")  # a source whose bytes the manifest holds
 
@@ -54,7 +53,7 @@ def export(
     dest = dest or storage.uri(f"export-{to}.jsonl")
     if os.path.abspath(dest) == job["manifest"] or dest == job["manifest"]:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
-    table = _sorted(_read_ledger(storage))
+    table = _sorted(Ledger(storage).read())
     _publish(dest, (line for entries in _lines(table, to, storage, job) for line in entries))
     unfinished = "" if storage.exists(SUCCESS) else f" of {job['rows']:,}; the job has not finished"
     typer.echo(f"{dest} {len(table):,} rows{unfinished}")
@@ -103,16 +102,6 @@ def _read(storage: Storage, path: str, entry: Entry) -> bytes:
         raise OutputUnusable(
             f"{storage.uri(path)}, an image of row {entry['id']}, cannot be read: {error}"
         ) from None
-
-
-def _read_ledger(storage: Storage) -> pa.Table:
-    """Every committed row, also while a job rewrites a part under a new name."""
-    for _ in range(RACES):
-        try:
-            return Ledger(storage).read()
-        except FileNotFoundError:
-            continue
-    return Ledger(storage).read()
 
 
 def _sorted(table: pa.Table) -> pa.Table:

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,7 +32,7 @@ from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
 from batch_jobs.source_states import source_states
-from batch_jobs.stopping import Overdue, StopSignals
+from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
 from engine.errors import InternalError, OutputBusy, OutputUnusable
 from engine.registry import ModelSpec, find_model
@@ -80,9 +79,9 @@ class Job:
 
         Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's.
         """
-        if not len(self.todo()[0]) and self._is_finished():
-            return int(self.success()["exit_code"])
         try:
+            if not len(self.todo()[0]) and self._is_finished():
+                return int(self.success()["exit_code"])
             with Lease(self.storage) as lease:
                 return self._run(lease)
         except (OSError, InternalError) as error:
@@ -165,18 +164,18 @@ class Job:
         progress = JobProgress(len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
-            with suppress(Overdue):
-                for entries in edited_entries(todo, *settings, self._row_s(outdated)):
-                    commits.add(entries)
-                    failed = sum(entry["status"] == "error" for entry in entries)
-                    images = sum(len(entry.get("outputs") or ()) for entry in entries)
-                    progress.add(len(entries), failed, images)
-                    if stop.exit_code is not None:
-                        break
-                    if self._over_budget(progress):
-                        return STOPPED, {}
-            if stop.exit_code is not None:
-                return stop.exit_code, {}
+            for entries in edited_entries(todo, *settings, self._row_s(outdated)):
+                commits.add(entries)
+                failed = sum(entry["status"] == "error" for entry in entries)
+                images = sum(len(entry.get("outputs") or ()) for entry in entries)
+                progress.add(len(entries), failed, images)
+                if stop.exit_code is not None:
+                    break
+                if self._over_budget(progress):
+                    return STOPPED, {}
+            stop.arrived()
+        if stop.exit_code is not None:
+            return stop.exit_code, {}
         facts = {
             "images_per_s": round(progress.images_per_s, 3),
             "elapsed_s": round(progress.elapsed_s, 1),
@@ -192,7 +191,7 @@ class Job:
 
     def _over_budget(self, progress: JobProgress) -> bool:
         config = self.config
-        if progress.done < config.min_rows_for_error_rate:
+        if progress.done < config.min_rows_for_error_rate or progress.done == progress.total:
             return False
         if progress.failed <= config.max_error_rate * progress.done:
             return False

@@ -48,7 +48,7 @@ class Lease:
 
     def __enter__(self) -> Self:
         holder = self._read()
-        if holder is not None and self._is_alive(holder):
+        if holder is not None and self.is_alive(holder):
             raise OutputBusy(
                 f"{self._storage.url} is in use by process {holder['pid']} on {holder['host']}; "
                 "wait for it, or give another output"
@@ -101,7 +101,8 @@ class Lease:
         if self._is_mine():
             self._storage.remove(PATH)
 
-    def _is_alive(self, holder: dict[str, Any]) -> bool:
+    def is_alive(self, holder: dict[str, Any]) -> bool:
+        """Whether a holder lives, or has made room for another; one on another host is watched."""
         if holder["host"] == socket.gethostname():
             return not self.is_local_and_dead(holder)
         deadline = time.monotonic() + self._dead_after_s

@@ -8,8 +8,9 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,8 @@ from batch_jobs.storage import Storage
 from engine.config import EngineConfig
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
+
+T = TypeVar("T")
 
 OUTPUT = pa.struct(
     [
@@ -63,6 +66,7 @@ SCHEMA = pa.schema(
 FOLDER = "results"
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 READERS = 16  # threads: storage far away answers each part after a while
+RACES = 5  # parts that may vanish between listing and reading, one after the other
 
 
 def fingerprint(row: dict[str, Any], seed: int, engine: Sequence[Any]) -> str:
@@ -137,9 +141,14 @@ class Ledger:
         self._storage = storage
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every committed row."""
-        with ThreadPoolExecutor(READERS) as pool:
-            parts = list(pool.map(lambda path: self._read_part(path, columns), self._parts()))
+        """Every committed row, also while a job removes a part between its listing and reading."""
+        for _ in range(RACES):
+            with suppress(FileNotFoundError):
+                return self._read(columns)
+        return self._read(columns)
+
+    def _read(self, columns: Sequence[str] | None) -> pa.Table:
+        parts = self._each_part(lambda path: self._read_part(path, columns))
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
@@ -153,14 +162,23 @@ class Ledger:
 
     def remove(self, ids: set[str]) -> None:
         """Rewrite the parts that hold these ids without them, so that no id is there twice."""
+        if not ids:
+            return
         gone = pa.array(sorted(ids), pa.string())
-        for path in self._parts():
+
+        def rewrite(path: str) -> None:
             table = self._read_part(path)
             kept = table.filter(pc.invert(pc.is_in(table.column("id"), value_set=gone)))
             if len(kept) == 0:
                 self._storage.remove(path)
             elif len(kept) < len(table):
                 self._storage.publish(path, _to_parquet(kept))
+
+        self._each_part(rewrite)
+
+    def _each_part(self, call: Callable[[str], T]) -> list[T]:
+        with ThreadPoolExecutor(READERS) as pool:
+            return list(pool.map(call, self._parts()))
 
     def _parts(self) -> list[str]:
         return self._storage.list(FOLDER, ".parquet")
@@ -204,9 +222,8 @@ class Commits:
         if not self._pending:
             return
         self._check()
-        if self._outdated:
-            self._ledger.remove(self._outdated)
-            self._outdated = set()
+        self._ledger.remove(self._outdated)
+        self._outdated = set()
         rows, self._pending = self._pending, []
         self._ledger.append(rows)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 import ray.data
 import ray.exceptions
+from ray.data.exceptions import ExecutionTimeoutError, SystemException
 
 from batch_jobs.blocks import CALLS_PER_WORKER, PlanSource, rows_per_block
 from batch_jobs.config import JobConfig
@@ -47,7 +48,7 @@ def edited_entries(
         tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for table in tables:  # a prefetched one would wait for the next one to be done
             yield [json.loads(entry) for entry in table["entry"].to_pylist()]
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, SystemException, ExecutionTimeoutError) as error:
         raise InternalError(_cause(error)) from error
 
 

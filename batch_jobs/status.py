@@ -9,24 +9,27 @@ from typing import Annotated, Any
 import typer
 
 from batch_jobs.job import JOB, SUCCESS
-from batch_jobs.lease import Lease
+from batch_jobs.lease import BEAT_EVERY_S, Lease
 from batch_jobs.ledger import Ledger
 from batch_jobs.storage import Storage
 from engine.errors import ManifestInvalid
+
+WATCH_S = 2.5 * BEAT_EVERY_S
 
 
 def status(
     output: Annotated[str, typer.Argument(help="The output of a job; path or URI.")],
 ) -> None:
     """Tell how far the job of OUTPUT is."""
-    storage = Storage(output)
+    storage = Storage.open(output)
     if not storage.exists(JOB):
         raise ManifestInvalid(f"{storage.url} is not the output of a job: it has no {JOB}")
     typer.echo(describe(storage))
 
 
-def describe(storage: Storage) -> str:
-    """One line of state, then one for each error code."""
+def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
+    """One line of state, then one for each error code. A holder on another host lives if it beats
+    within `watch_s`."""
     job: dict[str, Any] = json.loads(storage.read(JOB))
     results = Ledger(storage).read(["status", "error_code"])
     counts = Counter(results["status"].to_pylist())
@@ -34,7 +37,7 @@ def describe(storage: Storage) -> str:
     holder = Lease.holder(storage)
     if storage.exists(SUCCESS):
         state = "finished"
-    elif holder is not None and not Lease.is_local_and_dead(holder):
+    elif holder is not None and Lease(storage, watch_s).is_alive(holder):
         state = f"held by process {holder['pid']} on {holder['host']}"
     else:
         state = "stopped; the same command goes on"

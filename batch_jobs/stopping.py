@@ -16,11 +16,12 @@ class Overdue(BaseException):
 
 
 class StopSignals:
-    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; `Overdue` is raised
-    `GRACE_S` later, and a second signal ends the process as it usually does."""
+    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; `Overdue` ends the `with`
+    block `grace_s` later, and a second signal ends the process as it usually does."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = GRACE_S) -> None:
         self.exit_code: int | None = None
+        self._grace_s = grace_s
         self._usual: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -29,9 +30,14 @@ class StopSignals:
             self.listen()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self.arrived()
         self._restore()
+        return kind is Overdue
+
+    def arrived(self) -> None:
+        """The block in hand came to its end: what is left to do may take its time."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def listen(self) -> None:
         """Take the signals, also back from who took them since (`ray.init` does)."""
@@ -42,7 +48,7 @@ class StopSignals:
         self.exit_code = 128 + number
         self._restore()
         signal.signal(signal.SIGALRM, self._raise)
-        signal.setitimer(signal.ITIMER_REAL, GRACE_S)
+        signal.setitimer(signal.ITIMER_REAL, self._grace_s)
 
     @staticmethod
     def _raise(number: int, _: FrameType | None) -> None:

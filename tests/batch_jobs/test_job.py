@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray.data
 
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, STOPPED, Job
@@ -263,6 +264,8 @@ def test_too_many_failed_rows_stop_the_job_and_keep_what_is_done(
     resumed = ledger(output)
     assert len(resumed) == 30
     assert all(resumed[id]["finished_at"] == row["finished_at"] for id, row in done.items())
+    assert run_job(manifest(rows[1::2][:10]), tmp_path / "last", config) == FAILED_ROWS
+    assert (tmp_path / "last" / "report.html").exists()  # there was nothing left to stop
 
 
 def test_an_image_outside_the_root_is_refused(
@@ -377,6 +380,51 @@ def test_a_ledger_that_another_wrote_to_is_no_success_and_the_next_run_mends_it(
     assert not (output / "_SUCCESS").exists() and len(book.read()) == 21
     todo, outdated = Job(path, str(output), CONFIG).todo()
     assert len(todo) == 1 and outdated == {todo["id"][0].as_py()}
+
+
+class RacedStorage(Storage):
+    """Another job rewrites the ledger between the listing and the reading."""
+
+    races = 2
+
+    def list(self, folder: str, suffix: str = "") -> list[str]:
+        found = super().list(folder, suffix)
+        if self.races:
+            self.races -= 1
+            self.publish(f"{folder}/{self.races}.parquet", self.read(found[0]))
+            self.remove(found[0])
+        return found
+
+
+def test_a_part_that_vanishes_is_looked_for_again(tmp_path: Path) -> None:
+    storage = RacedStorage(str(tmp_path))
+    book = Ledger(storage)
+    book.append([{"id": "a", "status": "ok"}])
+    assert book.read(["id"])["id"].to_pylist() == ["a"]
+    assert storage.races == 0
+
+
+def test_an_output_that_cannot_be_read_stops_the_job_with_4(
+    manifest: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "out"
+    (output / "results" / "part.parquet").mkdir(parents=True)
+    assert run_job(manifest(good_rows(1)), output) == STOPPED
+    assert "Is a directory" in caplog.text and "run it again" in caplog.text
+
+
+def test_a_pipeline_that_makes_no_progress_stops_the_job_with_4(
+    cluster: None, manifest: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ray.data.DataContext.get_current()
+    usual = context.execution_no_progress_timeout_s
+    context.execution_no_progress_timeout_s = 1.0
+    try:
+        nowhere = CONFIG.model_copy(update={"num_gpus": 64.0})
+        assert run_job(manifest(good_rows(1)), tmp_path / "out", nowhere) == STOPPED
+    finally:
+        context.execution_no_progress_timeout_s = usual
+    assert "stopped: ExecutionTimeoutError" in caplog.text
 
 
 def test_decoding_is_not_in_the_process_of_the_model(

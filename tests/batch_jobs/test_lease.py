@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from batch_jobs.lease import PATH, Lease
+from batch_jobs.status import describe, status
 from batch_jobs.storage import Storage
-from engine.errors import OutputBusy
+from engine.errors import OutputBusy, OutputUnusable
 
 
 def holder(folder: Path, **changes: object) -> None:
@@ -66,6 +67,24 @@ def test_a_remote_holder_that_beats_is_alive(tmp_path: Path) -> None:
     with pytest.raises(OutputBusy, match="elsewhere"), Lease(Storage(str(tmp_path)), 5.0):
         pass
     beats.join()
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_status_watches_a_remote_holder(tmp_path: Path, beats: bool) -> None:
+    holder(tmp_path, host="elsewhere")
+    storage = Storage(str(tmp_path))
+    storage.publish("job.json", b'{"rows": 5, "model": "pocket", "manifest": "m.csv"}')
+    later = json.dumps({**json.loads(storage.read(PATH)), "beat": 2}).encode()
+    beat = threading.Timer(0.2, storage.publish, (PATH, later))
+    if beats:
+        beat.start()
+    state = "held by process" if beats else "stopped; the same command goes on"
+    assert state in describe(storage, watch_s=0.6)
+
+
+def test_the_status_of_what_is_no_output_is_refused() -> None:
+    with pytest.raises(OutputUnusable, match="ftp://"):
+        status("ftp://somewhere/out")
 
 
 @pytest.mark.parametrize("over_a_dead_lease", [False, True])

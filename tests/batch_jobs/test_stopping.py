@@ -14,6 +14,7 @@ import pytest
 
 from batch_jobs.job import OK
 from batch_jobs.status import describe
+from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.test_job import digests, good_rows, ledger
@@ -85,6 +86,23 @@ def test_a_stopped_job_goes_on_where_it_was(
         id: digests(row) for id, row in undisturbed.items()
     }
     assert {"ray", "torch"}.isdisjoint(modules_of_another_run(path, output))
+
+
+def test_the_last_commit_of_a_stopped_job_may_take_its_time() -> None:
+    with StopSignals(grace_s=0.1) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.arrived()
+        time.sleep(0.3)  # a commit to storage far away
+    assert stop.exit_code == 143
+
+
+def test_a_job_that_is_overdue_ends_with_its_signal_wherever_it_stands() -> None:
+    reached = []
+    with StopSignals(grace_s=0.1) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        reached.append("the end")
+    assert (stop.exit_code, reached) == (143, [])
 
 
 def modules_of_another_run(manifest: str, output: Path) -> set[str]:
