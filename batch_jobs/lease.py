@@ -20,6 +20,7 @@ from engine.errors import OutputBusy
 logger = logging.getLogger(__name__)
 
 PATH = "lease.json"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 BEAT_EVERY_S = 5.0
 DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
 
@@ -27,7 +28,7 @@ DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
 class Lease:
     """Held for the length of a `with` block; raises `OutputBusy` naming a living holder.
 
-    A holder on this host is looked up by pid and start time. One on another host is watched:
+    A holder on this host is looked up by pid and start. One on another host is watched:
     if its beat stands still for `dead_after_s`, it is dead. No clocks are compared.
     """
 
@@ -134,7 +135,7 @@ class Lease:
         """Whether a holder was a process of this host that is gone."""
         if holder["host"] != socket.gethostname():
             return False
-        return _process_started_s(holder["pid"]) != holder["process_started_s"]
+        return _process_start(holder["pid"]) != holder.get("process_start")
 
     @staticmethod
     def holder(storage: Storage, path: str = PATH) -> dict[str, Any] | None:
@@ -151,16 +152,20 @@ class Lease:
         holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_started_s": _process_started_s(os.getpid()),
+            "process_start": _process_start(os.getpid()),
             "token": self._token,
             "beat": self._beat,
         }
         return json.dumps(holder).encode()
 
 
-def _process_started_s(pid: int) -> float | None:
-    """When a process of this host was started, None where there is none: a pid alone is reused."""
+def _process_start(pid: int) -> str | None:
+    """What tells a process of this host from others that had or will have its pid: the boot and the
+    ticks since then, which no clock moves; None where there is no such process."""
     try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
+        if not os.path.exists(BOOT_ID):  # macOS
+            return str(psutil.Process(pid).create_time())
+        with open(BOOT_ID) as boot, open(f"/proc/{pid}/stat") as stat:
+            return f"{boot.read().strip()}/{stat.read().rpartition(')')[2].split()[19]}"
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None

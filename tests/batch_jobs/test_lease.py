@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.lease import PATH, Lease
+from batch_jobs.lease import BOOT_ID, PATH, Lease
 from batch_jobs.status import describe, status
 from batch_jobs.storage import Storage
 from engine.errors import OutputBusy, OutputUnusable
@@ -41,15 +42,25 @@ def test_a_dead_holder_on_this_host_is_replaced_at_once(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
-    holder(tmp_path, pid=int(done.stdout), process_started_s=1.0)
+    holder(tmp_path, pid=int(done.stdout), process_start="1")
     with Lease(Storage(str(tmp_path))):
         pass
 
 
 def test_a_reused_pid_is_not_its_former_owner(tmp_path: Path) -> None:
-    holder(tmp_path, process_started_s=1.0)
+    holder(tmp_path, process_start="1")
     with Lease(Storage(str(tmp_path))):
         pass
+
+
+@pytest.mark.skipif(not os.path.exists(BOOT_ID), reason="only Linux counts ticks since boot")
+def test_a_clock_that_is_set_kills_no_holder(tmp_path: Path) -> None:
+    """What names the holder's process is not computed from the time of day."""
+    with Lease(Storage(str(tmp_path))):
+        found = json.loads((tmp_path / PATH).read_text())
+    ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    assert found["process_start"] == f"{Path(BOOT_ID).read_text().strip()}/{ticks}"
+    assert not any(isinstance(value, float) for value in found.values())
 
 
 def test_a_remote_holder_is_dead_when_its_beat_stands_still(tmp_path: Path) -> None:
@@ -90,7 +101,7 @@ def test_the_status_of_what_is_no_output_is_refused() -> None:
 @pytest.mark.parametrize("over_a_dead_lease", [False, True])
 def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: bool) -> None:
     if over_a_dead_lease:
-        holder(tmp_path, process_started_s=1.0)
+        holder(tmp_path, process_start="1")
     won, lost = [], []
     start, finish = threading.Barrier(8), threading.Event()
 
@@ -119,7 +130,7 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: 
 def test_who_died_while_it_buried_a_dead_holder_does_not_block_the_output(
     tmp_path: Path, host: str
 ) -> None:
-    holder(tmp_path, process_started_s=1.0)
+    holder(tmp_path, process_start="1")
     storage = Storage(str(tmp_path))
     dead = json.loads(storage.read(PATH))
     author = {**dead, "token": "another", "host": dead["host"] if host == "here" else host}
@@ -129,7 +140,7 @@ def test_who_died_while_it_buried_a_dead_holder_does_not_block_the_output(
 
 
 def test_who_buries_a_dead_holder_now_is_waited_for(tmp_path: Path) -> None:
-    holder(tmp_path, process_started_s=1.0)
+    holder(tmp_path, process_start="1")
     storage = Storage(str(tmp_path))
     dead = json.loads(storage.read(PATH))
     with Lease(Storage(str(tmp_path / "other"))):
