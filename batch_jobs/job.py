@@ -28,7 +28,7 @@ from batch_jobs.ledger import (
     keys,
     with_fingerprints,
 )
-from batch_jobs.manifest import base_of, read_manifest
+from batch_jobs.manifest import base_of, has_relative, read_manifest
 from batch_jobs.progress import JobProgress
 from batch_jobs.report import write_report
 from batch_jobs.source_states import source_states
@@ -112,11 +112,8 @@ class Job:
         the manifest leaves the ledger. Raises `OutputUnusable`."""
         known = self.ledger.read(["id", "fingerprint", "status", "error_code", "attempts"])
         stale = known.filter(pc.invert(pc.is_in(known["id"], self.plan["id"].combine_chunks())))
-        if len(stale) and self._former_manifest() != self.manifest:
-            raise OutputUnusable(
-                f"{self.storage.url} holds {len(stale)} rows of another manifest, such as "
-                f"{stale['id'][0]}: give another output"
-            )
+        if len(known):
+            self._refuse_anothers(stale["id"])
         done = known.filter(pc.invert(pc.or_(self._to_retry(known), is_repeated(known["id"]))))
         todo = self.plan.filter(pc.invert(pc.is_in(keys(self.plan), keys(done))))
         place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
@@ -124,10 +121,23 @@ class Job:
         outdated = [*stale["id"].to_pylist(), *todo.filter(pc.is_valid(place))["id"].to_pylist()]
         return todo.append_column("attempts", pc.add(before, 1)), set(outdated)
 
-    def _former_manifest(self) -> str | None:
-        if not self.storage.exists(JOB):
-            return None
-        return json.loads(self.storage.read(JOB)).get("manifest")
+    def _refuse_anothers(self, stale: pa.ChunkedArray) -> None:
+        job = json.loads(self.storage.read(JOB)) if self.storage.exists(JOB) else {}
+        former = job.get("manifest")
+        if former == self.manifest:
+            return
+        if len(stale):
+            raise OutputUnusable(
+                f"{self.storage.url} holds {len(stale)} rows of another manifest, such as "
+                f"{stale[0]}: give another output"
+            )
+        moved = former is not None and base_of(former) != base_of(self.manifest)
+        if moved and has_relative(self.plan["image"]):
+            raise OutputUnusable(
+                f"{self.storage.url} holds edits of the images beside {former}, not of those "
+                f"beside {self.manifest}: give another output; if they are the same ones, only "
+                f'moved, correct "manifest" in {self.storage.uri(JOB)}'
+            )
 
     def _to_retry(self, known: pa.Table) -> pa.ChunkedArray:
         failed = pc.equal(known["status"], "error")

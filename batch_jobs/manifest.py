@@ -126,6 +126,12 @@ def base_of(location: str) -> str:
     return base.rstrip("/") if is_uri else os.path.abspath(base)
 
 
+def has_relative(images: pa.ChunkedArray) -> bool:
+    """Whether what an image is depends on `base_of` its manifest."""
+    absolute = pc.match_substring_regex(images, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
+    return bool(pc.any(pc.invert(absolute)).as_py())
+
+
 def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes | None]]:
     """(position in `plan`, bytes) of the rows whose image is in the manifest itself."""
     wanted: dict[str, list[int]] = {}

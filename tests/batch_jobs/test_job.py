@@ -17,7 +17,7 @@ import pytest
 import ray.data
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import FAILED_ROWS, OK, STOPPED, Job
+from batch_jobs.job import FAILED_ROWS, JOB, OK, STOPPED, Job
 from batch_jobs.ledger import Commits, Ledger
 from batch_jobs.pipeline import build_dataset
 from batch_jobs.storage import Storage
@@ -160,6 +160,33 @@ def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_re
     assert len(ledger(output)) == 3
     assert run_job(manifest(rows[1:]), output) == OK
     assert set(ledger(output)) == {"row-1", "row-2"}
+
+
+def test_a_manifest_of_the_same_ids_and_names_elsewhere_is_another(tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        image = "/1.jpg" if folder == "c" else "1.jpg"
+        (tmp_path / folder / "m.csv").write_text(f"id,image,instruction\n1,{image},add fog\n")
+
+    def job(folder: str, output: str) -> Job:
+        return Job(str(tmp_path / folder / "m.csv"), str(tmp_path / output), CONFIG)
+
+    def finish(done: Job) -> None:
+        done.ledger.append(
+            {"id": row["id"], "fingerprint": row["fingerprint"], "status": "ok"}
+            for row in done.plan.to_pylist()
+        )
+        done.storage.publish(JOB, json.dumps({"manifest": done.manifest}).encode())
+
+    finish(job("a", "out"))
+    assert len(job("a", "out").todo()[0]) == 0
+    with pytest.raises(OutputUnusable, match=r'a/m.csv, not of .*b/m.csv.*correct "manifest" in'):
+        job("b", "out").todo()
+    job("b", "out").storage.publish(JOB, json.dumps({"manifest": job("b", "x").manifest}).encode())
+    assert len(job("b", "out").todo()[0]) == 0
+    finish(job("c", "absolute"))
+    (tmp_path / "c").rename(tmp_path / "d")
+    assert len(job("d", "absolute").todo()[0]) == 0
 
 
 def test_a_moved_output_is_finished_all_the_same(
