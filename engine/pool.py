@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+Loss = Literal["slow", "busy", "memory", "died", "killed", "stopped"]
 
 PATIENCE = 6  # a task may take so many times its processor time on the clock of a busy machine
 MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
+_GRACE_S = 1.0  # between the end of a process's pipe and its own
 _KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of our environment
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _CHILD = "from engine.pool import serve; serve(%d, %d)"
@@ -35,10 +38,11 @@ class TaskLost(Exception):
     """A task that ended its process, or was ended with it.
 
     `slow`: it used up its processor time; `busy`: it did not come to an end, for want of a free
-    processor or because it hung; `memory`: it needed more; `died`: its process crashed.
+    processor or because it hung; `memory`: it needed more; `died`: its process crashed; `killed`:
+    somebody else ended it, such as the kernel of a machine without memory; `stopped`: its caller.
     """
 
-    def __init__(self, kind: Literal["slow", "busy", "memory", "died"], limit: str = "") -> None:
+    def __init__(self, kind: Loss, limit: str = "") -> None:
         super().__init__(kind, limit)
         self.kind, self.limit = kind, limit
 
@@ -55,10 +59,17 @@ class DecodePool:
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._closed = threading.Event()
 
-    def submit(self, timeout_s: float, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    def submit(
+        self,
+        timeout_s: float,
+        function: Callable[..., T],
+        *arguments: Any,
+        stop: threading.Event | None = None,
+    ) -> Future[T]:
         """`function(*arguments)`, both picklable, in a process of the pool, within `timeout_s` of
-        its processor time."""
-        return self._threads.submit(self._run, timeout_s, function, arguments)
+        its processor time, or until `stop` is set."""
+        stop = stop or threading.Event()
+        return self._threads.submit(self._run, timeout_s, stop, function, arguments)
 
     def close(self) -> None:
         """Drop what waits, kill the processes that are idle; those at work end with their task."""
@@ -66,10 +77,16 @@ class DecodePool:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._kill_idle()
 
-    def _run(self, timeout_s: float, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    def _run(
+        self,
+        timeout_s: float,
+        stop: threading.Event,
+        function: Callable[..., T],
+        arguments: tuple[Any, ...],
+    ) -> T:
         child = self._take()
         try:
-            return child.call(timeout_s, self._patience * timeout_s, function, arguments)
+            return child.call(timeout_s, self._patience * timeout_s, stop, function, arguments)
         finally:
             if child.alive:
                 self._idle.put(child)
@@ -77,10 +94,15 @@ class DecodePool:
                 self._kill_idle()
 
     def _take(self) -> _Child:
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            return _Child(self._memory_bytes)
+        """An idle process that is still there, or a new one."""
+        while True:
+            try:
+                child = self._idle.get_nowait()
+            except Empty:
+                return _Child(self._memory_bytes)
+            if child.is_running:
+                return child
+            child.kill()
 
     def _kill_idle(self) -> None:
         while True:
@@ -111,6 +133,7 @@ class _Child:
         self,
         timeout_s: float,
         wall_s: float,
+        stop: threading.Event,
         function: Callable[..., T],
         arguments: tuple[Any, ...],
     ) -> T:
@@ -119,6 +142,8 @@ class _Child:
         try:
             self._pipe.send((function, arguments))
             while not self._pipe.poll(_LOOK_S):
+                if stop.is_set():
+                    raise TaskLost("stopped")
                 if self._processor_s() - used_s > timeout_s:
                     raise TaskLost("slow", f"{timeout_s:g} s")
                 if time.monotonic() - start_s > wall_s:
@@ -128,11 +153,23 @@ class _Child:
             self.kill()
             raise
         except (EOFError, OSError):
-            self.kill()
-            raise TaskLost("died") from None
+            raise TaskLost(self._end()) from None
         if succeeded:
             return value
         raise value
+
+    def _end(self) -> Loss:
+        """How it ended by itself."""
+        try:
+            code: int | None = self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            code = None  # it closed its pipe and lives on
+        self.kill()
+        return "killed" if code == -signal.SIGKILL else "died"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def _processor_s(self) -> float:
         """Seconds that its threads ran so far."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from engine.errors import (
     EngineError,
     ImageTooLarge,
     ImageUnreadable,
+    Overloaded,
     WorkerCrashed,
 )
 from engine.geometry import Geometry
@@ -21,6 +24,7 @@ from engine.registry import ModelSpec
 from engine.sources import Prepared
 from serve_app.codec import prepare_source, render, warm_up
 
+T = TypeVar("T")
 START_S = 60.0  # of processor time, for a process to load what it needs
 ENCODE_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
 
@@ -43,13 +47,12 @@ class Codec:
     async def decode(
         self, id: str, source: bytes | str, instruction: str, options: EditOptions, spec: ModelSpec
     ) -> Prepared:
-        """Raises `ImageError`, `OptionError`, and `DeadlineExceeded` where the machine is too
-        busy."""
-        task = self._pool.submit(
-            self._decode_s, prepare_source, id, source, instruction, options, spec
-        )
+        """Raises `ImageError`, `OptionError`, and `DeadlineExceeded` or `Overloaded` where the
+        machine is too busy."""
         try:
-            return await asyncio.wrap_future(task)
+            return await self._run(
+                self._decode_s, prepare_source, id, source, instruction, options, spec
+            )
         except TaskLost as lost:
             raise _decode_error(lost) from lost
 
@@ -58,11 +61,27 @@ class Codec:
     ) -> tuple[list[str], tuple[int, int]]:
         """Edited canvases as base64 files, and their (width, height) in px. Raises
         `TransientError`."""
-        task = self._pool.submit(ENCODE_S, render, images, geometry, format, quality)
+        try:
+            return await self._run(ENCODE_S, render, images, geometry, format, quality)
+        except TaskLost as lost:
+            raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
+
+    async def _run(self, timeout_s: float, function: Callable[..., T], *arguments: Any) -> T:
+        """`function(*arguments)` in a process of the pool, which ends with its caller. Raises
+        `Overloaded` and `TaskLost`."""
+        gone = threading.Event()
+        task = self._pool.submit(timeout_s, function, *arguments, stop=gone)
         try:
             return await asyncio.wrap_future(task)
         except TaskLost as lost:
-            raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
+            if lost.kind != "killed":
+                raise
+            raise Overloaded(
+                "the machine ended the process that had the image, which it does when it is short "
+                "of memory; try again"
+            ) from lost
+        finally:
+            gone.set()
 
 
 def _decode_error(lost: TaskLost) -> EngineError:

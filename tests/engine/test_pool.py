@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +75,29 @@ def test_a_task_that_crashes_its_process_is_told_from_one_that_fails(pool: Decod
     assert lost(pool, 60, os.abort).kind == "died"
     with pytest.raises(ImageUnsupported):
         pool.submit(60, decode, b"not an image").result()
+
+
+def test_a_task_ends_when_its_caller_has_gone(pool: DecodePool) -> None:
+    stop = threading.Event()
+    task = pool.submit(60, time.sleep, 3600, stop=stop)
+    stop.set()
+    with pytest.raises(TaskLost) as caught:
+        task.result(30)
+    assert caught.value.kind == "stopped"
+    assert pool.submit(60, os.getpid).result() > 0
+
+
+def suicide(signal_number: int) -> None:
+    os.kill(os.getpid(), signal_number)
+
+
+def test_a_process_that_the_machine_kills_is_not_held_against_its_task(pool: DecodePool) -> None:
+    assert lost(pool, 60, suicide, signal.SIGKILL).kind == "killed"
+    pids = {pool.submit(60, os.getpid).result() for _ in range(10)}
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert pool.submit(60, os.getpid).result() not in pids
 
 
 def test_a_task_gets_no_more_memory_than_there_is(pool: DecodePool) -> None:
