@@ -77,7 +77,8 @@ def _summary(success: dict[str, Any], storage: Storage) -> str:
     errors = ", ".join(f"{code} {count}" for code, count in success["errors"].items())
     failed = f", {success['error']} failed ({errors})" if errors else ""
     lines = [f"{success['rows']} rows: {success['ok']} ok{failed}"]
-    lines += [f"  {name:<15}{storage.uri(path)}" for name, path in FILES.items()]
+    written = {name: path for name, path in FILES.items() if storage.exists(path)}
+    lines += [f"  {name:<15}{storage.uri(path)}" for name, path in written.items()]
     return "\n".join(lines)
 
 

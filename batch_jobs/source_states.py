@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 
 from batch_jobs.retrying import retrying
+from engine.errors import ManifestInvalid
+from engine.sources import STORAGE_SCHEMES
 
 THREADS = 32
 # What tells two versions apart, by storage: S3, Google, the hub, HTTP; local files have a time.
@@ -18,7 +20,8 @@ MARKS = ("ETag", "etag", "md5Hash", "blob_id", "mtime")
 def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
     """ "size mark" of each image, "absent" where there is none, None where the manifest holds it.
 
-    `base`: the folder that relative paths start from. An image is asked for once.
+    `base`: the folder that relative paths start from. An image is asked for once. Raises
+    `ManifestInvalid` where storage does not say: what it fails on now is not absent.
     """
     named = sorted({image for image in images if image is not None})
     with ThreadPoolExecutor(THREADS) as pool:
@@ -27,11 +30,20 @@ def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
 
 
 def _state(image: str, base: str) -> str:
-    location = image if "://" in image else posixpath.join(base, image)
+    scheme, is_uri, _ = image.partition("://")
+    if "\0" in image or (is_uri and scheme.lower() not in STORAGE_SCHEMES):
+        return "absent"  # what is wrong with it, its row will say
+    location = image if is_uri else posixpath.join(base, image)
     try:
         fs, path = fsspec.core.url_to_fs(location)
         info = retrying(lambda: fs.info(path))
-    except (OSError, ValueError, ImportError):  # what is wrong with it, its row will say
+    except (FileNotFoundError, NotADirectoryError):
         return "absent"
+    except Exception as error:  # storage clients raise dozens of kinds
+        raise ManifestInvalid(
+            f"--check-sources: storage does not say whether {image} has changed: {error}; mend "
+            "that and run it again",
+            param="check_sources",
+        ) from None
     mark = next((info[name] for name in MARKS if info.get(name)), "")
     return f"{info.get('size')} {mark}"

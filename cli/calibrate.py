@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.errors import OutOfMemory
+from engine.errors import OptionInvalid, OutOfMemory
 
 if TYPE_CHECKING:
     from engine.calibration import CalibratedSize
@@ -33,6 +33,8 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("calibration.yaml"),
 ) -> None:
     """Measure samples against time and memory, and write the YAML that the engine reads."""
+    if output.is_dir() or not output.resolve().parent.is_dir():
+        raise OptionInvalid(f"--output {output}: name a file in a folder that exists")
     import torch
     import yaml
 

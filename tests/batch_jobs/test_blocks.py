@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from batch_jobs.blocks import rows_per_block
+from batch_jobs.blocks import BLOCKS_IN_A_COMMIT, rows_per_block
 from batch_jobs.config import JobConfig
-from engine.config import EngineConfig
+from engine.config import EngineConfig, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "batch"
 
 
 def plan(rows: int, **options: object) -> pa.Table:
@@ -28,6 +31,12 @@ def config(**changes: object) -> JobConfig:
 )
 def test_a_block_is_one_to_four_batches_by_what_a_row_costs(row_s: float | None, rows: int) -> None:
     assert rows_per_block(plan(10_000), config(), 1, row_s) == rows
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_blocks_of_our_configs_fit_their_commits(path: Path) -> None:
+    config = load_config(path, JobConfig)
+    assert rows_per_block(plan(10_000), config) <= config.rows_per_commit // BLOCKS_IN_A_COMMIT
 
 
 def test_several_images_a_row_make_fewer_rows_a_batch() -> None:

@@ -15,12 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray.data
+from typer.testing import CliRunner
 
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, JOB, OK, STOPPED, Job
 from batch_jobs.ledger import Commits, Ledger
 from batch_jobs.pipeline import build_dataset
+from batch_jobs.source_states import source_states
 from batch_jobs.storage import Storage
+from cli.main import app
 from engine.edit import validate
 from engine.errors import ManifestInvalid, OptionInvalid, OutputUnusable
 from engine.registry import ModelSpec
@@ -147,6 +150,15 @@ def test_an_image_that_changed_is_edited_again_only_with_check_sources(
     assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
     coffee.unlink()
     assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
+
+
+def test_an_image_that_storage_says_nothing_of_is_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "file").touch()
+    absent = ["none.jpg", "file/x.jpg", "nul\0.jpg", "http://127.0.0.1:9/x.jpg"]
+    assert source_states([*absent, None], str(tmp_path)) == ["absent"] * 4 + [None]
+    with pytest.raises(ManifestInvalid, match=r"--check-sources: .* loop.jpg has changed: .*loop"):
+        source_states([*absent, "loop.jpg"], str(tmp_path))
 
 
 def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_refused(
@@ -407,6 +419,22 @@ def test_a_ledger_that_another_wrote_to_is_no_success_and_the_next_run_mends_it(
     assert not (output / "_SUCCESS").exists() and len(book.read()) == 21
     todo, outdated = Job(path, str(output), CONFIG).todo()
     assert len(todo) == 1 and outdated == {todo["id"][0].as_py()}
+
+
+def test_nothing_is_read_to_remove_nothing(tmp_path: Path) -> None:
+    (tmp_path / "results" / "part.parquet").mkdir(parents=True)  # to read it would fail
+    Ledger(Storage(str(tmp_path))).remove(set())
+
+
+def test_the_summary_names_only_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image,instruction\na,none.jpg,add fog\n")
+    job = Job(str(tmp_path / "m.csv"), str(tmp_path / "out"), JobConfig())
+    row = {"id": "a", "fingerprint": job.plan["fingerprint"][0].as_py(), "instruction": "add fog"}
+    job.ledger.append([{**row, "status": "error", "error_code": "image_not_found"}])
+    done = CliRunner().invoke(app, ["batch", str(tmp_path / "m.csv"), str(tmp_path / "out")])
+    assert done.exit_code == FAILED_ROWS
+    named = [line.split()[-1].rpartition("/out/")[2] for line in done.stdout.splitlines()[1:]]
+    assert named == ["results/", "report.html"]
 
 
 class RacedStorage(Storage):

@@ -43,6 +43,15 @@ def test_an_edit_is_written_and_its_seed_replays_it(photo: Path) -> None:
     assert Image.open(folder / "a.png").size == (64, 48)  # the fit of 600x400 at 64 px
 
 
+def test_a_calibration_that_could_not_be_written_is_refused_before_it_is_measured(
+    tmp_path: Path,
+) -> None:
+    done = rayedit("calibrate", "-o", tmp_path / "missing" / "x.yaml")
+    assert done.returncode == 2
+    assert "x.yaml: name a file in a folder that exists" in done.stderr
+    assert done.stdout == ""
+
+
 def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
     folder = photo.parent
     few = ("--config", folder / "small.yaml", "--num-inference-steps", "2", "--seed", "1")
