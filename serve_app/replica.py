@@ -13,7 +13,8 @@ import numpy as np
 from ray import serve
 
 from engine.config import EngineConfig
-from engine.edit import EditOutcome, EditRequest
+from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
+from engine.errors import ModelError
 from engine.registry import ModelSpec
 from serve_app.backend import Preview
 from serve_app.health import Watch
@@ -24,7 +25,8 @@ logger = logging.getLogger("ray.serve")
 
 Event = Preview | EditOutcome
 BATCHER_S = 5.0
-STALLED = 18  # exit code of a process whose device hangs
+STALLED = 18  # exit code of a process whose device hangs or whose denoising thread is gone
+COMPILE_S = 900.0  # a step on a shape that is new to a compiled model may take minutes
 
 
 def max_ongoing_requests(config: EngineConfig) -> int:
@@ -33,17 +35,28 @@ def max_ongoing_requests(config: EngineConfig) -> int:
     return 2 * config.max_batch_size + 8
 
 
+def _warm_up(spec: ModelSpec) -> EditRequest:
+    """An edit of one step, of which nobody sees the result."""
+    options = spec.resolve(EditOptions(num_inference_steps=1), seed=0)
+    pixels = np.zeros((spec.resolution, spec.resolution, 3), np.uint8)
+    return EditRequest("warm-up", pixels, "warm up", options)
+
+
 class EditReplica:
     """One `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
 
     def __init__(self, config: EngineConfig, spec: ModelSpec, stall_s: float) -> None:
         from engine.actor import EditActor
 
-        self._watch = Watch(stall_s)
+        self._watch = Watch(COMPILE_S if config.compile else stall_s)
         self._metrics = ReplicaMetrics(config.max_batch_size)
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
         self._actor = EditActor(config, spec, partial_image=self._show)
         self._admit.set_max_batch_size(max_ongoing_requests(config))
+        if config.compile:  # minutes, which no client is to wait for
+            (outcome,) = self._actor.edit_batch([_warm_up(spec)])
+            if isinstance(outcome, EditFailure):
+                raise ModelError(f"the model cannot be compiled: {outcome.message}")
 
     async def edit(self, request: EditRequest) -> EditOutcome:
         """The outcome of one edit; when the caller is gone, so is the edit."""
@@ -67,6 +80,9 @@ class EditReplica:
             edit.cancel()
 
     async def _edit(self, request: EditRequest, show: Callable[[Event], None]) -> EditOutcome:
+        if not self._actor.alive:
+            logger.critical("the denoising thread has died: this replica gives up")
+            os._exit(STALLED)  # refusals in no time would draw all the traffic here
         self._open[request.id] = show
         try:
             admitted: Future[EditOutcome] = await self._admit(request)

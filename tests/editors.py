@@ -17,12 +17,14 @@ from engine.registry import ModelSpec
 
 class FaultyEditor(InstructPix2Pix):
     """The instruction names the fault: "fail in encode", "nan in encode" or "exit in encode",
-    "sleep in encode", "hang in encode"."""
+    "sleep in encode", "hang in encode", "end the thread in encode"."""
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         texts = [request.instruction for request in requests]
         if "exit in encode" in texts:
             os._exit(17)
+        if "end the thread in encode" in texts:
+            raise SystemExit
         if "hang in encode" in texts:
             time.sleep(3600)
         if "sleep in encode" in texts:

@@ -76,13 +76,13 @@ class Server:
 
 @contextmanager
 def running_server(
-    config: dict[str, Any], folder: Path, *, fault: bool = False
+    config: dict[str, Any], folder: Path, *, fault: bool = False, **variables: str
 ) -> Iterator[Server]:
     """A server of this `ServeConfig`, ready; its home and log lie in `folder`. `fault`: of the
-    editor that fails when an instruction asks for it."""
+    editor that fails when an instruction asks for it; `variables`: more of its environment."""
     port = free_port()
     module = ("tests.serving", json.dumps(config), str(port), fault * "fault")
-    with running_module(module, port, folder) as server:
+    with running_module(module, port, folder, **variables) as server:
         yield server
 
 

@@ -85,6 +85,19 @@ def test_an_edit_that_kills_every_replica_is_given_up_after_the_second(
         assert post_form(http, photographs["coffee"], num_inference_steps=4).status_code == 200
 
 
+def test_a_replica_whose_thread_has_died_refuses_nobody(
+    mortal: Server, photographs: dict[str, bytes]
+) -> None:
+    """It ends at the next edit, which another makes: its own 503s would come faster than Serve's
+    health checks."""
+    before = mortal.pids(REPLICA)
+    with httpx.Client(base_url=mortal.url, timeout=90) as http:
+        response = post_form(http, photographs["coffee"], prompt="end the thread in encode")
+        assert response.status_code == 500
+        assert post_form(http, photographs["coffee"], num_inference_steps=4).status_code == 200
+        assert set(mortal.pids(REPLICA)).isdisjoint(before)
+
+
 def test_a_redeploy_under_traffic_fails_no_request(
     mortal: Server, photographs: dict[str, bytes]
 ) -> None:

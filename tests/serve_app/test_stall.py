@@ -38,3 +38,18 @@ def test_a_replica_whose_device_hangs_is_replaced(
             statuses.append(response.status_code)
         assert statuses[-1] == 200
         assert set(statuses) <= {200, 503, 504}
+
+
+@pytest.mark.chaos
+def test_a_compiled_model_serves_from_its_first_edit(
+    tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    """It compiles before it is ready: a deadline is too short for that."""
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    config = {"engine": {**SMALL, "compile": True}, "deadline_s": DEADLINE_S, "decode_workers": 1}
+    with (
+        running_server(config, tmp_path, **cache) as server,
+        httpx.Client(base_url=server.url, timeout=60) as http,
+    ):
+        response = post_form(http, photographs["coffee"], size="64x64", num_inference_steps=2)
+        assert response.status_code == 200
