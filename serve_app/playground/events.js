@@ -1,12 +1,13 @@
 // Server-sent events out of a response's body, as they arrive.
 
-// Yields { event, data } with `data` parsed as JSON; comments and "[DONE]" are passed over.
+// Yields { event, data } with `data` parsed as JSON; comments and "[DONE]" are passed over. A
+// connection that breaks ends it early.
 export async function* readEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch(broken);
       if (done) return;
       const blocks = (rest + value).split(/\r?\n\r?\n/);
       rest = blocks.pop();
@@ -18,6 +19,11 @@ export async function* readEvents(body) {
   } finally {
     reader.cancel().catch(() => {});
   }
+}
+
+function broken(error) {
+  if (error.name === "AbortError") throw error; // the reader's own wish
+  return { done: true };
 }
 
 function parse(block) {

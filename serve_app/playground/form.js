@@ -8,18 +8,20 @@ const SLIDERS = ["guidance_scale", "image_guidance_scale"];
 const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100] };
 const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
 
+const touched = new Set(); // the fields that the reader has set
 let model = null;
 
-// The defaults of `served` (an entry of /v1/models).
+// The defaults of `served` (an entry of /v1/models), but for what the reader has set.
 export function setModel(served) {
   model = served;
   node("model").textContent = served.id;
   for (const name of SLIDERS) {
     const slider = node(name);
     slider.max = String(Math.max(Number(slider.max), 2 * served[name]));
-    slider.value = String(served[name]);
   }
-  node("num_inference_steps").value = String(served.num_inference_steps);
+  for (const name of [...SLIDERS, "num_inference_steps"]) {
+    if (!touched.has(name)) node(name).value = String(served[name]);
+  }
   offerSizes();
   refresh();
 }
@@ -107,6 +109,7 @@ export function setSeed(seed) {
 export function installForm(changed) {
   const form = node("form");
   form.addEventListener("input", (event) => {
+    touched.add(event.target.id);
     clearError(event.target.id);
     refresh();
     changed();

@@ -59,11 +59,14 @@ async function send(path, init) {
   try {
     answer = await fetch(path, { ...init, headers });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Refused(0, {}, NaN);
+    throw lost(error);
   }
   if (!answer.ok) throw await refusal(answer);
   return answer;
+}
+
+function lost(error) {
+  return error.name === "AbortError" ? error : new Refused(0, {}, NaN);
 }
 
 async function refusal(answer) {
@@ -78,7 +81,7 @@ async function refusal(answer) {
 async function read(answer, onPreview) {
   const kind = answer.headers.get("content-type") ?? "";
   if (!kind.startsWith("text/event-stream")) {
-    const body = await answer.json();
+    const body = await answer.json().catch((error) => { throw lost(error); });
     return finished({ ...body, ...body.data[0] });
   }
   for await (const { data } of readEvents(answer.body)) {

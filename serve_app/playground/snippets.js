@@ -2,7 +2,7 @@
 
 // `fields`: { prompt, seed, ... } as they are sent; `name`: of the photograph's file.
 export function curl({ fields, name, origin, key }) {
-  const lines = [`curl -sS ${origin}/v1/images/edits`];
+  const lines = ["curl -sS --fail-with-body -o answer.json", `  ${origin}/v1/images/edits`];
   if (key) lines.push(`  -H "Authorization: Bearer $RAYEDIT_API_KEY"`);
   lines.push(`  -F ${shell(`image=@"${name.replace(/[\\"]/g, "\\$&")}"`)}`);
   for (const [field, value] of Object.entries(fields)) {
@@ -10,7 +10,7 @@ export function curl({ fields, name, origin, key }) {
     lines.push(field === "prompt" ? `  --form-string ${shell(`prompt=${value}`)}`
       : `  -F ${field}=${value}`);
   }
-  lines.push(`  | grep -o '"b64_json":"[^"]*'`, `  | cut -d '"' -f 4`, "  | base64 --decode > edited.png");
+  lines.push(`  && grep -o '"b64_json":"[^"]*' answer.json`, `  | cut -d '"' -f 4`, "  | base64 --decode > edited.png");
   return lines.join(" \\\n");
 }
 
@@ -40,5 +40,5 @@ function shell(value) {
 }
 
 function literal(value) {
-  return Number.isNaN(Number(value)) ? JSON.stringify(value) : value;
+  return Number.isNaN(Number(value)) ? JSON.stringify(value) : String(Number(value));
 }

@@ -93,18 +93,27 @@ def test_the_request_to_copy_gives_the_picture_that_is_shown(
     visit.quick()
     visit.page.select_option("#resize", "pad")
     visit.page.locator("#guidance_scale").press("ArrowRight")
+    visit.page.fill("#seed", "007")
     visit.choose(name, photographs["coffee"])
     visit.edit('@it\'s "night" $HOME\\ 夜景')
     visit.page.locator("#request > summary").click()
     visit.page.locator(f"#tab-{tab}").click()
     code = visit.text("snippet")
     assert "3.1" in code and "seed" in code
-    program = [shutil.which("sh") or "sh"] if tab == "curl" else [sys.executable]
-    done = subprocess.run(
-        [*program, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    program = (shutil.which("sh") or "sh") if tab == "curl" else sys.executable
+    done = run(program, code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "edited.png").read_bytes() == visit.shown()
+    if tab == "curl":
+        (tmp_path / "edited.png").unlink()
+        assert run(program, code.replace("guidance_scale", "guidance_sale"), tmp_path).returncode
+        assert not (tmp_path / "edited.png").exists()
+        assert "option_unknown" in (tmp_path / "answer.json").read_text()
+
+
+def run(program: str, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [program, "-c", code]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_a_cancelled_edit_ends_on_the_server_too(

@@ -145,6 +145,8 @@ NAMELESS = """() => [...document.querySelectorAll("button, a, input, select, tex
 
 def test_every_control_has_a_name_for_a_screen_reader(visit: Visit) -> None:
     assert visit.page.evaluate(NAMELESS) == []
+    visit.page.locator("#request > summary").click()
+    assert visit.page.locator("[role=tablist] button:not([role=tab])").count() == 0
     assert visit.page.locator("#status[role=status]").count() == 1
     assert visit.page.locator(".error[role=alert]").count() == visit.page.locator(".error").count()
 

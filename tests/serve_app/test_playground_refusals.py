@@ -8,11 +8,13 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.registry import ModelSpec
 from serve_app.api import make_app
@@ -95,14 +97,10 @@ def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
     assert visit.focused == "num_inference_steps"
 
 
-@pytest.fixture
-def keyed_url(pocket: ModelSpec) -> Iterator[str]:
-    """The app over HTTP where one key, "sesame", may make two edits a minute."""
-    keys = ApiKeys({hashlib.sha256(b"sesame").hexdigest(): "reader"}, per_minute=2)
-    config = ServeConfig(decode_workers=1)
-    service = EditService(config, pocket, Mirror(), keys)
+@contextmanager
+def over_http(app: ASGIApp) -> Iterator[str]:
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(make_app(service), port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -110,6 +108,42 @@ def keyed_url(pocket: ModelSpec) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
+
+
+def test_a_connection_that_breaks_in_the_middle_of_an_edit_is_told(
+    open_page: Open, pocket: ModelSpec
+) -> None:
+    service = EditService(ServeConfig(decode_workers=1), pocket, Mirror())
+    app = make_app(service)
+
+    async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_break(message: Message) -> None:
+            await send(message)
+            if message.get("body"):
+                raise ConnectionError
+
+        is_edit = scope.get("path") == "/v1/images/edits"
+        await app(scope, receive, send_and_break if is_edit else send)
+
+    with over_http(breaking) as url:
+        visit = open_page(url, expected=("ERR_INCOMPLETE_CHUNKED_ENCODING",))
+        visit.page.locator("#examples button").first.click()
+        visit.wait_for("ready")
+        visit.page.fill("#prompt", "make it night")
+        visit.page.locator("#edit").click()
+        visit.page.wait_for_selector("#error-general:not(:empty)", timeout=10_000)
+        assert visit.text("error-general").startswith("The server cannot be reached")
+    service.close()
+
+
+@pytest.fixture
+def keyed_url(pocket: ModelSpec) -> Iterator[str]:
+    """The app over HTTP where one key, "sesame", may make two edits a minute."""
+    keys = ApiKeys({hashlib.sha256(b"sesame").hexdigest(): "reader"}, per_minute=2)
+    config = ServeConfig(decode_workers=1)
+    service = EditService(config, pocket, Mirror(), keys)
+    with over_http(make_app(service)) as url:
+        yield url
     service.close()
 
 
@@ -121,6 +155,9 @@ def test_a_key_is_asked_for_where_it_is_needed_and_a_busy_server_says_until_when
     visit.page.locator("#examples button").first.click()
     visit.wait_for("ready")
     visit.page.fill("#prompt", "make it night")
+    visit.page.fill("#guidance_scale", "9.5")  # before the page knows the model's own
+    visit.page.locator("#more > summary").click()
+    visit.page.fill("#num_inference_steps", "7")
     visit.page.fill("#key", "mellon")
     visit.page.locator("#edit").click()
     visit.page.wait_for_selector("#error-key:has-text('does not accept')")
@@ -128,6 +165,8 @@ def test_a_key_is_asked_for_where_it_is_needed_and_a_busy_server_says_until_when
     visit.page.fill("#key", "sesame")
     visit.page.keyboard.press("Enter")
     visit.wait_for("done")
+    assert visit.page.input_value("#guidance_scale") == "9.5"
+    assert "7 steps" in visit.text("facts")
     visit.page.locator("#request > summary").click()
     assert '-H "Authorization: Bearer $RAYEDIT_API_KEY"' in visit.text("snippet")
     assert "sesame" not in visit.page.content()
