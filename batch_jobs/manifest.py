@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -139,21 +139,21 @@ def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes |
         if row["image_sha256"] is not None:
             wanted.setdefault(row["file"], []).append(position)
     for file, positions in wanted.items():
+        if not file.lower().endswith(".jsonl"):
+            yield from _read_groups(file, plan, positions)
+            continue
         with fsspec.open(file, "rb") as source:
-            if file.lower().endswith(".jsonl"):
-                for position in positions:
-                    yield position, read_line_at(source, plan[position]["row"]).data
-            else:
-                yield from _read_groups(source, plan, positions)
+            for position in positions:
+                yield position, read_line_at(source, plan[position]["row"]).data
 
 
 def _read_groups(
-    source: BinaryIO, plan: Sequence[dict[str, Any]], positions: list[int]
+    file: str, plan: Sequence[dict[str, Any]], positions: list[int]
 ) -> Iterator[tuple[int, bytes | None]]:
     groups: dict[int, dict[int, int]] = {}
     for position in positions:
         row = plan[position]
         groups.setdefault(row["row_group"], {})[row["row"]] = position
     for group, rows in groups.items():
-        for number, data in read_images(source, group, rows):
+        for number, data in read_images(file, group, rows):
             yield rows[number], data

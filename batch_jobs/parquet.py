@@ -1,10 +1,12 @@
-"""Parquet manifests: batch by batch, the known columns only, whatever the size of a row group."""
+"""Parquet manifests: to plan, the known columns only and batch by batch; to decode, the images of
+a whole row group, which each process reads once and keeps until it needs those of another one."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,18 +21,26 @@ from batch_jobs.columns import (
     is_text,
 )
 from batch_jobs.rows import THIN, FileRows, Row, options_json, sha256
+from batch_jobs.source_states import version_of
+from engine.errors import ManifestInvalid
 from engine.sources import read_data_url
 
-ROWS_OF_TEXT, ROWS_OF_BYTES = 65536, 64  # read together: rows may hold 25 MiB of image each
+# Of images in a row group: a page may be as large, so whoever reads some of them holds them all.
+MAX_GROUP_BYTES = 2**30
+BATCH_ROWS, BATCH_BYTES = 65536, 2**26  # read together at most, to plan them
+
+# (file, its version, row group) -> the images that this process read last.
+_held: dict[tuple[str, str, int], pa.ChunkedArray] = {}
 
 
 def read_parquet(source: BinaryIO, file: str) -> FileRows:
-    """Raises `ManifestInvalid` naming the column; nothing but the schema has been read then."""
+    """Raises `ManifestInvalid` naming the column; nothing but the footer has been read then."""
     parquet = pq.ParquetFile(source)
     schema = parquet.schema_arrow
     names = canonical_names(schema.names, file)
     check_required(names, schema.names, file)
     check_types(schema, names, file)
+    _check_groups(parquet, file)
     chunks = [THIN.empty_table()]
     for group in range(parquet.num_row_groups):
         first = 0
@@ -42,14 +52,37 @@ def read_parquet(source: BinaryIO, file: str) -> FileRows:
     return FileRows(pa.concat_tables(chunks), names, ignored)
 
 
+def _check_groups(parquet: pq.ParquetFile, file: str) -> None:
+    for group in range(parquet.num_row_groups):
+        size_bytes = _image_bytes(parquet, group)
+        if size_bytes > MAX_GROUP_BYTES:
+            rows = parquet.metadata.row_group(group).num_rows
+            raise ManifestInvalid(
+                f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images in {rows:,} "
+                f"rows, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
+                f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
+                param="image",
+            )
+
+
+def _image_bytes(parquet: pq.ParquetFile, group: int) -> int:
+    """Of the image column of a row group, uncompressed."""
+    chunks = parquet.metadata.row_group(group)
+    columns = (chunks.column(number) for number in range(chunks.num_columns))
+    sizes = [c.total_uncompressed_size for c in columns if _is_image(c.path_in_schema)]
+    return sum(sizes)
+
+
 def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-    texts = all(is_text(f.type) for f in parquet.schema_arrow if _is_image(f.name))
-    size = ROWS_OF_TEXT if texts else ROWS_OF_BYTES
+    rows = parquet.metadata.row_group(group).num_rows
+    fit = rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1)
+    size = min(max(fit, 1), BATCH_ROWS)
     for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
         yield pa.Table.from_batches([batch])
 
 
 def _is_image(column: str) -> bool:
+    column = column.partition(".")[0]  # of a struct, "image.bytes"
     return ALIASES.get(column, column) == "image"
 
 
@@ -112,18 +145,30 @@ def _options(table: pa.Table, faults: dict[int, dict[str, Any]]) -> pa.Array:
     return pa.array([options_json(value) for value in values], pa.string())
 
 
-def read_images(
-    source: BinaryIO, group: int, wanted: Container[int]
-) -> Iterator[tuple[int, bytes | None]]:
-    """(row, bytes) of the `wanted` rows of a row group that holds images."""
-    parquet = pq.ParquetFile(source)
-    name = next(name for name in parquet.schema_arrow.names if _is_image(name))
-    first = 0
-    for table in _batches(parquet, group, [name]):
-        for row in range(first, first + len(table)):
-            if row in wanted:
-                value = table[name][row - first].as_py()
-                if isinstance(value, dict):
-                    value = value.get("bytes") or value.get("path")
-                yield row, read_data_url(value) if isinstance(value, str) else value
-        first += len(table)
+def read_images(file: str, group: int, wanted: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
+    """(row, bytes) of those of the `wanted` rows of a row group that are there."""
+    images = _images_of(file, group)
+    for row in wanted:
+        if row < len(images):
+            value = images[row].as_py()
+            if isinstance(value, dict):
+                value = value.get("bytes") or value.get("path")
+            yield row, read_data_url(value) if isinstance(value, str) else value
+
+
+def _images_of(file: str, group: int) -> pa.ChunkedArray:
+    key = (file, version_of(file), group)
+    images = _held.get(key)
+    if images is None:
+        _held.clear()
+        images = _held[key] = _read_group(file, group)
+    return images
+
+
+def _read_group(file: str, group: int) -> pa.ChunkedArray:
+    with fsspec.open(file, "rb") as source:
+        parquet = pq.ParquetFile(source)
+        name = next((name for name in parquet.schema_arrow.names if _is_image(name)), None)
+        if name is None or group >= parquet.num_row_groups:  # it has changed since it was planned
+            return pa.chunked_array([], pa.null())
+        return parquet.read_row_group(group, columns=[name], use_threads=False)[name]

@@ -35,8 +35,7 @@ def _state(image: str, base: str) -> str:
         return "absent"  # what is wrong with it, its row will say
     location = image if is_uri else posixpath.join(base, image)
     try:
-        fs, path = fsspec.core.url_to_fs(location)
-        info = retrying(lambda: fs.info(path))
+        return version_of(location)
     except (FileNotFoundError, NotADirectoryError):
         return "absent"
     except Exception as error:  # storage clients raise dozens of kinds
@@ -45,5 +44,11 @@ def _state(image: str, base: str) -> str:
             "that and run it again",
             param="check_sources",
         ) from None
+
+
+def version_of(location: str) -> str:
+    """ "size mark": what tells a file from what was there before it."""
+    fs, path = fsspec.core.url_to_fs(location)
+    info = retrying(lambda: fs.info(path))
     mark = next((info[name] for name in MARKS if info.get(name)), "")
     return f"{info.get('size')} {mark}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +95,42 @@ def test_images_of_a_large_row_group_are_found_again(tmp_path: Path) -> None:
     assert plan["id"].to_pylist()[199:201] == ["m.parquet-0-199", "m.parquet-1-0"]
     assert plan["image"].to_pylist()[:3] == ["0.jpg", None, "2.jpg"]
     assert embedded(plan) == {i: b"%d" % i for i in range(1, 300, 2)}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="only Linux counts bytes read")
+def test_the_blocks_of_a_row_group_read_it_once(tmp_path: Path) -> None:
+    images = [os.urandom(20_000) for _ in range(400)]
+    table = pa.table({"image": images, "instruction": ["add fog"] * 400})
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=200)
+    plan = read_manifest(str(tmp_path / "m.parquet"))
+    before = psutil.Process().io_counters().read_chars
+    for start in range(0, 400, 4):
+        assert list(embedded(plan[start : start + 4]).values()) == images[start : start + 4]
+    read = psutil.Process().io_counters().read_chars - before
+    assert read < 1.5 * (tmp_path / "m.parquet").stat().st_size
+
+
+def of_cells(count: int, cell: str | bytes) -> pa.Table:
+    """So many rows, all of the same image."""
+    kind = pa.binary() if isinstance(cell, bytes) else pa.string()
+    images = pa.chunked_array([pa.array([cell], kind)] * count)
+    return pa.table({"image": images, "instruction": ["add fog"] * count})
+
+
+def test_a_row_group_that_no_process_should_hold_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.parquet")
+    table = of_cells(1100, bytes(2**20))
+    pq.write_table(table, path, use_dictionary=False)
+    with pytest.raises(ManifestInvalid, match=r"group 0 holds 1,100 MiB .*row_group_size=127"):
+        read_manifest(path)
+
+
+def test_long_data_urls_are_not_read_all_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.parquet")
+    pq.write_table(of_cells(130, data_url(bytes(2**19))), path, use_dictionary=False)
+    plan = read_manifest(path)
+    assert max(len(chunk) for chunk in plan["image_sha256"].chunks) < 100
+    assert len(plan) == 130 and plan["image_sha256"].null_count == 0
 
 
 MARKED = {b"ARROW:extension:name": b"example.tensor"}
