@@ -29,7 +29,7 @@ STRIPPED = frozenset(
         b"x-request-timeout-seconds",
         b"x-request-disconnect-disabled",
         b"serve-multiplexed-model-id",
-        b"serve-session-id",
+        b"x-session-id",
     }
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")

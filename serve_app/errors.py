@@ -22,11 +22,9 @@ RETRY_AFTER_S = 1  # an edit takes about a second: a place is free by then, or a
 
 # What HTTP itself refuses: status -> code. Everything else has its code in `engine.errors`.
 HTTP_CODES = {
-    401: "invalid_api_key",
     404: "route_not_found",
     405: "method_not_allowed",
     415: "unsupported_media_type",
-    429: "rate_limit_exceeded",
 }
 
 

@@ -11,22 +11,18 @@ from dataclasses import replace
 from typing import Any
 
 from ray.exceptions import RayActorError, RayError
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    ReplicaUnavailableError,
-)
+from ray.serve.exceptions import DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from engine.edit import EditFailure, EditOutcome, EditRequest
-from engine.errors import InternalError, NotReady, Overloaded, TransientError, WorkerCrashed
+from engine.errors import InternalError, NotReady, TransientError, WorkerCrashed
 from serve_app.backend import Preview
 from serve_app.schemas import Readiness
 
 logger = logging.getLogger("ray.serve")
 
 PAUSE_S = 0.1  # before an edit is tried again: the router must have seen the death
-FAULTS = (RayError, BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError)
+FAULTS = (RayError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 class RayBackend:
@@ -112,8 +108,6 @@ async def _events(response: Any) -> AsyncGenerator[Any, None]:
 
 
 def _our_error(error: Exception) -> TransientError:
-    if isinstance(error, BackPressureError):
-        return Overloaded("the model replicas have no place left; try again later")
     if isinstance(error, DeploymentUnavailableError | ReplicaUnavailableError):
         return NotReady("no model replica is available; try again later")
     if isinstance(error, RayActorError):

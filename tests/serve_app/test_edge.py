@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from ray.serve._private.constants import SERVE_SESSION_ID
 from starlette.types import Receive, Scope, Send
 
 from serve_app.edge import EdgeGuard, clean_headers
@@ -70,6 +71,7 @@ def test_a_body_within_the_limit_passes_whole(chunked: bool) -> None:
         b"x-request-disconnect-disabled",
         b"serve_multiplexed_model_id",
         b"serve-multiplexed-model-id",
+        SERVE_SESSION_ID.encode(),
     ],
 )
 def test_headers_that_steer_serve_are_dropped(name: bytes) -> None:
