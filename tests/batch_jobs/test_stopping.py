@@ -130,7 +130,7 @@ def test_a_job_that_waits_for_workers_in_vain_ends_when_it_is_asked_to(
     deadline = time.monotonic() + 120
     while not (output / "job.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(10)  # Ray is up, and no worker will ever be
+    time.sleep(20)  # Ray is up, and no worker will ever be
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
