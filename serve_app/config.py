@@ -103,12 +103,6 @@ class ServeConfig(BaseModel):
         bool, Field(description="serve on a public address without API keys")
     ] = False
 
-    @property
-    def key_share(self) -> float | None:
-        """Edits a minute that one ingress replica grants a key: each sees its part of them."""
-        whole = self.requests_per_minute
-        return None if whole is None else whole / self.ingress_replicas
-
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Self:
         if self.min_replicas > self.max_replicas:

@@ -34,8 +34,10 @@ class EditIngress:
         metrics = IngressMetrics()
 
         def observe(flight: Flight, held: int, queue_s: float) -> None:
-            metrics.observe(flight, held, queue_s)
-            log_edit(flight)
+            metrics.hold(held, queue_s)
+            if flight.ended:
+                metrics.observe(flight)
+                log_edit(flight)
 
         self._service = EditService(config, spec, RayBackend(replicas), keys, observe)
         self._service.warm_up()
@@ -56,7 +58,7 @@ def _host() -> str | None:
 
 def load_keys(config: ServeConfig) -> ApiKeys:
     """From the file and the environment of this process. Raises `OptionInvalid`."""
-    return ApiKeys.load(config.api_keys_file, config.key_share)
+    return ApiKeys.load(config.api_keys_file, config.requests_per_minute, config.ingress_replicas)
 
 
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:

@@ -48,6 +48,10 @@ class Flight:
         return max(self.replica_s - self.model_s, 0.0) if self.model_s else 0.0
 
     @property
+    def ended(self) -> bool:
+        return self.total_s > 0
+
+    @property
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return max(self.deadline - asyncio.get_running_loop().time(), 0.0)
@@ -62,12 +66,13 @@ class Flight:
             setattr(self, name, getattr(self, name) + time.monotonic() - start)
 
 
-# Called with a flight that ended, the edits that are left, and how long they will take in s.
+# Called with a flight that came in, was admitted or ended, the edits that are held now, and how
+# long they will take in s.
 Observe = Callable[[Flight, int, float], None]
 
 
 class Flights:
-    """Those of one process; `observe` is told of each that ended."""
+    """Those of one process; `observe` is told of each."""
 
     def __init__(self, config: ServeConfig, spec: ModelSpec, observe: Observe) -> None:
         self._deadline_s = config.deadline_s
@@ -85,6 +90,7 @@ class Flights:
         """Take a place; raises `EditFailed` when there is none."""
         self._admission.enter()
         flight.inside = True
+        self._tell(flight)
 
     def admit(self, flight: Flight, options: EditOptions) -> None:
         """Before anything is decoded; raises `EditFailed` where it would wait too long."""
@@ -93,6 +99,7 @@ class Flights:
         cost = cost_of(options, self._spec)
         self._admission.admit(cost)
         flight.cost = cost
+        self._tell(flight)
 
     def made(self, flight: Flight, result: EditResult) -> None:
         """The model has done its part."""
@@ -110,6 +117,9 @@ class Flights:
             failure = EditFailure.of("", Cancelled("")) if gone else failure_of(error)
             flight.code, flight.status = failure.code, failure.status
         flight.total_s = time.monotonic() - flight.started
+        self._tell(flight)
+
+    def _tell(self, flight: Flight) -> None:
         self._observe(flight, self._admission.held, self._admission.wait_s)
 
     @asynccontextmanager

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.edit import EditFailure
 from engine.errors import OptionInvalid
@@ -19,27 +20,36 @@ VARIABLE = "RAYEDIT_API_KEYS"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+class Key(NamedTuple):
+    """`name`: what it is called in logs."""
+
+    digest: str
+    name: str
+
+
 class ApiKeys:
     """`names`: the sha256 (hex) of each key -> what it is called in logs; without any, everybody
-    may ask. A key may make `per_minute` edits a minute, and as many at once; `clock` gives seconds.
+    may ask. A key may make `per_minute` edits a minute, and as many at once, of which each of
+    `shares` processes like this one grants its part; `clock` gives seconds.
     """
 
     def __init__(
         self,
         names: Mapping[str, str],
         per_minute: float | None = None,
+        shares: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._names = dict(names)
-        self._per_minute = per_minute
+        self._per_minute, self._shares = per_minute, shares
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # name -> edits left, as of when
+        self._buckets: dict[str, tuple[float, float]] = {}  # digest -> edits left, as of when
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
     @classmethod
-    def load(cls, file: str | None, per_minute: float | None = None) -> ApiKeys:
+    def load(cls, file: str | None, per_minute: float | None = None, shares: int = 1) -> ApiKeys:
         """From `file` and the environment: a key a line (in the environment also commas), its
         digest and a name, as `sha256sum` prints them. Raises `OptionInvalid`."""
         lines = os.environ.get(VARIABLE, "").replace(",", "\n").splitlines()
@@ -54,28 +64,29 @@ class ApiKeys:
             names |= _parse(text.splitlines(), file)
             if not names:
                 raise OptionInvalid(f"{file} holds no API key", param="api_keys_file")
-        return cls(names, per_minute)
+        return cls(names, per_minute, shares)
 
-    def check(self, authorization: str | None) -> str:
-        """The name of the key in an `Authorization` header; raises `EditFailed` (401)."""
+    def check(self, authorization: str | None) -> Key:
+        """The key in an `Authorization` header; raises `EditFailed` (401)."""
         if not self._names:
-            return ""
+            return Key("", "")
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise _unauthorized("no API key was sent; send it as `Authorization: Bearer KEY`")
         digest = hashlib.sha256(key.strip().encode()).hexdigest()
-        found = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
+        found = [known for known in self._names if hmac.compare_digest(known, digest)]
         if not found:
             raise _unauthorized("the API key is not one of this server's; check it")
-        return found[0]
+        return Key(found[0], self._names[found[0]])
 
-    def spend(self, name: str) -> None:
-        """One edit of the key `name`; raises `EditFailed` (429) above its rate."""
+    def spend(self, key: Key) -> None:
+        """One edit of `key`; raises `EditFailed` (429) above its rate."""
         if not self._names or self._per_minute is None:
             return
-        rate, now = self._per_minute / 60, self._clock()
-        left, then = self._buckets.get(name, (max(self._per_minute, 1.0), now))
-        left = min(left + (now - then) * rate, max(self._per_minute, 1.0))
+        ours = self._per_minute / self._shares
+        rate, most, now = ours / 60, max(ours, 1.0), self._clock()
+        left, then = self._buckets.get(key.digest, (most, now))
+        left = min(left + (now - then) * rate, most)
         if left < 1:
             wait_s = math.ceil((1 - left) / rate)
             message = f"this API key may make {self._per_minute:g} edits a minute"
@@ -83,7 +94,7 @@ class ApiKeys:
                 "", "rate_limit_exceeded", f"{message}; try again in {wait_s} s", True, 429
             )
             raise EditFailed(failure, retry_after_s=wait_s)
-        self._buckets[name] = left - 1, now
+        self._buckets[key.digest] = left - 1, now
 
 
 def _parse(lines: list[str], source: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ STAGES = {
 
 
 class IngressMetrics:
-    """Of the edits that one ingress replica has ended."""
+    """Of the edits that one ingress replica has ended, and of those that it holds."""
 
     def __init__(self) -> None:
         self._requests = Counter("rayedit_requests_total", "edits by how they ended", ("code",))
@@ -34,14 +34,16 @@ class IngressMetrics:
         self._in_flight = Gauge("rayedit_in_flight", "edits that the ingress holds")
         self._queue = Gauge("rayedit_queue_seconds", "how long what is held will take")
 
-    def observe(self, flight: Flight, held: int, queue_s: float) -> None:
+    def hold(self, held: int, queue_s: float) -> None:
+        self._in_flight.set(held)
+        self._queue.set(queue_s)
+
+    def observe(self, flight: Flight) -> None:
         self._requests.inc(tags={"code": flight.code})
         for name, histogram in self._stages.items():
             seconds = getattr(flight, f"{name}_s")
             if seconds:
                 histogram.observe(seconds)
-        self._in_flight.set(held)
-        self._queue.set(queue_s)
 
 
 class ReplicaMetrics:
@@ -55,7 +57,9 @@ class ReplicaMetrics:
         self._saved = Counter("rayedit_rows_saved_total", "branch rows that guidance did not need")
         self._padded = Counter("rayedit_rows_padded_total", "rows that only filled a bucket")
         self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps")
-        self._step = Histogram("rayedit_step_seconds", "one denoising step", STEP_SECONDS)
+        self._step = Histogram(
+            "rayedit_step_seconds", "mean denoising step since the edit before", STEP_SECONDS
+        )
         self._fill = Histogram(
             "rayedit_batch_fill", "most samples that shared a step with it / max_batch_size", FILL
         )

@@ -90,8 +90,9 @@ class EditService:
         flight itself."""
         flight = self._flights.board(request.headers.get("x-request-id", ""))
         try:
-            flight.key = self.keys.check(request.headers.get("authorization"))
-            self.keys.spend(flight.key)
+            key = self.keys.check(request.headers.get("authorization"))
+            flight.key = key.name
+            self.keys.spend(key)
             self._flights.enter(flight)
             async with self._flights.limit(flight):
                 parsed = await self._read(request, flight)

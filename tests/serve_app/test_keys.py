@@ -16,7 +16,7 @@ from serve_app.app import run_server
 from serve_app.config import ServeConfig
 from serve_app.errors import EditFailed
 from serve_app.exposure import check_exposure, is_loopback
-from serve_app.keys import VARIABLE, ApiKeys
+from serve_app.keys import VARIABLE, ApiKeys, Key
 from serve_app.service import EditService
 
 KEY = "sk-correct-horse"
@@ -32,7 +32,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 def test_a_key_is_known_by_its_digest_alone(keys_file: Path) -> None:
     keys = ApiKeys.load(str(keys_file))
-    assert keys.check(f"Bearer {KEY}") == "team-a"
+    assert keys.check(f"Bearer {KEY}").name == "team-a"
     for wrong in (None, "", KEY, f"Basic {KEY}", "Bearer ", f"Bearer {DIGEST}", f"Bearer {KEY}x"):
         with pytest.raises(EditFailed) as caught:
             keys.check(wrong)
@@ -43,7 +43,7 @@ def test_a_key_is_known_by_its_digest_alone(keys_file: Path) -> None:
 
 def test_keys_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, f"{'1' * 64} team-b, {DIGEST} team-a")
-    assert ApiKeys.load(None).check(f"bearer {KEY}") == "team-a"
+    assert ApiKeys.load(None).check(f"bearer {KEY}").name == "team-a"
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", KEY, DIGEST[:-1]])
@@ -60,18 +60,20 @@ def test_a_file_that_holds_no_digest_is_refused_without_repeating_it(
 
 def test_a_key_above_its_rate_is_told_when_to_come_back() -> None:
     now = 0.0
-    keys = ApiKeys({DIGEST: "a", "0" * 64: "b"}, per_minute=6, clock=lambda: now)
+    one, other = Key(DIGEST, "team"), Key("0" * 64, "team")
+    names = dict([one, other])
+    keys = ApiKeys(names, per_minute=12, shares=2, clock=lambda: now)
     for _ in range(6):
-        keys.spend("a")
-    with pytest.raises(EditFailed) as caught:
-        keys.spend("a")
+        keys.spend(one)
+    with pytest.raises(EditFailed, match="12 edits a minute; try again in 10 s") as caught:
+        keys.spend(one)
     assert (caught.value.failure.status, caught.value.retry_after_s) == (429, 10)
-    keys.spend("b")
+    keys.spend(other)  # of the same name
     now = 9.9
     with pytest.raises(EditFailed):
-        keys.spend("a")
+        keys.spend(one)
     now = 10.0
-    keys.spend("a")
+    keys.spend(one)
 
 
 @pytest.mark.parametrize(
