@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Self
 
 import torch
@@ -42,25 +43,16 @@ class EditActor:
         """
         self.config = config or EngineConfig()
         self.spec = spec or find_model(self.config.model, self.config.resolution)
-        torch.set_num_threads(self.config.threads)
-        loaded = load_model(self.spec, self.config)
-        self.revision = loaded.revision
-        self._device = loaded.editor.device
-        self._loop = DenoiseLoop(
-            loaded.editor,
-            Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
-            determinism=self.config.determinism,
-            cuda_graphs=self.config.cuda_graphs,
-            progress=progress,
-            partial_image=partial_image,
-        )
         self._changed = threading.Condition()
-        self._inbox: list[tuple[EditRequest, tuple[str, ...]]] = []
+        self._inbox: list[EditRequest] = []
         self._cancelled: set[str] = set()
         self._futures: dict[str, Future[EditOutcome]] = {}
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="denoise", daemon=True)
+        ready: Future[LoadedModel] = Future()
+        start = partial(self._run, ready, progress, partial_image)
+        self._thread = threading.Thread(target=start, name="denoise", daemon=True)
         self._thread.start()
+        self.revision = ready.result().revision
 
     @property
     def counters(self) -> LoopCounters:
@@ -109,23 +101,48 @@ class EditActor:
     def _submit(self, request: EditRequest) -> Future[EditOutcome]:
         future: Future[EditOutcome] = Future()
         future.set_running_or_notify_cancel()  # from here `cancel(id)` alone can end it
-        try:
-            warnings = self._loop.check(request)
-            with self._changed:
-                if self._closing or not self._thread.is_alive():
-                    raise NotReady("this worker is shutting down; send the edit again")
-                if request.id in self._futures:
-                    raise InternalError(f"request id {request.id} is already in flight")
+        with self._changed:
+            error: Exception | None = None
+            if self._closing or not self._thread.is_alive():
+                error = NotReady("this worker is shutting down; send the edit again")
+            elif request.id in self._futures:
+                error = InternalError(f"request id {request.id} is already in flight")
+            else:
                 self._futures[request.id] = future
-                self._inbox.append((request, warnings))
+                self._inbox.append(request)
                 self._changed.notify()
-        except Exception as error:  # a fault of this request must not reach its mates
+        if error is not None:
             future.set_result(EditFailure.of(request.id, error))
         return future
 
-    def _run(self) -> None:
-        torch.set_num_threads(self.config.threads)  # a thread of its own has a count of its own
-        use_device(self._device)  # and a current device
+    def _run(
+        self,
+        ready: Future[LoadedModel],
+        progress: Progress | None,
+        partial_image: PartialImage | None,
+    ) -> None:
+        """All that uses torch runs here, loading and checking too: where a second thread of the
+        process has computed, OpenMP counts more threads than processors, lets them sleep at every
+        barrier, and a step on a CPU takes a fifth longer (docs/decisions.md)."""
+        try:
+            torch.set_num_threads(self.config.threads)  # a thread has a count of its own
+            loaded = load_model(self.spec, self.config)
+            use_device(loaded.editor.device)  # and a current device
+            self._loop = DenoiseLoop(
+                loaded.editor,
+                Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
+                determinism=self.config.determinism,
+                cuda_graphs=self.config.cuda_graphs,
+                progress=progress,
+                partial_image=partial_image,
+            )
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(loaded)
+        self._work()
+
+    def _work(self) -> None:
         error: BaseException = NotReady("this worker is shutting down; send the edit again")
         try:
             while self._take():
@@ -146,12 +163,18 @@ class EditActor:
                 self._changed.wait()
             arrived, self._inbox = self._inbox, []
             cancelled, self._cancelled = self._cancelled, set()
-        for request, warnings in arrived:
-            self._loop.admit(request, warnings)
+        for request in arrived:
+            self._admit(request)
         for outcome in self._loop.cancel(cancelled) if cancelled else ():
             self._resolve(outcome)
         with self._changed:
             return bool(self._inbox) or not (self._closing and self._loop.idle)
+
+    def _admit(self, request: EditRequest) -> None:
+        try:
+            self._loop.admit(request, self._loop.check(request))
+        except Exception as error:  # a fault of this request must not reach its mates
+            self._resolve(EditFailure.of(request.id, error))
 
     def _resolve(self, outcome: EditOutcome) -> None:
         with self._changed:

@@ -70,7 +70,7 @@ class DenoiseLoop:
         return not self._waiting and not self._running
 
     def check(self, request: EditRequest) -> tuple[str, ...]:
-        """Warnings; raises `RequestError` for what cannot be done. From any thread."""
+        """Warnings; raises `RequestError` for what cannot be done."""
         self._tables.table(request.options.scheduler, request.options.num_inference_steps or 1)
         return tuple(self._editor.check(request))
 

@@ -100,9 +100,9 @@ class EditReplica:
         """Hand over what arrived together; each future resolves on its own. `None`: a health check
         that asks whether this still works."""
         requests = [request for request in arrived if request is not None]
-        futures = iter(await asyncio.to_thread(self._actor.submit, requests))
+        futures = iter(self._actor.submit(requests))
         for request in requests:
-            if request.id not in self._open:  # its caller left while it was handed over
+            if request.id not in self._open:  # its caller left before it was handed over
                 self._actor.cancel(request.id)
         return [None if request is None else next(futures) for request in arrived]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 from engine import EditActor, EditFailure, EditResult
@@ -31,3 +33,23 @@ def test_a_future_is_ended_by_cancel_alone(edit_of: Prepare, strict_actor: EditA
     assert outcome.code == "cancelled"
     assert strict_actor.in_flight == 0
     assert strict_actor.alive
+
+
+def test_no_thread_but_the_denoising_one_computes() -> None:
+    """The calling thread's first parallel work starts OpenMP threads: it had none until then."""
+    code = """
+import numpy as np, psutil, torch
+from engine import EditActor, EditOptions, EditRequest, EngineConfig
+from engine.registry import find_model
+spec = find_model("pocket", 64)
+options = spec.resolve(EditOptions(num_inference_steps=3, scheduler="unipc"), seed=1)
+with EditActor(EngineConfig(num_threads=3), spec) as actor:
+    (edited,) = actor.edit_batch([EditRequest("1", np.zeros((64, 64, 3), np.uint8), "x", options)])
+    before = psutil.Process().num_threads()
+    torch.set_num_threads(3)
+    torch.zeros(10_000_000).add_(1)
+    print(type(edited).__name__, psutil.Process().num_threads() - before)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["EditResult", "2"]
