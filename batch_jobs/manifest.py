@@ -85,10 +85,10 @@ def _generated_ids(groups: np.ndarray, name: str) -> pa.Array:
 
 def id_problems(plan: pa.Table) -> Iterator[str]:
     """What is wrong with the ids of a plan, each in one sentence with the first offenders."""
-    missing = plan.filter(pc.is_null(plan["id"]))
+    missing = pc.indices_nonzero(pc.is_null(plan["id"]))
     if len(missing):
-        rows = [_place(row["file"], str(row["row"]), plan) for row in _first(missing)]
-        yield f"column id is null in rows {', '.join(rows)}{_more(missing)}"
+        rows = [_row_of(plan, place) for place in missing[:OFFENDERS].to_pylist()]
+        yield f"column id is null in rows {', '.join(rows)}{_more(missing)} (the first is 1)"
     counts = pc.value_counts(plan["id"].drop_null())
     twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(twice):
@@ -99,9 +99,10 @@ def id_problems(plan: pa.Table) -> Iterator[str]:
         yield f"ids must be unique; these are not: {', '.join(ids)}{_more(twice)}"
 
 
-def _first(table: pa.Table) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.slice(0, OFFENDERS).to_pylist()
-    return rows
+def _row_of(plan: pa.Table, place: int) -> str:
+    """Which row of its file the one at `place` of the plan is, from 1."""
+    file = plan["file"][place].as_py()
+    return _place(file, str(place - pc.index(plan["file"], file).as_py() + 1), plan)
 
 
 def _place(file: str, name: str, plan: pa.Table) -> str:
