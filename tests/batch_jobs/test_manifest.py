@@ -221,7 +221,7 @@ def test_the_files_of_repeated_ids_are_named(tmp_path: Path) -> None:
     row = {"id": "a", "image": "x", "instruction": "y"}
     write_lines(tmp_path / "one.jsonl", [row, row | {"id": "b"}])
     write_lines(tmp_path / "two.jsonl", [row, row | {"id": None}])
-    with pytest.raises(ManifestInvalid, match=r"id is null in rows 2 \(two.jsonl\) \(the first is 1\)"):
+    with pytest.raises(ManifestInvalid, match=r"id is null in rows 2 \(two.jsonl\)"):
         read_manifest(str(tmp_path))
     write_lines(tmp_path / "two.jsonl", [row])
     with pytest.raises(ManifestInvalid, match=r"these are not: a \(one.jsonl, two.jsonl\)"):
