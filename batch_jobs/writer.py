@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from batch_jobs.rows import sha256
 from batch_jobs.storage import Storage
 from engine.geometry import Geometry, from_canvas
 from engine.images import encode
@@ -48,7 +49,7 @@ def _publish(
     storage.publish(path, png)
     return {
         "uri": storage.uri(path),
-        "sha256": hashlib.sha256(png).hexdigest(),
+        "sha256": sha256(png),
         "width_px": pixels.shape[1],
         "height_px": pixels.shape[0],
     }

@@ -37,7 +37,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif(not can_mount(), reason="this machine lets nobody mount a small disk")
+@pytest.mark.skipif(not can_mount(), reason="needs Linux where unshare may mount a tmpfs")
 @pytest.mark.parametrize("size", ["4k", "250k"])
 def test_a_full_disk_stops_the_job_with_4_and_more_room_ends_it(
     manifest: Callable[..., str], tmp_path: Path, size: str
