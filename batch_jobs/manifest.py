@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,9 @@ def base_of(location: str) -> str:
         is_folder = fs.isdir(path)
     else:
         is_folder = os.path.isdir(location)
-    base = location if is_folder else os.path.dirname(location.split("*", maxsplit=1)[0])
+    base = location if is_folder else os.path.dirname(location)
+    while re.search(r"[*?[]", base) and not os.path.exists(base):
+        base = os.path.dirname(base)
     return base.rstrip("/") if is_uri else os.path.abspath(base)
 
 

@@ -27,6 +27,7 @@ from engine.registry import ModelSpec
 
 DECODE_CPUS = 0.75  # unlike an actor's, or Ray would fuse decoding into the process of the model
 MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
+IDLE_WORKERS = 2  # kept by a Ray of our own: one to decode, one to publish (docs/decisions.md)
 
 
 def edited_entries(
@@ -125,7 +126,9 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         ray.init(address=address or "auto", **quiet)
     else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        own = {"include_dashboard": False, "num_cpus": cpus}
+        few = {"num_workers_soft_limit": IDLE_WORKERS}
+        ray.init(address="local", _system_config=few, **own, **quiet)
     try:
         yield
     finally:

@@ -30,10 +30,13 @@ class StopSignals:
             self.listen()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
         self.arrived()
         self._restore()
-        return kind is Overdue
+        if isinstance(error, SystemExit) and error.code in SIGNALS:  # of Ray's, while it starts
+            self.exit_code = 128 + int(error.code)
+            return True
+        return isinstance(error, Overdue)
 
     def arrived(self) -> None:
         """The block in hand came to its end: what is left to do may take its time."""

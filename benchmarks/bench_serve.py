@@ -216,7 +216,8 @@ def main() -> None:
         num_cpus=8,
         include_dashboard=False,
         log_to_driver=False,
-        _system_config={"worker_niceness": 0},  # 15: the bare loop here would outrank a replica
+        # of niceness 15, the bare loop here would outrank a replica; idle workers: as `serve` does
+        _system_config={"worker_niceness": 0, "num_workers_soft_limit": 0},
     )
     port = free_port()
     deploy(ServeConfig(engine=engine), spec, HOST, port)

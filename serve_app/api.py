@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.security import HTTPBearer
+from fastapi_offline import FastAPIOffline
 
 import engine
 from serve_app.errors import install_error_handlers
@@ -26,7 +27,7 @@ EDIT_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
 
 def make_app(service: EditService) -> FastAPI:
     """The ASGI app over `service`; its `/openapi.json` is the API's contract."""
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs without a CDN: many clusters reach none
         title="rayedit",
         version=engine.__version__,
         redoc_url=None,

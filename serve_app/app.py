@@ -128,7 +128,8 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
     os.environ[edge.LIMIT_VARIABLE] = str(config.max_body_bytes)
     wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False)
+    few = {"num_workers_soft_limit": 0}  # no idle workers: Serve runs no tasks (docs/decisions.md)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=few)
     try:
         yield
     finally:

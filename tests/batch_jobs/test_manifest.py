@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.manifest import read_manifest
+from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.rows import planned_options
 from engine.edit import EditOptions
 from engine.errors import ManifestInvalid
@@ -22,6 +22,18 @@ ROWS = [
     {"id": "a", "image": "x.jpg", "instruction": "make it night", "seed": 7, "guidance_scale": 5.5},
     {"id": "b", "image": "y.jpg", "instruction": "把它变成夜晚, 再加雾", "restore_size": True},
 ]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["m.csv", "*.csv", "m.[cj]*", "x/*.csv", "p?/m.csv", "p[12]/*/m.csv", "odd[1]/m.csv"],
+)
+def test_relative_images_start_from_the_last_folder_that_all_files_share(
+    tmp_path: Path, location: str
+) -> None:
+    (tmp_path / "odd[1]").mkdir()  # a name, not a pattern
+    shared = {"x/*.csv": "x", "odd[1]/m.csv": "odd[1]"}.get(location, "")
+    assert base_of(str(tmp_path / location)) == str(tmp_path / shared)
 
 
 def options(plan: pa.Table) -> list[EditOptions]:

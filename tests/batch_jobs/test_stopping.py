@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from batch_jobs.job import OK
@@ -86,6 +87,19 @@ def test_a_stopped_job_goes_on_where_it_was(
         id: digests(row) for id, row in undisturbed.items()
     }
     assert {"ray", "torch"}.isdisjoint(modules_of_another_run(path, output))
+
+
+def test_a_job_stopped_while_ray_starts_ends_with_143(
+    manifest: Callable[..., str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    process = start(manifest(good_rows(4)), output)
+    driver, deadline = psutil.Process(process.pid), time.monotonic() + 120
+    while not driver.children() and time.monotonic() < deadline:  # Ray's first
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not (output / "lease.json").exists()
 
 
 def test_the_last_commit_of_a_stopped_job_may_take_its_time() -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from serve_app.playground import FOLDER, read_assets
 from tests.serve_app.browser import Visit, chromium, open_page, visit
 from tests.serve_app.conftest import files_of, post_form
-from tests.serving import ROOT
+from tests.serving import ROOT, Server
 
 __all__ = ["chromium", "open_page", "visit"]
 
@@ -38,6 +39,17 @@ def test_the_page_and_its_files_are_asked_for_again_and_mostly_unchanged(
 def test_nothing_but_the_pages_own_files_is_served(http: httpx.Client, name: str) -> None:
     response = http.get(f"/playground/{name}")
     assert (response.status_code, response.json()["error"]["code"]) == (404, "route_not_found")
+
+
+def test_the_api_is_documented_without_anything_from_elsewhere(
+    chromium: Browser, server: Server
+) -> None:
+    page, asked = chromium.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector("text=Edit Image")
+    assert len(asked) > 3 and all(url.startswith((server.url, "data:")) for url in asked)
+    page.close()
 
 
 def test_every_file_of_the_page_is_packaged() -> None:
