@@ -50,7 +50,10 @@ def wait_for_a_commit(output: Path, process: subprocess.Popen[str]) -> None:
     pytest.fail(f"nothing was committed: {process.communicate()}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.chaos)],
+)
 def test_a_stopped_job_goes_on_where_it_was(
     cluster: None,
     manifest: Callable[..., str],
