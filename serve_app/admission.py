@@ -12,6 +12,7 @@ from engine.guidance import branch_weights
 from engine.registry import ModelSpec
 from serve_app.errors import EditFailed
 
+HOLD_S = 0.5  # at most, and a tenth of the wait: no queue runs dry while all are refused unasked
 MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
 
 
@@ -82,18 +83,18 @@ class Admission:
         return max(line.seconds(line.ahead) for line in (self._model, self._codec))
 
     def enter(self) -> None:
-        """Take a place, before the body is read. Raises `EditFailed` when there is none."""
+        """Take a place, before the body is read. Raises `EditFailed` when there is none, or when
+        whatever came now would wait too long."""
         if self.held >= self._max_in_flight:
-            raise self._refusal(f"{self.held} edits are in flight already")
+            raise self._refusal(f"{self.held} edits are in flight already", self._hold_s)
+        self._refuse_a_long_wait(self.held)
         self.held += 1
 
     def admit(self, cost: float) -> None:
         """Queue the work of an edit that has a place; raises `EditFailed` where it would wait too
         long."""
-        wait_s = self.wait_s
-        total_s = wait_s + self._model.seconds(cost)
-        if self.held > self._min_held and wait_s > self._max_wait_s:
-            raise self._refusal(f"about {wait_s:.0f} s of work are queued ahead")
+        self._refuse_a_long_wait(self.held - 1)  # others were admitted while the body was read
+        total_s = self.wait_s + self._model.seconds(cost)
         if self._codec.ahead and total_s > self._deadline_s:
             raise self._refusal(
                 f"with what is queued ahead the edit would take about {total_s:.0f} s, more than "
@@ -117,8 +118,17 @@ class Admission:
         self._model.ahead = max(self._model.ahead - cost, 0.0) if self.held else 0.0
         self._codec.ahead -= cost > 0
 
-    def _refusal(self, reason: str) -> EditFailed:
+    def _refuse_a_long_wait(self, held: int) -> None:
+        if held >= self._min_held and self.wait_s > self._max_wait_s:
+            reason = f"about {self.wait_s:.0f} s of work are queued ahead"
+            raise self._refusal(reason, self._hold_s)
+
+    @property
+    def _hold_s(self) -> float:
+        return min(HOLD_S, self.wait_s / 10)
+
+    def _refusal(self, reason: str, hold_s: float = 0.0) -> EditFailed:
         guess_s = self.wait_s if self._model.is_known else self._deadline_s
         wait_s = max(math.ceil(round(guess_s, 3)), 1)
         error = Overloaded(f"{reason}; try again in {wait_s} s")
-        return EditFailed(EditFailure.of("", error), retry_after_s=wait_s)
+        return EditFailed(EditFailure.of("", error), wait_s, hold_s)

@@ -17,10 +17,9 @@ from serve_app.schemas import (
     Readiness,
     edit_request_body,
     error_responses,
-    event_stream,
 )
 from serve_app.service import EditService
-from serve_app.streaming import EventStream
+from serve_app.streaming import EventStream, event_stream
 
 EDIT_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
 

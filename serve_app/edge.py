@@ -1,9 +1,10 @@
 """What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
 
-Serve buffers a body of any length, lets a client's headers switch its timeout off, and echoes
-any request id. `run_server` installs the guard in the Ray that it starts; on a cluster, set the
-environment variable `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.edge.middlewares` for
-every node before Ray starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
+Serve buffers a body of any length, lets a client's headers switch its timeout off, echoes any
+request id, and asks a full ingress about every request. `run_server` installs the guard in the Ray
+that it starts; on a cluster, set the environment variable
+`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.edge.middlewares` for every node before Ray
+starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from engine.edit import EditFailure
 from engine.images import MAX_BYTES
 from serve_app.errors import error_response
+from serve_app.metrics import requests_counter
 from serve_app.parsing import body_too_large
+from serve_app.shedding import Shedder
 
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.middlewares"}
 LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
@@ -37,7 +40,13 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 def middlewares() -> list[Middleware]:
     """What Serve's proxy calls at its start."""
-    return [Middleware(EdgeGuard, max_body_bytes=int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES)))]
+    requests = requests_counter()
+
+    def count(code: str) -> None:
+        requests.inc(tags={"code": code})
+
+    limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
+    return [Middleware(EdgeGuard, max_body_bytes=limit), Middleware(Shedder, refused=count)]
 
 
 class EdgeGuard:

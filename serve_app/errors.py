@@ -18,6 +18,7 @@ from engine.errors import Cancelled, EngineError, InternalError, OptionInvalid, 
 
 logger = logging.getLogger("ray.serve")
 
+HOLD = "x-rayedit-hold"  # header: for so many seconds every edit would get this refusal
 RETRY_AFTER_S = 1  # an edit takes about a second: a place is free by then, or another 503 says so
 
 # What HTTP itself refuses: status -> code. Everything else has its code in `engine.errors`.
@@ -30,12 +31,15 @@ HTTP_CODES = {
 
 class EditFailed(Exception):
     """Carries the engine's `EditFailure` to the edge of the app; `retry_after_s`: when a place
-    will be free, where that is known."""
+    will be free, where that is known; `hold_s`: how long every edit would get the same answer."""
 
-    def __init__(self, failure: EditFailure, retry_after_s: int = RETRY_AFTER_S) -> None:
+    def __init__(
+        self, failure: EditFailure, retry_after_s: int = RETRY_AFTER_S, hold_s: float = 0.0
+    ) -> None:
         super().__init__(failure.message)
         self.failure = failure
         self.retry_after_s = retry_after_s
+        self.hold_s = hold_s
 
 
 def failure_of(error: BaseException) -> EditFailure:
@@ -92,7 +96,8 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(failure_of(error))
 
     async def edit_failed(_: Request, error: Any) -> JSONResponse:
-        return error_response(error.failure, retry_after_s=error.retry_after_s)
+        held = {HOLD: f"{error.hold_s:.3f}"} if error.hold_s else None
+        return error_response(error.failure, held, error.retry_after_s)
 
     async def http_error(request: Request, error: Any) -> JSONResponse:
         failure = failure_of(error)

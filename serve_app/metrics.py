@@ -22,11 +22,15 @@ STAGES = {
 }
 
 
+def requests_counter() -> Counter:
+    return Counter("rayedit_requests_total", "edits by how they ended", ("code",))
+
+
 class IngressMetrics:
     """Of the edits that one ingress replica has ended, and of those that it holds."""
 
     def __init__(self) -> None:
-        self._requests = Counter("rayedit_requests_total", "edits by how they ended", ("code",))
+        self._requests = requests_counter()
         self._stages = {
             name: Histogram(f"rayedit_{name}_seconds", meaning, SECONDS)
             for name, meaning in STAGES.items()

@@ -154,14 +154,6 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
 
 
-def event_stream() -> dict[str, Any]:
-    """FastAPI's entry for the 200 that `stream=true` asks for."""
-    description = "the edited images; with `stream`, events as they come"
-    events = "image_edit.partial_image, image_edit.completed, error: each with a JSON object"
-    schema = {"type": "string", "description": events}
-    return {"description": description, "content": {"text/event-stream": {"schema": schema}}}
-
-
 def edit_request_body() -> dict[str, Any]:
     """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`."""
     shared = _properties()

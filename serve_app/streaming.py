@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from serve_app.errors import error_body, failure_of, log_internal
+from serve_app.schemas import CompletedEvent, ErrorBody, PartialImageEvent
 
 Events = AsyncGenerator[BaseModel, None]
 
@@ -90,3 +91,38 @@ class EventStream(Response):
 
 def _event(name: str, data: str) -> bytes:
     return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def event_stream() -> dict[str, Any]:
+    """FastAPI's entry for the 200 that `stream=true` asks for."""
+    events = [
+        _schema_of("image_edit.partial_image", PartialImageEvent),
+        _schema_of("image_edit.completed", CompletedEvent),
+        _schema_of("error", ErrorBody),
+    ]
+    content = {EventStream.media_type: {"itemSchema": {"type": "object", "oneOf": events}}}
+    return {"description": "the images; with `stream`, events as they come", "content": content}
+
+
+def _schema_of(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    """A server-sent event whose data is a `model`."""
+    data = {"contentMediaType": "application/json", "contentSchema": _inlined(model)}
+    fields = {"event": {"const": name}, "data": {"type": "string", **data}}
+    return {"properties": fields, "required": ["event", "data"]}
+
+
+def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of `model` without references: FastAPI collects only those of JSON answers."""
+    schema = model.model_json_schema(mode="serialization")
+    parts = schema.pop("$defs", {})
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inline(parts[part["$ref"].rpartition("/")[2]])
+        return {name: inline(value) for name, value in part.items()}
+
+    return {name: inline(value) for name, value in schema.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -90,9 +90,13 @@ def median_s(answers: Sequence[Answer]) -> float:
     return float(np.median([answer.latency_s for answer in answers if answer.status == 200]))
 
 
-def memory_bytes(server: Server) -> int:
-    """What the proxy, the ingress with its decoders, and the replicas have resident together."""
+def processes_of(server: Server) -> list[psutil.Process]:
+    """The proxy, the ingress with its decoders, and the replicas."""
     pids = [pid for name in (PROXY, INGRESS, REPLICA) for pid in server.pids(name)]
     parents = [psutil.Process(pid) for pid in pids]
-    processes = parents + [child for parent in parents for child in parent.children()]
-    return sum(process.memory_info().rss for process in processes)
+    return parents + [child for parent in parents for child in parent.children()]
+
+
+def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+    """What those of them that live have resident together."""
+    return sum(process.memory_info().rss for process in processes if process.is_running())

@@ -63,6 +63,21 @@ def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None
     assert error.retry_after_s == 6
 
 
+def test_where_every_edit_would_wait_too_long_no_body_is_read_and_admitting_looks_again() -> None:
+    clock = Clock()
+    admission = Admission(max_in_flight=100, min_held=2, max_wait_s=5, deadline_s=60, clock=clock)
+    admission.edited(100, model_s=2)
+    for _ in range(5):  # four of them read their bodies at the same time
+        admission.enter()
+    for _ in range(3):
+        admission.admit(100)
+    with pytest.raises(EditFailed, match="about 6 s of work are queued ahead"):
+        admission.admit(1)
+    with pytest.raises(EditFailed, match="about 6 s of work are queued ahead"):
+        admission.enter()
+    assert admission.held == 5
+
+
 def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:
     admission = Admission(max_in_flight=10, min_held=0, max_wait_s=0.001, deadline_s=60)
     for _ in range(10):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.serve_app.conftest import files_of, post_form
-from tests.serve_app.load import PHOTOGRAPH, memory_bytes
+from tests.serve_app.load import PHOTOGRAPH, memory_bytes, processes_of
 from tests.serving import INGRESS, PROXY, REPLICA, SMALL, Server, running_server
 
 CLIENTS = 200
@@ -73,7 +73,7 @@ def test_two_hundred_clients_that_leave_take_their_work_and_leave_nothing(
         undisturbed = files_of(post_form(http, photographs["coffee"], **options))
         asyncio.run(leave(patient))  # whatever grows once has grown
         time.sleep(GONE_S)
-        memory, files = memory_bytes(patient), open_files(patient)
+        memory, files = memory_bytes(processes_of(patient)), open_files(patient)
 
         began_s = processor_s(patient)
         answered = asyncio.run(leave(patient))
@@ -86,13 +86,13 @@ def test_two_hundred_clients_that_leave_take_their_work_and_leave_nothing(
         print(
             f"{CLIENTS} clients, {answered} answered; {while_there_s:.1f} s of processor time in "
             f"{STAY_S:g} s, {after_s:.2f} s in {WATCHED_S:g} s after they left; "
-            f"{(memory_bytes(patient) - memory) / 2**20:+.0f} MiB, "
+            f"{(memory_bytes(processes_of(patient)) - memory) / 2**20:+.0f} MiB, "
             f"{open_files(patient) - files:+d} open files"
         )
         assert answered < CLIENTS / 4
         assert while_there_s > STAY_S / 2
         assert after_s < 0.1 * WATCHED_S
         assert http.get("/readyz").json()["in_flight"] == 0
-        assert memory_bytes(patient) - memory < MEMORY_BYTES
+        assert memory_bytes(processes_of(patient)) - memory < MEMORY_BYTES
         assert open_files(patient) - files < 20
         assert files_of(post_form(http, photographs["coffee"], **options)) == undisturbed

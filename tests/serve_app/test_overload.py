@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.serve_app.load import (
@@ -15,29 +17,36 @@ from tests.serve_app.load import (
     median_s,
     memory_bytes,
     open_loop,
+    processes_of,
 )
+from tests.serve_app.test_operations import eventually, metrics_of
 from tests.serving import Server
 
 OVERLOAD = 5
 REFUSED_WITHIN_S = 0.15
 MEMORY_BYTES = 80 * 2**20
 NORMAL_AFTER_S = 5
+REFUSALS = "rayedit_requests_total{overloaded}"  # by the ingress and by the proxy in its stead
 FILL_S = 1.0  # until the queue is full and answers come at the server's own pace
 
 
 class Growth:
-    """The most memory that the server took while the block ran, over what it had before."""
+    """The most memory that the server took while the block ran, over what it had before. To look
+    for its processes each time would take from it the processor that it is measured on."""
 
     def __init__(self, server: Server) -> None:
         self._server, self._done = server, threading.Event()
-        self._before = memory_bytes(server)
+        self._processes = processes_of(server)
+        self._before = memory_bytes(self._processes)
         self.size_bytes = 0
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
         while not self._done.wait(0.5):
-            now = memory_bytes(self._server)
-            self.size_bytes = max(self.size_bytes, now - self._before)
+            self._look(self._processes)
+
+    def _look(self, processes: Iterable[psutil.Process]) -> None:
+        self.size_bytes = max(self.size_bytes, memory_bytes(processes) - self._before)
 
     def __enter__(self) -> Growth:
         self._thread.start()
@@ -46,6 +55,7 @@ class Growth:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
+        self._look(processes_of(self._server))
 
 
 def capacity(server: Server, seconds: float) -> float:
@@ -75,6 +85,7 @@ def test_five_times_too_much_is_refused_at_once_and_costs_the_others_nothing(
     closed_loop(server, 8, for_seconds(2))
     normal_s = median_s(closed_loop(server, 1, for_seconds(seconds / 3)))
     before = capacity(server, seconds / 2)
+    counted = metrics_of(server).get(REFUSALS, 0)
     start = time.monotonic()
     with Growth(server) as growth:
         answers = open_loop(server, OVERLOAD * before, seconds)
@@ -92,6 +103,7 @@ def test_five_times_too_much_is_refused_at_once_and_costs_the_others_nothing(
         f"{np.percentile(quick_s, 99):.3f} (p99) {max(quick_s):.3f} s (max), "
         f"+{growth.size_bytes / 2**20:.0f} MiB, alone {normal_s:.3f} s before {after_s:.3f} s after"
     )
+    assert eventually(lambda: metrics_of(server).get(REFUSALS, 0) - counted == len(refused))
     assert good >= share * able
     assert np.percentile(quick_s, 95) <= refused_within_s
     assert growth.size_bytes <= MEMORY_BYTES
