@@ -21,7 +21,7 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
 
 test: setup ## All tests: those of the engine beside those that wait for Ray.
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-engine test-doors
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-engine test-doors
 
 ENGINE_TESTS := tests/engine tests/gpu tests/training
 
