@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from engine.edit import EditRequest
-from engine.models import Conditioning
+from engine.models import Conditioning, Editor
 from tests.batch_jobs.chaos import TRACE
 from tests.editors import FaultyEditor
 
@@ -32,7 +32,7 @@ class TracingEditor(FaultyEditor):
         return super().encode(requests)
 
 
-class DryEditor:
+class DryEditor(Editor):
     """Answers at once with grey pictures: what is left is the job's own work. Notes its process
     for every row."""
 
