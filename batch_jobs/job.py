@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import engine
-from batch_jobs import journal
+from batch_jobs import journal, report
 from batch_jobs.config import JobConfig
 from batch_jobs.lease import Lease
 from batch_jobs.ledger import (
@@ -30,7 +30,6 @@ from batch_jobs.ledger import (
 )
 from batch_jobs.manifest import base_of, has_relative, read_manifest
 from batch_jobs.progress import JobProgress
-from batch_jobs.report import write_report
 from batch_jobs.source_states import source_states
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
@@ -215,13 +214,13 @@ class Job:
         return True
 
     def _finish(self, facts: dict[str, Any]) -> int:
-        results = self.ledger.read()
+        results = self.ledger.read(report.COLUMNS)
         if digest(results) != digest(self.plan):
             raise InternalError("the ledger does not hold each row once: another job wrote to it")
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
         facts |= {"config": self.config.model_dump(), "versions": _versions()}
-        write_report(self.storage, results, self.manifest, facts)
+        report.write_report(self.storage, results, self.manifest, facts)
         success = {
             "rows": len(results),
             "ok": counts["ok"],

@@ -1,9 +1,10 @@
 """The crash journal: what was in flight when a worker died, so that its culprit is found.
 
-Before a worker runs a block it opens an entry, and removes it afterwards. A retried block that
-finds open entries was in flight at a death: now its rows run alone. A row is convicted after two
-deaths in which it ran alone, so a worker that was killed from outside convicts nobody; one that
-died alone once runs first. Where nothing ever survives, the worker is to blame and the job ends.
+Before a worker runs a block it opens an entry in the block's file, which goes when the block is
+done. A retried block that finds its file was in flight at a death: now its rows run alone. A row
+is convicted after two deaths in which it ran alone, so a worker that was killed from outside
+convicts nobody; one that died alone once runs first. Where nothing ever survives, the worker is
+to blame and the job ends.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ CONVICTED = "convicted"
 @dataclass(slots=True)
 class BlockJournal:
     """The entries of one block, oldest first: the id that ran alone (None: all of them together),
-    and whether it survived. `verdicts`: files of blocks of which nothing survived."""
+    and whether it survived. They are one file, `path`, so that a death leaves all of them or none.
+    `verdicts`: files of blocks of which nothing survived."""
 
     storage: Storage
-    key: str
+    path: str
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
 
@@ -42,15 +44,11 @@ class BlockJournal:
         Raises `WorkerCrashed` after five convictions without a row that survived, in this block
         or in those before it: the worker itself cannot run.
         """
-        key = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+        path = f"{FOLDER}/{_digest(*ids)}.json"
         files = storage.list(FOLDER, ".json")
-        entries = [path for path in files if path.startswith(f"{FOLDER}/{key}-")]
-        journal = cls(
-            storage,
-            key,
-            [tuple(json.loads(storage.read(path))) for path in entries],
-            [path for path in files if path.startswith(f"{FOLDER}/{CONVICTED}-")],
-        )
+        entries = json.loads(storage.read(path)) if path in files else []
+        verdicts = [file for file in files if file.startswith(f"{FOLDER}/{CONVICTED}-")]
+        journal = cls(storage, path, [(id, survived) for id, survived in entries], verdicts)
         convictions = len(journal.verdicts) + len(journal.convicted)
         if convictions >= CONVICTIONS_TO_GIVE_UP and not journal.cleared:
             raise WorkerCrashed(
@@ -92,8 +90,7 @@ class BlockJournal:
         """The block is done: forget it, but not that nothing of it survived."""
         if self.convicted and not self.cleared:
             for id in self.convicted:
-                name = hashlib.sha256(id.encode()).hexdigest()[:16]
-                self.storage.publish(f"{FOLDER}/{CONVICTED}-{name}.json", b"")
+                self.storage.publish(f"{FOLDER}/{CONVICTED}-{_digest(id)}.json", b"")
         else:
             for path in self.verdicts:
                 self.storage.remove(path)
@@ -101,15 +98,14 @@ class BlockJournal:
 
     def forget(self) -> None:
         """Remove the block's entries."""
-        for number in range(len(self.entries)):
-            self.storage.remove(self._path(number))
+        self.storage.remove(self.path)
 
     def _write(self) -> None:
-        number = len(self.entries) - 1
-        self.storage.publish(self._path(number), json.dumps(self.entries[number]).encode())
+        self.storage.publish(self.path, json.dumps(self.entries).encode())
 
-    def _path(self, number: int) -> str:
-        return f"{FOLDER}/{self.key}-{number:04d}.json"
+
+def _digest(*ids: str) -> str:
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
 class Gate:

@@ -130,8 +130,12 @@ def is_repeated(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def digest(plan: pa.Table) -> str:
     """What a finished job has done, whatever the order of its rows."""
-    lines = "\n".join(sorted(keys(plan).to_pylist()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    lines = keys(plan)
+    hashed = hashlib.sha256()
+    for line in lines.take(pc.array_sort_indices(lines)):
+        hashed.update(line.as_buffer())
+        hashed.update(b"\n")
+    return hashed.hexdigest()
 
 
 class Ledger:

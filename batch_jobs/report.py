@@ -26,6 +26,21 @@ from engine.sources import read_source
 
 logger = logging.getLogger(__name__)
 
+# of the ledger, what a report is drawn from
+COLUMNS = (
+    "id",
+    "status",
+    "error_code",
+    "instruction",
+    "num_images",
+    "model",
+    "model_revision",
+    "fingerprint",
+    "source",
+    "source_sha256",
+    "batch_size",
+    "model_s",
+)
 SHEET_SOURCES = 6
 SHEET_EDITS = 5
 SLOWEST = 5
@@ -46,7 +61,8 @@ code{font-size:13px}
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
-    """Publish report.html, report.json and contact_sheet.png beside the results."""
+    """Publish report.html, report.json and contact_sheet.png beside the results, of which these
+    are `COLUMNS`."""
     sheet = _sheet_rows(storage, results, manifest)
     figures = _figures(results) | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
@@ -63,7 +79,7 @@ def _figures(results: pa.Table) -> dict[str, Any]:
         "rows": len(results),
         "ok": len(ok),
         "failed": len(results) - len(ok),
-        "images": pc.sum(pc.list_value_length(ok["outputs"])).as_py() or 0,
+        "images": pc.sum(ok["num_images"]).as_py() or 0,
         "errors": dict(errors.most_common()),
         "mean_batch_size": None if fill is None else round(fill, 2),
         "model": next(iter(results["model"].drop_null()[:1].to_pylist()), None),

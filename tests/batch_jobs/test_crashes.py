@@ -152,6 +152,16 @@ def test_rows_that_kill_their_worker_are_convicted_one_after_the_other(tmp_path:
     assert one == {"deaths": 3, "codes": ["worker_crashed"]}
 
 
+def test_the_entries_of_a_block_come_and_go_together(tmp_path: Path) -> None:
+    """A worker may be killed at any moment by another block, also while it closes this one."""
+    storage = Storage(str(tmp_path))
+    for id in (None, "a", "b"):
+        BlockJournal.read(storage, ["a", "b"]).open(id)
+    assert len(storage.list(FOLDER)) == 1
+    BlockJournal.read(storage, ["a", "b"]).close()
+    assert storage.list(FOLDER) == []
+
+
 def test_five_convictions_of_a_block_without_a_survivor_blame_the_worker(tmp_path: Path) -> None:
     storage, ids = Storage(str(tmp_path)), ["a", "b", "c", "d", "e", "f"]
     for id in (None, *"aabbccddee"):
