@@ -119,6 +119,12 @@ class ServeConfig(BaseModel):
         return default if self.max_surge_percent is None else self.max_surge_percent
 
     @property
+    def max_ongoing_requests(self) -> int:
+        """Edits that one replica may hold: all that there are, since a router asks a full replica
+        again and again whether it has a place; and room for `ready`."""
+        return self.ingress_replicas * self.max_in_flight + 8
+
+    @property
     def autoscaling(self) -> dict[str, Any]:
         """Ray Serve's `autoscaling_config`."""
         return {

@@ -17,7 +17,7 @@ from serve_app.journal import log_edit
 from serve_app.keys import ApiKeys
 from serve_app.metrics import IngressMetrics
 from serve_app.ray_backend import RayBackend
-from serve_app.replica import EditReplica, max_ongoing_requests
+from serve_app.replica import EditReplica
 from serve_app.service import EditService
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
@@ -64,13 +64,12 @@ def load_keys(config: ServeConfig) -> ApiKeys:
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
     """The application graph: ingress -> model replicas. The ingress takes the digests of the keys
     along: it may run where neither the file nor the environment of this process is."""
-    engine = config.engine
     replicas = (
         serve.deployment(EditReplica)
         .options(
             ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
             autoscaling_config=config.autoscaling,
-            max_ongoing_requests=max_ongoing_requests(engine),
+            max_ongoing_requests=config.max_ongoing_requests,
             graceful_shutdown_timeout_s=config.deadline_s + 5,
             graceful_shutdown_wait_loop_s=0.5,
             health_check_period_s=5,
@@ -79,7 +78,7 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
             max_constructor_retry_count=1,  # a model that cannot be loaded now cannot be at all
             logging_config=LOGGING,
         )
-        .bind(engine, spec, config.deadline_s)
+        .bind(config, spec)
     )
     ingress = serve.deployment(serve.ingress()(EditIngress)).options(
         num_replicas=config.ingress_replicas,

@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 from ray import serve
 
-from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
 from engine.errors import ModelError
 from engine.registry import ModelSpec
 from serve_app.backend import Preview
+from serve_app.config import ServeConfig
 from serve_app.health import Watch
 from serve_app.metrics import ReplicaMetrics
 from serve_app.schemas import Readiness
@@ -29,12 +29,6 @@ STALLED = 18  # exit code of a process whose device hangs or whose denoising thr
 COMPILE_S = 900.0  # a step on a shape that is new to a compiled model may take minutes
 
 
-def max_ongoing_requests(config: EngineConfig) -> int:
-    """Edits that one replica holds: the batch that runs, the one that is ready to follow, and room
-    for `ready`."""
-    return 2 * config.max_batch_size + 8
-
-
 def _warm_up(spec: ModelSpec) -> EditRequest:
     """An edit of one step, of which nobody sees the result."""
     options = spec.resolve(EditOptions(num_inference_steps=1), seed=0)
@@ -45,15 +39,16 @@ def _warm_up(spec: ModelSpec) -> EditRequest:
 class EditReplica:
     """One `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
 
-    def __init__(self, config: EngineConfig, spec: ModelSpec, stall_s: float) -> None:
+    def __init__(self, config: ServeConfig, spec: ModelSpec) -> None:
         from engine.actor import EditActor
 
-        self._watch = Watch(COMPILE_S if config.compile else stall_s)
-        self._metrics = ReplicaMetrics(config.max_batch_size)
+        engine = config.engine
+        self._watch = Watch(COMPILE_S if engine.compile else config.deadline_s)
+        self._metrics = ReplicaMetrics(engine.max_batch_size)
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
-        self._actor = EditActor(config, spec, partial_image=self._show)
-        self._admit.set_max_batch_size(max_ongoing_requests(config))
-        if config.compile:  # minutes, which no client is to wait for
+        self._actor = EditActor(engine, spec, partial_image=self._show)
+        self._admit.set_max_batch_size(config.max_ongoing_requests)
+        if engine.compile:  # minutes, which no client is to wait for
             (outcome,) = self._actor.edit_batch([_warm_up(spec)])
             if isinstance(outcome, EditFailure):
                 raise ModelError(f"the model cannot be compiled: {outcome.message}")
