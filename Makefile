@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo/out
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 
 help: ## What can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,18 +23,20 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
 
 test: setup ## All tests, two parts at a time: most of them wait for Ray.
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-batch test-serve test-engine
+	@$(MAKE) --no-print-directory --jobs 2 test-batch test-serve test-engine
 
+# Parts run side by side: each line says of which it is.
+named = sed -u 's/^/$(1): /'
 ENGINE_TESTS := tests/engine tests/gpu tests/training
 
 test-batch: setup
-	nice -n 19 $(BIN)/python -m pytest tests/batch_jobs
+	nice -n 19 $(BIN)/python -m pytest tests/batch_jobs | $(call named,batch)
 
 test-serve: setup
-	$(BIN)/python -m pytest tests $(ENGINE_TESTS:%=--ignore=%) --ignore=tests/batch_jobs
+	$(BIN)/python -m pytest tests $(ENGINE_TESTS:%=--ignore=%) --ignore=tests/batch_jobs | $(call named,serve)
 
 test-engine: setup
-	nice -n 19 $(BIN)/python -m pytest $(ENGINE_TESTS)
+	nice -n 19 $(BIN)/python -m pytest $(ENGINE_TESTS) | $(call named,engine)
 
 test-chaos: setup ## The long proofs: processes killed, overload, abuse, a thousand requests.
 	$(BIN)/python -m pytest -m chaos
