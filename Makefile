@@ -22,21 +22,18 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 	@$(BIN)/python examples/make_manifest.py demo
 	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
 
-test: setup ## All tests, two parts at a time: most of them wait for Ray.
-	@$(MAKE) --no-print-directory --jobs 2 test-batch test-serve test-engine
+test: setup ## All tests: those of the engine beside those that wait for Ray.
+	@$(MAKE) --no-print-directory --jobs 2 test-engine test-doors
 
 # Parts run side by side: each line says of which it is.
 named = sed -u 's/^/$(1): /'
 ENGINE_TESTS := tests/engine tests/gpu tests/training
 
-test-batch: setup
-	nice -n 19 $(BIN)/python -m pytest tests/batch_jobs | $(call named,batch)
-
-test-serve: setup
-	$(BIN)/python -m pytest tests $(ENGINE_TESTS:%=--ignore=%) --ignore=tests/batch_jobs | $(call named,serve)
-
 test-engine: setup
 	nice -n 19 $(BIN)/python -m pytest $(ENGINE_TESTS) | $(call named,engine)
+
+test-doors: setup
+	$(BIN)/python -m pytest tests $(ENGINE_TESTS:%=--ignore=%) | $(call named,doors)
 
 test-chaos: setup ## The long proofs: processes killed, overload, abuse, a thousand requests.
 	$(BIN)/python -m pytest -m chaos
@@ -71,4 +68,4 @@ bench-serve: setup ## The server against a diffusers pipeline in @serve.batch, u
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: browser help setup demo test test-batch test-serve test-engine test-chaos lint check docs bench bench-serve clean
+.PHONY: browser help setup demo test test-engine test-doors test-chaos lint check docs bench bench-serve clean
