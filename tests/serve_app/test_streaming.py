@@ -150,7 +150,7 @@ def test_an_edit_whose_stream_was_left_is_computed_no_further(
         pass
     assert http.get("/readyz").json()["in_flight"] == 1
     events.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 5  # of the ten that the edit takes on two idle cores
+    deadline = time.monotonic() + 2
     while http.get("/readyz").json()["in_flight"] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert http.get("/readyz").json()["in_flight"] == 0
