@@ -215,7 +215,8 @@ class Job:
 
     def _finish(self, facts: dict[str, Any]) -> int:
         results = self.ledger.read(report.COLUMNS)
-        if digest(results) != digest(self.plan):
+        planned = digest(self.plan)
+        if digest(results) != planned:
             raise InternalError("the ledger does not hold each row once: another job wrote to it")
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
@@ -227,7 +228,7 @@ class Job:
             "error": counts["error"],
             "errors": Counter(results["error_code"].drop_null().to_pylist()),
             "exit_code": code,
-            "digest": digest(self.plan),
+            "digest": planned,
             "finished_at": datetime.now(UTC).isoformat(),
         }
         self.storage.publish(SUCCESS, json.dumps(success, indent=2).encode())
