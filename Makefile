@@ -23,7 +23,7 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
 
 test: setup ## All tests: those of the engine beside those that wait for Ray.
-	@$(MAKE) --no-print-directory --jobs 2 test-engine test-doors
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-engine test-doors
 
 # Parts run side by side: each line says of which it is.
 named = sed -u 's/^/$(1): /'

@@ -187,12 +187,16 @@ def test_a_calibration_of_another_model_or_device_is_refused(
 
 def test_host_memory_sees_what_is_allocated() -> None:
     memory = HostMemory()
-    memory.start()
-    before = memory.available_bytes()
-    block = np.ones(200 * 2**20, np.uint8)
-    assert memory.peak_bytes() >= 190 * 2**20
-    assert memory.available_bytes() < before
-    assert 0 < memory.available_bytes() < memory.total_bytes
-    del block
+
+    def sees_a_block() -> bool:
+        memory.start()
+        before = memory.available_bytes()
+        block = np.ones(200 * 2**20, np.uint8)
+        assert memory.peak_bytes() >= 190 * 2**20
+        assert 0 < memory.available_bytes() < memory.total_bytes
+        return memory.available_bytes() < before and bool(block.all())
+
+    # Another process may give back as much in the same moment, but not ten times.
+    assert any(sees_a_block() for _ in range(10))
     memory.start()
     assert memory.peak_bytes() < 100 * 2**20
