@@ -28,34 +28,38 @@ CONVICTED = "convicted"
 
 @dataclass(slots=True)
 class BlockJournal:
-    """The entries of one block, oldest first: the id that ran alone (None: all of them together),
-    and whether it survived. They are one file, `path`, so that a death leaves all of them or none.
-    `verdicts`: files of blocks of which nothing survived."""
+    """The entries of the block with these ids, oldest first: the id that ran alone (None: all of
+    them together), and whether it survived. They are one file, `path`, so that a death leaves all
+    of them or none. `verdicts`: files of the convicted of blocks of which nothing survived."""
 
     storage: Storage
-    path: str
+    ids: Sequence[str]
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, storage: Storage, ids: Sequence[str]) -> BlockJournal:
-        """What earlier runs of the block with these ids left open.
-
-        Raises `WorkerCrashed` after five convictions without a row that survived, in this block
-        or in those before it: the worker itself cannot run.
-        """
-        path = f"{FOLDER}/{_digest(*ids)}.json"
+        """What earlier runs of the block with these ids left open."""
+        journal = cls(storage, ids)
         files = storage.list(FOLDER, ".json")
-        entries = json.loads(storage.read(path)) if path in files else []
-        verdicts = [file for file in files if file.startswith(f"{FOLDER}/{CONVICTED}-")]
-        journal = cls(storage, path, [(id, survived) for id, survived in entries], verdicts)
-        convictions = len(journal.verdicts) + len(journal.convicted)
-        if convictions >= CONVICTIONS_TO_GIVE_UP and not journal.cleared:
+        journal.verdicts = [file for file in files if file.startswith(f"{FOLDER}/{CONVICTED}-")]
+        if journal.path in files:
+            journal.entries = [tuple(entry) for entry in json.loads(storage.read(journal.path))]
+        return journal
+
+    @property
+    def path(self) -> str:
+        return f"{FOLDER}/{_digest(*self.ids)}.json"
+
+    def check(self) -> None:
+        """Raises `WorkerCrashed` after five convictions without a row that survived, in this block
+        or in those before it: the worker itself cannot run."""
+        convictions = {*self.verdicts, *map(_verdict, self.convicted)}
+        if len(convictions) >= CONVICTIONS_TO_GIVE_UP and not self.cleared:
             raise WorkerCrashed(
-                f"the worker died again and again, last on the rows {', '.join(ids[:3])}...: "
+                f"the worker died again and again, last on the rows {', '.join(self.ids[:3])}...: "
                 "see its log"
             )
-        return journal
 
     @property
     def suspected(self) -> bool:
@@ -90,7 +94,7 @@ class BlockJournal:
         """The block is done: forget it, but not that nothing of it survived."""
         if self.convicted and not self.cleared:
             for id in self.convicted:
-                self.storage.publish(f"{FOLDER}/{CONVICTED}-{_digest(id)}.json", b"")
+                self.storage.publish(_verdict(id), b"")
         else:
             for path in self.verdicts:
                 self.storage.remove(path)
@@ -102,6 +106,10 @@ class BlockJournal:
 
     def _write(self) -> None:
         self.storage.publish(self.path, json.dumps(self.entries).encode())
+
+
+def _verdict(id: str) -> str:
+    return f"{FOLDER}/{CONVICTED}-{_digest(id)}.json"
 
 
 def _digest(*ids: str) -> str:

@@ -160,10 +160,11 @@ class EditWorker:
         return pa.Table.from_pylist(edited, schema=EDITED)
 
     def _outcomes(self, requests: list[EditRequest]) -> list[EditOutcome]:
-        """All together; or, where a worker died on them, whoever is not cleared yet alone."""
+        """All together; or, where a worker died on them, each alone."""
         if not requests:
             return []
         journal = BlockJournal.read(self._storage, [request.id for request in requests])
+        journal.check()
         if journal.suspected:
             with self._gate.alone():
                 outcomes = self._investigate(journal, requests)
@@ -176,7 +177,10 @@ class EditWorker:
 
     def _investigate(self, journal: BlockJournal, requests: list[EditRequest]) -> list[EditOutcome]:
         convicted, cleared = journal.convicted, journal.cleared
-        outcomes = self._actor.edit_batch([r for r in requests if r.id in cleared])
+        outcomes: list[EditOutcome] = []
+        for request in requests:
+            if request.id in cleared:  # alone all the same: they may have died of being together
+                outcomes += self._actor.edit_batch([request])
         suspects = [r for r in requests if r.id not in convicted | cleared]
         for request in sorted(suspects, key=lambda request: not journal.died_alone(request.id)):
             journal.open(request.id)

@@ -16,12 +16,14 @@ from engine.registry import ModelSpec
 
 
 class FaultyEditor(InstructPix2Pix):
-    """The instruction names the fault: "fail in encode", "nan in encode" or "exit in encode",
-    "sleep in encode", "hang in encode", "end the thread in encode"."""
+    """The instruction names the fault: "fail in encode", "nan in encode", "exit in encode", "exit
+    beside others in encode", "sleep in encode", "hang in encode", "end the thread in encode"."""
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         texts = [request.instruction for request in requests]
         if "exit in encode" in texts:
+            os._exit(17)
+        if "exit beside others in encode" in texts and len(texts) > 1:
             os._exit(17)
         if "end the thread in encode" in texts:
             raise SystemExit

@@ -139,15 +139,25 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
     assert not again().suspected
 
 
+def repeated(folder: Path, blocks: list[list[str]]) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", "tests.batch_jobs.repeated", str(folder), json.dumps(blocks)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_rows_that_kill_their_worker_only_together_are_edited_alone(tmp_path: Path) -> None:
+    """Also after one of them was killed alone: those that survived do not meet again."""
+    pair = ["exit beside others in encode"] * 2
+    both, three = repeated(tmp_path, [pair, [*pair, "exit in encode"]])
+    assert both == {"deaths": 1, "codes": [None, None]}
+    assert three == {"deaths": 3, "codes": [None, None, "worker_crashed"]}
+
+
 def test_rows_that_kill_their_worker_are_convicted_one_after_the_other(tmp_path: Path) -> None:
     """However many of a block; the one of a block of its own was not alone: another may run."""
     blocks = [["exit in encode"] * 4 + ["add fog"], ["exit in encode"]]
-    command = [sys.executable, "-m", "tests.batch_jobs.repeated", str(tmp_path)]
-    done = subprocess.run(
-        [*command, json.dumps(blocks)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    four, one = json.loads(done.stdout)
+    four, one = repeated(tmp_path, blocks)
     assert four == {"deaths": 9, "codes": ["worker_crashed"] * 4 + [None]}
     assert one == {"deaths": 3, "codes": ["worker_crashed"]}
 
@@ -167,7 +177,7 @@ def test_five_convictions_of_a_block_without_a_survivor_blame_the_worker(tmp_pat
     for id in (None, *"aabbccddee"):
         BlockJournal.read(storage, ids).open(id)
     with pytest.raises(WorkerCrashed, match="died again and again"):
-        BlockJournal.read(storage, ids)
+        BlockJournal.read(storage, ids).check()
 
 
 def test_five_convictions_of_several_blocks_without_a_survivor_blame_the_worker(
@@ -186,7 +196,19 @@ def test_five_convictions_of_several_blocks_without_a_survivor_blame_the_worker(
         if id == "d":
             journal.close()
     with pytest.raises(WorkerCrashed, match="last on the rows e"):
-        BlockJournal.read(storage, ["e"])
+        BlockJournal.read(storage, ["e"]).check()
+
+
+def test_a_row_that_is_convicted_again_blames_the_worker_no_more(tmp_path: Path) -> None:
+    """A block of which nothing survived starts anew where its result was lost."""
+    storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
+    for _ in range(2):
+        for id in (None, *"aabbcc"):
+            BlockJournal.read(storage, ids).open(id)
+        journal = BlockJournal.read(storage, ids)
+        journal.check()
+        journal.close()
+    assert len(storage.list(FOLDER)) == 3
 
 
 def test_a_survivor_clears_the_worker(tmp_path: Path) -> None:
