@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from itertools import count
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -28,8 +29,8 @@ DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
 class Lease:
     """Held for the length of a `with` block; raises `OutputBusy` naming a living holder.
 
-    A holder on this host is looked up by pid and start. One on another host is watched:
-    if its beat stands still for `dead_after_s`, it is dead. No clocks are compared.
+    A holder of this machine is looked up by pid and start. Any other is watched: if its beat stands
+    still for `dead_after_s`, it is dead. No clocks are compared.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Lease:
 
     def _is_burying(self, author: dict[str, Any], holder: dict[str, Any]) -> bool:
         """Whether the author of a note lives, or has made room for the next lease meanwhile."""
-        if author["host"] == socket.gethostname():
-            return not self.is_local_and_dead(author)
+        if _is_local(author):
+            return not _is_dead(author)
         time.sleep(self._dead_after_s)  # far more than it takes
         return not self._is_held_by(holder)
 
@@ -103,9 +104,9 @@ class Lease:
             self._storage.remove(PATH)
 
     def is_alive(self, holder: dict[str, Any]) -> bool:
-        """Whether a holder lives, or has made room for another; one on another host is watched."""
-        if holder["host"] == socket.gethostname():
-            return not self.is_local_and_dead(holder)
+        """Whether a holder lives, or has made room for another; one from elsewhere is watched."""
+        if _is_local(holder):
+            return not _is_dead(holder)
         deadline = time.monotonic() + self._dead_after_s
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self._dead_after_s / 5))
@@ -131,13 +132,6 @@ class Lease:
         return self._is_held_by({"token": self._token})
 
     @staticmethod
-    def is_local_and_dead(holder: dict[str, Any]) -> bool:
-        """Whether a holder was a process of this host that is gone."""
-        if holder["host"] != socket.gethostname():
-            return False
-        return _process_start(holder["pid"]) != holder.get("process_start")
-
-    @staticmethod
     def holder(storage: Storage, path: str = PATH) -> dict[str, Any] | None:
         """Who holds the lease of an output, alive or not."""
         try:
@@ -151,6 +145,7 @@ class Lease:
     def _content(self) -> bytes:
         holder = {
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "process_start": _process_start(os.getpid()),
             "token": self._token,
@@ -159,13 +154,29 @@ class Lease:
         return json.dumps(holder).encode()
 
 
+def _is_local(holder: dict[str, Any]) -> bool:
+    """Whether a holder's pid means the same here."""
+    return holder.get("machine") == _machine()
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    return _process_start(holder["pid"]) != holder["process_start"]
+
+
+def _machine() -> str:
+    """What numbers its processes alone: a boot of a host, and of its containers, which may share
+    its name, each."""
+    if not os.path.exists(BOOT_ID):  # macOS
+        return socket.gethostname()
+    return f"{Path(BOOT_ID).read_text().strip()}/{os.readlink('/proc/self/ns/pid')}"
+
+
 def _process_start(pid: int) -> str | None:
-    """What tells a process of this host from others that had or will have its pid: the boot and the
-    ticks since then, which no clock moves; None where there is no such process."""
+    """What tells a process from others that had or will have its pid: the ticks from the boot to
+    its start, which no clock moves; None where there is no such process."""
     try:
         if not os.path.exists(BOOT_ID):  # macOS
             return str(psutil.Process(pid).create_time())
-        with open(BOOT_ID) as boot, open(f"/proc/{pid}/stat") as stat:
-            return f"{boot.read().strip()}/{stat.read().rpartition(')')[2].split()[19]}"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None

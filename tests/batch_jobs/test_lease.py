@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,18 @@ from batch_jobs.lease import BOOT_ID, PATH, Lease
 from batch_jobs.status import describe, status
 from batch_jobs.storage import Storage
 from engine.errors import OutputBusy, OutputUnusable
+from tests.serving import ROOT
+
+ELSEWHERE = {"host": "elsewhere", "machine": "another"}
+
+OWN_PIDS = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+HOLD = """
+import sys
+from batch_jobs.lease import Lease, Storage
+with Lease(Storage(sys.argv[1]), beat_every_s=0.1):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def holder(folder: Path, **changes: object) -> None:
@@ -24,6 +39,20 @@ def holder(folder: Path, **changes: object) -> None:
     with Lease(storage):
         content = json.loads(storage.read(PATH))
     storage.publish(PATH, json.dumps({**content, **changes}).encode())
+
+
+@contextmanager
+def beating(folder: Path) -> Iterator[None]:
+    """The holder of the lease there beats once, in a moment."""
+    storage = Storage(str(folder))
+    held = json.loads(storage.read(PATH))
+    later = json.dumps({**held, "beat": held["beat"] + 1}).encode()
+    timer = threading.Timer(0.2, storage.publish, (PATH, later))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 def test_a_second_job_is_refused_and_told_who_holds_the_output(tmp_path: Path) -> None:
@@ -47,6 +76,23 @@ def test_a_dead_holder_on_this_host_is_replaced_at_once(tmp_path: Path) -> None:
         pass
 
 
+def test_a_holder_in_another_container_of_this_host_is_watched(tmp_path: Path) -> None:
+    """It has the host's name, but its pid is not one of ours."""
+    if not shutil.which("unshare") or subprocess.call([*OWN_PIDS, "true"]):
+        pytest.skip("no pid namespace can be made here")
+    command = [*OWN_PIDS, sys.executable, "-c", HOLD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(OutputBusy, match="in use by process 1 on"),
+            Lease(Storage(str(tmp_path))),
+        ):
+            pass
+        process.communicate()
+    assert process.returncode == 0
+
+
 def test_a_reused_pid_is_not_its_former_owner(tmp_path: Path) -> None:
     holder(tmp_path, process_start="1")
     with Lease(Storage(str(tmp_path))):
@@ -59,38 +105,35 @@ def test_a_clock_that_is_set_kills_no_holder(tmp_path: Path) -> None:
     with Lease(Storage(str(tmp_path))):
         found = json.loads((tmp_path / PATH).read_text())
     ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    assert found["process_start"] == f"{Path(BOOT_ID).read_text().strip()}/{ticks}"
+    assert found["process_start"] == ticks
+    assert found["machine"].startswith(Path(BOOT_ID).read_text().strip())
     assert not any(isinstance(value, float) for value in found.values())
 
 
 def test_a_remote_holder_is_dead_when_its_beat_stands_still(tmp_path: Path) -> None:
-    holder(tmp_path, host="elsewhere")
+    holder(tmp_path, **ELSEWHERE)
     with Lease(Storage(str(tmp_path)), dead_after_s=0.5):
         pass
 
 
 def test_a_remote_holder_that_beats_is_alive(tmp_path: Path) -> None:
-    holder(tmp_path, host="elsewhere", beat=1)
-    storage = Storage(str(tmp_path))
-    later = json.dumps({**json.loads(storage.read(PATH)), "beat": 2}).encode()
-    beats = threading.Timer(0.2, storage.publish, (PATH, later))
-    beats.start()
-    with pytest.raises(OutputBusy, match="elsewhere"), Lease(Storage(str(tmp_path)), 5.0):
+    holder(tmp_path, **ELSEWHERE)
+    with (
+        pytest.raises(OutputBusy, match="elsewhere"),
+        beating(tmp_path),
+        Lease(Storage(str(tmp_path)), 5.0),
+    ):
         pass
-    beats.join()
 
 
 @pytest.mark.parametrize("beats", [False, True])
 def test_status_watches_a_remote_holder(tmp_path: Path, beats: bool) -> None:
-    holder(tmp_path, host="elsewhere")
+    holder(tmp_path, **ELSEWHERE)
     storage = Storage(str(tmp_path))
     storage.publish("job.json", b'{"rows": 5, "model": "pocket", "manifest": "m.csv"}')
-    later = json.dumps({**json.loads(storage.read(PATH)), "beat": 2}).encode()
-    beat = threading.Timer(0.2, storage.publish, (PATH, later))
-    if beats:
-        beat.start()
     state = "held by process" if beats else "stopped; the same command goes on"
-    assert state in describe(storage, watch_s=0.6)
+    with beating(tmp_path) if beats else nullcontext():
+        assert state in describe(storage, watch_s=0.6)
 
 
 def test_the_status_of_what_is_no_output_is_refused() -> None:
@@ -126,14 +169,14 @@ def test_of_many_that_start_at_once_one_wins(tmp_path: Path, over_a_dead_lease: 
     assert (len(won), len(lost)) == (1, 7)
 
 
-@pytest.mark.parametrize("host", ["here", "elsewhere"])
+@pytest.mark.parametrize("place", [{}, ELSEWHERE])
 def test_who_died_while_it_buried_a_dead_holder_does_not_block_the_output(
-    tmp_path: Path, host: str
+    tmp_path: Path, place: dict[str, str]
 ) -> None:
     holder(tmp_path, process_start="1")
     storage = Storage(str(tmp_path))
     dead = json.loads(storage.read(PATH))
-    author = {**dead, "token": "another", "host": dead["host"] if host == "here" else host}
+    author = {**dead, "token": "another", **place}
     storage.publish(f"journal/dead-{dead['token']}-0", json.dumps(author).encode())
     with Lease(storage, dead_after_s=0.2):
         assert json.loads(storage.read(PATH))["token"] not in (dead["token"], "another")
