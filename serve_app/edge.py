@@ -39,14 +39,14 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve's proxy calls at its start."""
+    """What Serve's proxy calls at its start; it puts the last of them outermost."""
     requests = requests_counter()
 
     def count(code: str) -> None:
         requests.inc(tags={"code": code})
 
     limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
-    return [Middleware(EdgeGuard, max_body_bytes=limit), Middleware(Shedder, refused=count)]
+    return [Middleware(Shedder, refused=count), Middleware(EdgeGuard, max_body_bytes=limit)]
 
 
 class EdgeGuard:

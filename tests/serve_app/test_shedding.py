@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from ray.serve._private.http_util import _apply_middlewares
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.edit import EditFailure
 from engine.errors import Overloaded
-from serve_app.edge import EdgeGuard
+from serve_app.edge import LIMIT_VARIABLE, EdgeGuard, middlewares
 from serve_app.errors import HOLD, error_response
 from serve_app.shedding import Shedder
 
@@ -34,9 +36,9 @@ class Full:
 Ask = Callable[..., Awaitable[httpx.Response]]
 
 
-def run(app: Shedder, talk: Callable[[Ask], Awaitable[None]]) -> None:
+def run(app: ASGIApp, talk: Callable[[Ask], Awaitable[None]]) -> None:
     async def main() -> None:
-        transport = httpx.ASGITransport(EdgeGuard(app, 1000))
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as client:
             await talk(client.request)
 
@@ -60,7 +62,7 @@ def test_a_refusal_that_holds_for_all_is_given_without_asking_until_its_time_is_
         await ask("POST", "/edits")
         assert full.asked == 2
 
-    run(Shedder(full, refused.append), talk)
+    run(EdgeGuard(Shedder(full, refused.append), 1000), talk)
     assert refused == ["overloaded"] * 2
 
 
@@ -76,3 +78,20 @@ def test_everything_else_is_asked(hold_s: float, method: str, path: str) -> None
 
     run(Shedder(full), talk)
     assert full.asked == 2
+
+
+def test_what_is_given_unasked_has_passed_the_guard_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the stack that Ray's proxy builds, in its order."""
+    monkeypatch.setenv(LIMIT_VARIABLE, "1000")
+    full = Full(9)
+
+    async def talk(ask: Ask) -> None:
+        await ask("POST", "/a")
+        own = await ask("POST", "/a")
+        assert re.fullmatch("[0-9a-f]{32}", own.headers["x-request-id"])
+        bad = await ask("POST", "/a", headers={"x-request-id": "a b"})
+        assert re.fullmatch("[0-9a-f]{32}", bad.headers["x-request-id"])
+        assert (await ask("POST", "/a", content=b"x" * 1001)).status_code == 413
+
+    run(_apply_middlewares(full, middlewares()), talk)
+    assert full.asked == 1
