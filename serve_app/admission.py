@@ -12,7 +12,7 @@ from engine.guidance import branch_weights
 from engine.registry import ModelSpec
 from serve_app.errors import EditFailed
 
-HOLD_S = 0.5  # at most, and a tenth of the wait: no queue runs dry while all are refused unasked
+HOLD_S = 0.5  # of one ingress alone; and a tenth of the wait: its queue must not run dry meanwhile
 MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
 
 
@@ -61,7 +61,8 @@ class Admission:
 
     It refuses the one after `max_in_flight`; when more than `min_held` are there, what would wait
     longer than `max_wait_s` for its turn; and, unless it is alone, what would not be done within
-    `deadline_s`. `clock` gives seconds.
+    `deadline_s`. Where every edit would be refused it says for how long, but at most `max_hold_s`.
+    `clock` gives seconds.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Admission:
         min_held: int,
         max_wait_s: float,
         deadline_s: float,
+        max_hold_s: float = HOLD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_in_flight, self._min_held = max_in_flight, min_held
+        self._max_hold_s = max_hold_s
         self._max_wait_s, self._deadline_s = max_wait_s, deadline_s
         self._model, self._codec = Line(clock), Line(clock)
         self.held = 0
@@ -125,7 +128,7 @@ class Admission:
 
     @property
     def _hold_s(self) -> float:
-        return min(HOLD_S, self.wait_s / 10)
+        return min(self._max_hold_s, self.wait_s / 10)
 
     def _refusal(self, reason: str, hold_s: float = 0.0) -> EditFailed:
         guess_s = self.wait_s if self._model.is_known else self._deadline_s

@@ -120,9 +120,14 @@ class ServeConfig(BaseModel):
 
     @property
     def max_ongoing_requests(self) -> int:
-        """Edits that one replica may hold: all that there are, since a router asks a full replica
-        again and again whether it has a place; and room for `ready`."""
-        return self.ingress_replicas * self.max_in_flight + 8
+        """Edits that one replica may hold, and room for `ready`. One alone holds all that there
+        are: a router asks a full replica again and again whether it has a place. One of several
+        holds two batches: the rest waits for whoever has room first, as one that is started now."""
+        alone = self.max_replicas == 1
+        edits = (
+            self.ingress_replicas * self.max_in_flight if alone else 2 * self.engine.max_batch_size
+        )
+        return edits + 8
 
     @property
     def autoscaling(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from engine.edit import EditFailure, EditOptions, EditResult
 from engine.errors import Cancelled, DeadlineExceeded, ImageError, InternalError
 from engine.registry import ModelSpec
-from serve_app.admission import Admission, cost_of
+from serve_app.admission import HOLD_S, Admission, cost_of
 from serve_app.config import ServeConfig
 from serve_app.errors import failure_of
 
@@ -24,7 +24,6 @@ class Flight:
     `model_s`, from its first model call to its last.
     """
 
-    request_id: str
     deadline: float  # on the event loop's clock
     started: float = field(default_factory=time.monotonic)
     key: str = ""
@@ -78,13 +77,16 @@ class Flights:
         self._deadline_s = config.deadline_s
         self._spec = spec
         self._observe = observe
-        batch = config.engine.max_batch_size
         self._admission = Admission(
-            config.max_in_flight, 2 * batch, config.max_wait_s, config.deadline_s
+            config.max_in_flight,
+            2 * config.engine.max_batch_size,
+            config.max_wait_s,
+            config.deadline_s,
+            HOLD_S if config.ingress_replicas == 1 else 0.0,  # another one may have room
         )
 
-    def board(self, request_id: str) -> Flight:
-        return Flight(request_id, asyncio.get_running_loop().time() + self._deadline_s)
+    def board(self) -> Flight:
+        return Flight(asyncio.get_running_loop().time() + self._deadline_s)
 
     def enter(self, flight: Flight) -> None:
         """Take a place; raises `EditFailed` when there is none."""

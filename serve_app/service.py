@@ -88,7 +88,7 @@ class EditService:
     async def edit(self, request: Request) -> ImagesResponse | EventStream:
         """One edit within the deadline; raises `EngineError` and `EditFailed`. A stream lands its
         flight itself."""
-        flight = self._flights.board(request.headers.get("x-request-id", ""))
+        flight = self._flights.board()
         try:
             key = self.keys.check(request.headers.get("authorization"))
             flight.key = key.name

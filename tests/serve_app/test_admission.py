@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from engine import EditOptions
+from engine.edit import EditResult
 from engine.registry import ModelSpec
-from serve_app.admission import Admission, cost_of
+from serve_app.admission import HOLD_S, Admission, cost_of
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
 from serve_app.errors import EditFailed
+from serve_app.flights import Flights
 from serve_app.service import EditService
 from tests.conftest import jpeg, photograph
 from tests.serve_app.conftest import Mirror
@@ -76,6 +78,24 @@ def test_where_every_edit_would_wait_too_long_no_body_is_read_and_admitting_look
     with pytest.raises(EditFailed, match="about 6 s of work are queued ahead"):
         admission.enter()
     assert admission.held == 5
+
+
+@pytest.mark.parametrize(("ingresses", "hold_s"), [(1, HOLD_S), (2, 0.0)])
+def test_a_full_ingress_speaks_for_all_edits_only_where_there_is_no_other(
+    pocket: ModelSpec, ingresses: int, hold_s: float
+) -> None:
+    async def fly() -> EditFailed:
+        config = ServeConfig(ingress_replicas=ingresses, max_in_flight=1)
+        flights = Flights(config, pocket, lambda *_: None)
+        flight = flights.board()
+        flights.enter(flight)
+        flights.admit(flight, pocket.resolve(EditOptions(), seed=0))
+        flights.made(flight, EditResult("", [], [], model_s=100))
+        with pytest.raises(EditFailed, match="in flight already") as caught:
+            flights.enter(flights.board())
+        return caught.value
+
+    assert asyncio.run(fly()).hold_s == hold_s
 
 
 def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:

@@ -69,6 +69,9 @@ def test_a_bomb_is_bounded_in_time_and_memory(
     (replica,), (ingress,) = server.pids(REPLICA), server.pids(INGRESS)
     with Watch(ingress) as decoders:
         response = post_form(http, bomb, num_inference_steps=1)
+    print(
+        f"{name}: {response.elapsed.total_seconds():.2f} s, {decoders.used_s:.2f} s of processors"
+    )
     assert response.status_code in (200, 400), response.text
     if response.status_code == 400:
         assert response.json()["error"]["code"].startswith("image_")

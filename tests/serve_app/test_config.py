@@ -64,6 +64,12 @@ def test_more_replicas_at_least_than_at_most_is_refused() -> None:
         ServeConfig.of({"min_replicas": 3, "max_replicas": 2})
 
 
+def test_a_replica_alone_holds_every_edit_and_one_of_several_two_batches() -> None:
+    args = {"engine.max_batch_size": 4, "max_in_flight": 50, "ingress_replicas": 2}
+    assert ServeConfig.of(args).max_ongoing_requests == 100 + 8
+    assert ServeConfig.of({**args, "max_replicas": 2}).max_ongoing_requests == 8 + 8
+
+
 def test_an_unknown_key_is_refused_with_the_nearest() -> None:
     with pytest.raises(OptionUnknown, match='Did you mean "deadline_s"'):
         ServeConfig.of({"deadline": 5})

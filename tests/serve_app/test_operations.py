@@ -126,7 +126,7 @@ def test_what_is_held_is_told_when_it_comes_and_not_only_when_it_ends(pocket: Mo
         flights = Flights(
             ServeConfig(), pocket, lambda flight, held, _: told.append((held, flight.ended))
         )
-        for flight in [flights.board("a"), flights.board("b")]:
+        for flight in [flights.board(), flights.board()]:
             flights.enter(flight)
             flights.admit(flight, pocket.resolve(EditOptions(), seed=0))
         flights.land(flight)
