@@ -69,9 +69,10 @@ def read_csv(source: BinaryIO, file: str) -> FileRows:
     check_required(names, columns, file)
     lines = csv.reader(io.TextIOWrapper(source, "utf-8", newline=""))
     rows = ThinRows()
-    for number, cells in enumerate(lines, start=2):
+    for cells in lines:
         if not cells:
             continue
+        number = 1 + lines.line_num  # of its last line: a quoted cell may have several
         if len(cells) != len(columns):
             raise ManifestInvalid(
                 f"{file}, line {number}: {len(cells)} cells, the header has {len(columns)}"

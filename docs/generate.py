@@ -105,8 +105,8 @@ def manifest_page() -> str:
     intro = (
         "A manifest is Parquet, JSONL or CSV: a file, a folder or a glob. One row is one edit.\n"
         "`image` (a path or URI, absolute or relative to the manifest's folder, of a glob to the\n"
-        "folder before its first `*`; in Parquet also the bytes, or {bytes, path}; in Parquet and\n"
-        "JSONL also a data URL) and `instruction` are required.\n"
+        "last folder before its first `*`, `?` or `[`; in Parquet also the bytes, or {bytes,\n"
+        "path}; in Parquet and JSONL also a data URL) and `instruction` are required.\n"
         "`id` must be unique and is generated where it is absent. Every option of an edit is a\n"
         "column of its name, null (in CSV an empty cell) meaning the model's default.\n\n"
         "A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow\n"

@@ -80,6 +80,7 @@ def test_a_folder_may_hold_every_format(manifests: list[str]) -> None:
         ("m.jsonl", "[1]\n", "line 1: must be a JSON object"),
         ("m.jsonl", '{"image": "x"}\n', 'no column "instruction"'),
         ("m.csv", "image,instruction\nx\n", "line 2: 1 cells, the header has 2"),
+        ("m.csv", 'image,instruction\nx,"two\nlines"\nx\n', "line 4: 1 cells"),
         ("m.csv", "image,instruction\n", "has no rows"),
         ("m.csv", "", 'no column "image"'),
         ("m.csv", "image,instruction,guidence_scale\nx,y,5\n", 'mean "guidance_scale"'),
