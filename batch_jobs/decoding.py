@@ -6,8 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal
-from batch_jobs.storage import Storage
+from batch_jobs.journal import DEATHS_TO_CONVICT, Journal
 from batch_jobs.worker import decode_rows
 from engine.errors import WorkerCrashed
 from engine.pool import DecodePool, TaskLost
@@ -23,18 +22,18 @@ def decode_block(
     job_seed: int,
     base: str,
     image_root: str | None,
-    storage: Storage,
+    journal: Journal,
 ) -> pa.Table:
     """`decode_rows` in this process; or, where one died on this block, each image in a process of
     its own."""
     settings = (spec, job_seed, base, image_root)
-    journal = BlockJournal.read(storage, ["decode", *block["id"].to_pylist()])
-    if journal.suspected:
+    entries = journal.block(["decode", *block["id"].to_pylist()])
+    if entries.suspected:
         decoded = _decode_apart(block, settings)
     else:
-        journal.open()
+        entries.open()
         decoded = decode_rows(block, *settings)
-    journal.forget()
+    entries.forget()
     return decoded
 
 

@@ -26,6 +26,18 @@ CONVICTIONS_TO_GIVE_UP = 5  # without a row that survived
 CONVICTED = "convicted"
 
 
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Of one run of a job: `run` begins the names of its files, since workers of a run that has
+    just ended may still be dying."""
+
+    storage: Storage
+    run: str
+
+    def block(self, ids: Sequence[str]) -> BlockJournal:
+        return BlockJournal.read(self.storage, ids, self.run)
+
+
 @dataclass(slots=True)
 class BlockJournal:
     """The entries of the block with these ids, oldest first: the id that ran alone (None: all of
@@ -34,27 +46,28 @@ class BlockJournal:
 
     storage: Storage
     ids: Sequence[str]
+    run: str = "run"
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, storage: Storage, ids: Sequence[str]) -> BlockJournal:
-        """What earlier runs of the block with these ids left open."""
-        journal = cls(storage, ids)
+    def read(cls, storage: Storage, ids: Sequence[str], run: str = "run") -> BlockJournal:
+        """What earlier attempts at the block with these ids left open, in the same run of a job."""
+        journal = cls(storage, ids, run)
         files = storage.list(FOLDER, ".json")
-        journal.verdicts = [file for file in files if file.startswith(f"{FOLDER}/{CONVICTED}-")]
+        journal.verdicts = [file for file in files if file.startswith(journal._verdicts)]
         if journal.path in files:
             journal.entries = [tuple(entry) for entry in json.loads(storage.read(journal.path))]
         return journal
 
     @property
     def path(self) -> str:
-        return f"{FOLDER}/{_digest(*self.ids)}.json"
+        return f"{FOLDER}/{self.run}-{_digest(*self.ids)}.json"
 
     def check(self) -> None:
         """Raises `WorkerCrashed` after five convictions without a row that survived, in this block
         or in those before it: the worker itself cannot run."""
-        convictions = {*self.verdicts, *map(_verdict, self.convicted)}
+        convictions = {*self.verdicts, *map(self._verdict, self.convicted)}
         if len(convictions) >= CONVICTIONS_TO_GIVE_UP and not self.cleared:
             raise WorkerCrashed(
                 f"the worker died again and again, last on the rows {', '.join(self.ids[:3])}...: "
@@ -94,7 +107,7 @@ class BlockJournal:
         """The block is done: forget it, but not that nothing of it survived."""
         if self.convicted and not self.cleared:
             for id in self.convicted:
-                self.storage.publish(_verdict(id), b"")
+                self.storage.publish(self._verdict(id), b"")
         else:
             for path in self.verdicts:
                 self.storage.remove(path)
@@ -104,12 +117,16 @@ class BlockJournal:
         """Remove the block's entries."""
         self.storage.remove(self.path)
 
+    def _verdict(self, id: str) -> str:
+        return f"{self._verdicts}{_digest(id)}.json"
+
+    @property
+    def _verdicts(self) -> str:
+        """How the names of all verdicts of this run begin."""
+        return f"{FOLDER}/{self.run}-{CONVICTED}-"
+
     def _write(self) -> None:
         self.storage.publish(self.path, json.dumps(self.entries).encode())
-
-
-def _verdict(id: str) -> str:
-    return f"{FOLDER}/{CONVICTED}-{_digest(id)}.json"
 
 
 def _digest(*ids: str) -> str:

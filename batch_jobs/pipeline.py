@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +20,14 @@ from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from batch_jobs.blocks import CALLS_PER_WORKER, PlanSource, rows_per_block
 from batch_jobs.config import JobConfig
 from batch_jobs.decoding import decode_block
+from batch_jobs.journal import Journal
 from batch_jobs.storage import Storage
 from batch_jobs.worker import EditWorker
 from batch_jobs.writer import publish_rows
-from engine.errors import InternalError
+from engine.errors import InternalError, OptionInvalid
 from engine.registry import ModelSpec
+
+logger = logging.getLogger(__name__)
 
 DECODE_CPUS = 0.75  # unlike an actor's, or Ray would fuse decoding into the process of the model
 MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
@@ -50,6 +54,7 @@ def edited_entries(
         for table in tables:  # a prefetched one would wait for the next one to be done
             yield [json.loads(entry) for entry in table["entry"].to_pylist()]
     except (ray.exceptions.RayError, SystemException, ExecutionTimeoutError) as error:
+        logger.debug("the pipeline failed", exc_info=error)
         raise InternalError(_cause(error)) from error
 
 
@@ -74,6 +79,7 @@ def build_dataset(
     workers = _workers(config)
     rows = rows_per_block(todo, config, workers, row_s)
     source = PlanSource(todo, rows)
+    journal = Journal(storage, uuid.uuid4().hex[:8])
     root = os.path.abspath(config.image_root) if config.image_root else None
     every_stage = {"batch_format": "pyarrow", "udf_modifying_row_count": False}
     decoded = ray.data.read_datasource(
@@ -81,14 +87,14 @@ def build_dataset(
     ).map_batches(
         decode_block,
         batch_size=None,
-        fn_args=(spec, config.seed, base, root, storage),
+        fn_args=(spec, config.seed, base, root, journal),
         num_cpus=DECODE_CPUS,
         **every_stage,
     )
     edited = decoded.map_batches(
         EditWorker,
         batch_size=rows,
-        fn_constructor_args=(config.engine, spec, storage),
+        fn_constructor_args=(config.engine, spec, journal),
         compute=ray.data.ActorPoolStrategy(
             min_size=min(config.min_workers, workers, source.blocks),
             max_size=min(workers, source.blocks),
@@ -104,26 +110,38 @@ def build_dataset(
 
 def _workers(config: JobConfig) -> int:
     """Model actors at most: as many as the GPUs hold now, where the configuration names none."""
+    gpus = float(ray.cluster_resources().get("GPU", 0))
+    if config.num_gpus > gpus:
+        logger.warning(
+            "a model actor takes %g GPUs and Ray has %g: nothing is edited before a node with more "
+            "joins; num_gpus: 0 edits on CPUs",
+            config.num_gpus,
+            gpus,
+        )
     if config.max_workers is not None:
         return config.max_workers
-    gpus = ray.cluster_resources().get("GPU", 0)
     return max(math.floor(gpus / config.num_gpus) if config.num_gpus else 1, config.min_workers)
 
 
 @contextmanager
 def ray_cluster(address: str | None = None) -> Iterator[None]:
     """The cluster this process is in, or that `address` or RAY_ADDRESS names, or one of its own
-    that ends with the block."""
+    that ends with the block. Raises `OptionInvalid` where there is none at the address."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.raise_original_map_exception = True  # Ray's own has lost its cause on the way here
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised, and told once
     if ray.is_initialized():
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address or "auto", **quiet)
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OptionInvalid(f"--address or RAY_ADDRESS: {reason}", param="address") from None
     else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
         own = {"include_dashboard": False, "num_cpus": cpus}

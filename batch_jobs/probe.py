@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.checking import ManifestCheck
 from batch_jobs.config import JobConfig
+from batch_jobs.journal import Journal
 from batch_jobs.rows import planned_options
 from batch_jobs.storage import Storage
 from batch_jobs.worker import EditWorker
@@ -36,7 +37,7 @@ class Probe:
         plan = self._check.plan.take(pa.array(rows))
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            worker = EditWorker(self._config.engine, self._spec, Storage(folder))
+            worker = EditWorker(self._config.engine, self._spec, Journal(Storage(folder), "probe"))
             worker(self._check.decode(plan.slice(0, 1)))  # a process' first edit is slow
             loaded = time.monotonic()
             decoded = self._check.decode(plan)

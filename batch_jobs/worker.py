@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal, Gate
+from batch_jobs.journal import DEATHS_TO_CONVICT, BlockJournal, Gate, Journal
 from batch_jobs.manifest import read_embedded
 from batch_jobs.retrying import retrying
 from batch_jobs.rows import planned_options, sha256
-from batch_jobs.storage import Storage
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
 from engine.errors import ImageNotFound, WorkerCrashed
@@ -137,11 +136,11 @@ def fail(entry: dict[str, Any], failure: EditFailure) -> None:
 class EditWorker:
     """The model actor as Ray Data wants it: called with a block, keeps its model between calls."""
 
-    def __init__(self, config: EngineConfig, spec: ModelSpec, storage: Storage) -> None:
+    def __init__(self, config: EngineConfig, spec: ModelSpec, journal: Journal) -> None:
         from engine.actor import EditActor
 
         self._actor = EditActor(config, spec)
-        self._storage = storage
+        self._journal = journal
         self._gate = Gate()
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -163,7 +162,7 @@ class EditWorker:
         """All together; or, where a worker died on them, each alone."""
         if not requests:
             return []
-        journal = BlockJournal.read(self._storage, [request.id for request in requests])
+        journal = self._journal.block([request.id for request in requests])
         journal.check()
         if journal.suspected:
             with self._gate.alone():
@@ -172,6 +171,8 @@ class EditWorker:
             with self._gate.together():
                 journal.open()
                 outcomes = self._actor.edit_batch(sorted(requests, key=_lane))
+        if not self._actor.alive:  # from now on it would refuse whatever it is given
+            raise WorkerCrashed("the model's thread has ended: see the worker's log")
         journal.close()
         return outcomes
 

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 
+from batch_jobs.journal import Journal
 from batch_jobs.storage import Storage
 from batch_jobs.worker import DECODED, EditWorker
 from engine.config import EngineConfig
@@ -42,7 +43,7 @@ def main(folder: str, instructions: list[str]) -> dict[str, object]:
 
 
 def edit(folder: str, instructions: list[str]) -> list[str | None] | str:
-    worker = EditWorker(CONFIG, faulty(SPEC), Storage(folder))
+    worker = EditWorker(CONFIG, faulty(SPEC), Journal(Storage(folder), "run"))
     try:
         edited = worker(block(instructions))
     except WorkerCrashed as error:

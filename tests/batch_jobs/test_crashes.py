@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from batch_jobs.job import FAILED_ROWS, OK, STOPPED
-from batch_jobs.journal import FOLDER, BlockJournal, Gate
+from batch_jobs.journal import FOLDER, BlockJournal, Gate, Journal
 from batch_jobs.storage import Storage
 from engine.errors import WorkerCrashed
 from engine.registry import ModelSpec
@@ -154,6 +154,11 @@ def test_rows_that_kill_their_worker_only_together_are_edited_alone(tmp_path: Pa
     assert three == {"deaths": 3, "codes": [None, None, "worker_crashed"]}
 
 
+def test_a_worker_whose_model_has_ended_stops_the_job_and_fails_no_row(tmp_path: Path) -> None:
+    (ended,) = repeated(tmp_path, [["add fog", "end the thread in encode"]])
+    assert ended == {"deaths": 0, "codes": "the model's thread has ended: see the worker's log"}
+
+
 def test_rows_that_kill_their_worker_are_convicted_one_after_the_other(tmp_path: Path) -> None:
     """However many of a block; the one of a block of its own was not alone: another may run."""
     blocks = [["exit in encode"] * 4 + ["add fog"], ["exit in encode"]]
@@ -209,6 +214,16 @@ def test_a_row_that_is_convicted_again_blames_the_worker_no_more(tmp_path: Path)
         journal.check()
         journal.close()
     assert len(storage.list(FOLDER)) == 3
+
+
+def test_a_run_believes_no_other_run(tmp_path: Path) -> None:
+    """Workers of a run that was ended may still be dying when the next one has begun."""
+    storage = Storage(str(tmp_path))
+    for id in (None, *"aabbccddee"):
+        Journal(storage, "before").block(list("abcde")).open(id)
+    block = Journal(storage, "now").block(list("abcde"))
+    block.check()
+    assert not block.suspected and not block.convicted
 
 
 def test_a_survivor_clears_the_worker(tmp_path: Path) -> None:

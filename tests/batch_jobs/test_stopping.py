@@ -152,3 +152,5 @@ def test_a_job_that_waits_for_workers_in_vain_ends_when_it_is_asked_to(
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     assert not (output / "lease.json").exists()
+    assert process.stderr is not None
+    assert "takes 64 GPUs and Ray has 0" in process.stderr.read()
