@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from batch_jobs.rows import sha256
 from batch_jobs.storage import Storage
@@ -35,21 +36,21 @@ def image_path(id: str, fingerprint: str, index: int) -> str:
     return f"images/{name[:2]}/{name}-{fingerprint[:8]}-{index}.png"
 
 
-def _restore(row: dict[str, Any], data: bytes) -> np.ndarray:
+def _restore(row: dict[str, Any], data: bytes) -> Image.Image:
     pixels = np.frombuffer(data, np.uint8).reshape(row["height"], row["width"], 3)
     geometry = {name: tuple(value) for name, value in json.loads(row["geometry"]).items()}
     return from_canvas(pixels, Geometry(**geometry))
 
 
 def _publish(
-    storage: Storage, entry: dict[str, Any], index: int, pixels: np.ndarray
+    storage: Storage, entry: dict[str, Any], index: int, image: Image.Image
 ) -> dict[str, Any]:
-    png = encode(pixels)
+    png = encode(image)
     path = image_path(entry["id"], entry["fingerprint"], index)
     storage.publish(path, png)
     return {
         "uri": storage.uri(path),
         "sha256": sha256(png),
-        "width_px": pixels.shape[1],
-        "height_px": pixels.shape[0],
+        "width_px": image.width,
+        "height_px": image.height,
     }

@@ -100,8 +100,8 @@ class BareLoop:
             prepared = [self._prepare(row) for row in block]
             outcomes = self._actor.edit_batch([p.request for p in prepared])
             for one, outcome in zip(prepared, outcomes, strict=True):
-                pixels = from_canvas(outcome.images[0], one.geometry)
-                (folder / f"{outcome.id}.png").write_bytes(encode(pixels))
+                image = from_canvas(outcome.images[0], one.geometry)
+                (folder / f"{outcome.id}.png").write_bytes(encode(image))
         return len(rows) / (time.perf_counter() - started)
 
     def _prepare(self, row: Row) -> Any:

@@ -130,12 +130,12 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     from engine.geometry import from_canvas
     from engine.images import encode
 
-    pixels = from_canvas(result.images[0], prepared.geometry)
+    image = from_canvas(result.images[0], prepared.geometry)
     try:
-        output.write_bytes(encode(pixels, format))
+        output.write_bytes(encode(image, format))
     except OSError as error:
         raise OptionInvalid(f"--output {output}: {error.strerror}") from None
     for warning in (*prepared.warnings, *result.warnings):
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
-    size = f"{pixels.shape[1]}x{pixels.shape[0]} px"
+    size = f"{image.width}x{image.height} px"
     typer.echo(f"{output} {size}, seed {result.seeds[0]}, {result.model_s:.1f} s")

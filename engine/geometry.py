@@ -93,11 +93,12 @@ def to_canvas(image: Image.Image, geometry: Geometry) -> np.ndarray:
     return np.pad(np.asarray(inner), ((top, bottom), (left, right), (0, 0)), mode="edge")
 
 
-def from_canvas(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The edited canvas without its padding, at the geometry's output size."""
+def from_canvas(pixels: np.ndarray, geometry: Geometry) -> Image.Image:
+    """The edited canvas, (H, W, 3) uint8, without its padding, at the geometry's output size."""
     left, top, right, bottom = geometry.padding
     height, width = pixels.shape[:2]
     inner = np.ascontiguousarray(pixels[top : height - bottom, left : width - right])
-    if inner.shape[1::-1] == geometry.output:
-        return inner
-    return np.asarray(Image.fromarray(inner).resize(geometry.output, Image.Resampling.LANCZOS))
+    image = Image.fromarray(inner)
+    if image.size == geometry.output:
+        return image
+    return image.resize(geometry.output, Image.Resampling.LANCZOS)

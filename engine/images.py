@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ MAX_ASPECT = 16
 MAX_ICC_BYTES = 2**20
 BAND_PIXELS = 2**20  # that are converted at a time
 PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
+# What Pillow raises for files that are not as they should be, in their metadata too.
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
 _SRGB = ImageCms.createProfile("sRGB")
 _ICC_SPACES = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274, and how to undo each of its values
@@ -65,10 +68,18 @@ def decode(data: bytes) -> Decoded:
         warnings.simplefilter("ignore")  # bombs: our bound is lower; broken EXIF: no orientation
         image = _load(data)
         notes: list[str] = []
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        turn = _turn(image)
         converted = _to_srgb(image, notes)
         del image  # a large one and its two successors would not fit together
     return Decoded(converted.transpose(turn) if turn is not None else converted, notes)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes it upright; none where its EXIF is broken."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except BROKEN:
+        return None
 
 
 def _load(data: bytes) -> Image.Image:
@@ -76,7 +87,7 @@ def _load(data: bytes) -> Image.Image:
     _check_size(image)
     try:
         image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         kind = ImageTruncated if "truncated" in str(error).lower() else ImageUnreadable
         raise kind(f"the {image.format} image cannot be decoded: {error}") from None
     return image
@@ -91,7 +102,7 @@ def _open(data: bytes) -> Image.Image:
         raise ImageUnsupported(
             "the file is not a JPEG, PNG or WebP image (its content decides, not its name)"
         ) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except BROKEN as error:
         raise ImageUnreadable(f"the image cannot be opened: {error}") from None
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO is a still with a second view
@@ -177,13 +188,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image
 
 
-def encode(pixels: np.ndarray, format: str = "png", quality: int | None = None) -> bytes:
-    """(H, W, 3) uint8 RGB as a file without any metadata; the same pixels give the same bytes.
+def encode(image: Image.Image, format: str = "png", quality: int | None = None) -> bytes:
+    """An RGB image as a file without any metadata; the same pixels give the same bytes.
 
     `quality`: 0-100 for JPEG and WebP (default 95).
     """
     buffer = io.BytesIO()
-    image = Image.fromarray(pixels)
     if format == "png":
         image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
     else:

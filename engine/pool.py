@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 Loss = Literal["slow", "busy", "memory", "died", "killed", "stopped"]
 
+LOAD_S = 60.0  # of processor time, for a process to start
 PATIENCE = 6  # a task may take so many times its processor time on the clock of a busy machine
 MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
@@ -49,12 +50,17 @@ class TaskLost(Exception):
 
 class DecodePool:
     """`submit` runs a function in one of `workers` processes; a task that goes beyond its bounds
-    fails as `TaskLost` and its neighbours do not notice."""
+    fails as `TaskLost` and its neighbours do not notice. `load()` is called first in each of them:
+    what starting takes is not charged to a task."""
 
     def __init__(
-        self, workers: int = 2, memory_bytes: int = MEMORY_BYTES, patience: float = PATIENCE
+        self,
+        workers: int = 2,
+        memory_bytes: int = MEMORY_BYTES,
+        patience: float = PATIENCE,
+        load: Callable[[], None] | None = None,
     ) -> None:
-        self._memory_bytes, self._patience = memory_bytes, patience
+        self._memory_bytes, self._patience, self._load = memory_bytes, patience, load or _load
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._closed = threading.Event()
@@ -86,6 +92,9 @@ class DecodePool:
     ) -> T:
         child = self._take()
         try:
+            if not child.loaded:
+                child.call(LOAD_S, self._patience * LOAD_S, stop, self._load, ())
+                child.loaded = True
             return child.call(timeout_s, self._patience * timeout_s, stop, function, arguments)
         finally:
             if child.alive:
@@ -128,6 +137,7 @@ class _Child:
             )
         self._pipe = Connection(ours.detach())
         self.alive = True
+        self.loaded = False
 
     def call(
         self,
@@ -185,6 +195,10 @@ class _Child:
         self._pipe.close()
         self._process.kill()
         self._process.wait()
+
+
+def _load() -> None:
+    """Does nothing: that a process answers means that it runs."""
 
 
 def serve(file_descriptor: int, memory_bytes: int) -> None:

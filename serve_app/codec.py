@@ -13,6 +13,8 @@ from engine.images import encode
 from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare, read_data_url
 
+MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
+
 
 def prepare_source(
     id: str, source: bytes | str, instruction: str, options: EditOptions, spec: ModelSpec
@@ -26,10 +28,10 @@ def render(
     images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
 ) -> tuple[list[str], tuple[int, int]]:
     """Edited canvases as base64 files, and their common (width, height) in px."""
-    outputs = [from_canvas(image, geometry) for image in images]
-    files = [base64.b64encode(encode(output, format, quality)).decode() for output in outputs]
+    restored = (from_canvas(image, geometry) for image in images)  # one at a time: 4 bytes a pixel
+    files = [base64.b64encode(encode(image, format, quality)).decode() for image in restored]
     return files, geometry.output
 
 
-def warm_up() -> None:
-    """Does nothing: that a process answers means that it is loaded."""
+def load() -> None:
+    """Does nothing: to find it, a process has loaded all that the others need."""

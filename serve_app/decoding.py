@@ -22,10 +22,9 @@ from engine.geometry import Geometry
 from engine.pool import DecodePool, TaskLost
 from engine.registry import ModelSpec
 from engine.sources import Prepared
-from serve_app.codec import prepare_source, render, warm_up
+from serve_app.codec import load, prepare_source, render
 
 T = TypeVar("T")
-START_S = 60.0  # of processor time, for a process to load what it needs
 ENCODE_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
 
 
@@ -34,11 +33,11 @@ class Codec:
 
     def __init__(self, workers: int, decode_s: float) -> None:
         self._workers, self._decode_s = workers, decode_s
-        self._pool = DecodePool(workers)
+        self._pool = DecodePool(workers, load=load)
 
     def warm_up(self) -> None:
         """Start the processes; returns when all of them are loaded."""
-        for future in [self._pool.submit(START_S, warm_up) for _ in range(self._workers)]:
+        for future in [self._pool.submit(1.0, load) for _ in range(self._workers)]:
             future.result()
 
     def close(self) -> None:

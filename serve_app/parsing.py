@@ -120,6 +120,8 @@ async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> 
         form = await parser.parse()
     except MultiPartException as error:
         raise OptionInvalid(f"the multipart body cannot be read: {error.message}") from None
+    except UnicodeError as error:  # its charset is "undefined", which Python has a codec for
+        raise OptionInvalid(f"the multipart body cannot be read: {error}") from None
     items = form.multi_items()
     values = _unique([(name, value) for name, value in items if name not in IMAGE_FIELDS])
     uploads = [value for name, value in items if name in IMAGE_FIELDS]

@@ -21,6 +21,7 @@ from engine.seeding import draw_seed
 from engine.sources import Prepared
 from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
+from serve_app.codec import MAX_WEBP_PIXELS
 from serve_app.config import ServeConfig
 from serve_app.decoding import Codec
 from serve_app.errors import EditFailed
@@ -133,6 +134,12 @@ class EditService:
         with flight.timed("decode_s"):
             prepared = await self._codec.decode(
                 uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
+            )
+        if format == "webp" and math.prod(prepared.geometry.output) > MAX_WEBP_PIXELS:
+            raise OptionInvalid(
+                f"output_format: a WebP may have at most {MAX_WEBP_PIXELS:,} pixels; ask for png "
+                "or jpeg, or leave restore_size out",
+                param="output_format",
             )
         return Edit(prepared, format, body.output_compression, body.partial_images or 0)
 

@@ -125,3 +125,16 @@ def test_closing_the_pool_ends_its_processes() -> None:
     assert not is_there(pid)
     with pytest.raises(RuntimeError):
         pool.submit(60, os.getpid)
+
+
+def start_slowly() -> None:
+    spin(1.0)
+
+
+def test_what_a_process_takes_to_start_is_not_charged_to_a_task() -> None:
+    """Also of one that comes in the place of one that was killed."""
+    pool = DecodePool(1, patience=60, load=start_slowly)
+    for _ in range(2):
+        assert pool.submit(0.3, os.getpid).result() > 0
+        assert lost(pool, 60, os.abort).kind == "died"
+    pool.close()

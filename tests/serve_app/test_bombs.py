@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.serve_app.bombs import BOMBS
+from tests.serve_app.bombs import BOMBS, SIDE
 from tests.serve_app.conftest import post_form
 from tests.serving import INGRESS, REPLICA, Server
 
@@ -78,3 +78,14 @@ def test_a_bomb_is_bounded_in_time_and_memory(
     assert 2**20 < decoders.size_bytes <= MOST_MEMORY, f"{decoders.size_bytes / 2**20:.0f} MiB"
     assert decoders.used_s <= MOST_S
     assert (server.pids(REPLICA), server.pids(INGRESS)) == ([replica], [ingress])
+
+
+def test_the_largest_photograph_is_given_back_at_its_own_size(http: httpx.Client) -> None:
+    """But for WebP, whose encoder needs more memory: that is refused before the model runs."""
+    photograph = BOMBS["PNG of 50 MP in a few KB"]()
+    few = {"num_inference_steps": 1, "restore_size": "true"}
+    for name in ("png", "jpeg"):
+        response = post_form(http, photograph, output_format=name, **few)
+        assert (response.status_code, response.json().get("size")) == (200, f"{SIDE}x{SIDE}")
+    error = post_form(http, photograph, output_format="webp", **few).json()["error"]
+    assert (error["code"], error["param"]) == ("option_invalid", "output_format")

@@ -97,7 +97,7 @@ def test_http_gives_the_bytes_that_the_engine_gives(
     prepared = edit_of("astronaut", PROMPT, seed=7, num_inference_steps=4)
     (outcome,) = strict_actor.edit_batch([prepared.request])
     response = post_form(http, photographs["astronaut"], seed=7, **FAST)
-    assert files_of(response) == [encode(outcome.images[0])]  # type: ignore[union-attr]
+    assert files_of(response) == [encode(Image.fromarray(outcome.images[0]))]  # type: ignore[union-attr]
 
 
 def test_the_sdk_sends_one_image_as_a_list(
