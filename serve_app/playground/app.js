@@ -66,7 +66,11 @@ async function run() {
     fault.focus();
     return;
   }
-  if (!model && !(await loadModel())) return;
+  running = new AbortController();
+  if (!model && !(await loadModel())) {
+    running = null;
+    return;
+  }
   const fields = fieldsOf(photograph);
   const started = performance.now();
   begin(fields.prompt);
@@ -86,7 +90,6 @@ async function run() {
 }
 
 function begin(instruction) {
-  running = new AbortController();
   showRunning(canvasOf(photograph), instruction);
   say("sending");
   if (document.activeElement === node("edit")) node("cancel").focus();

@@ -115,7 +115,8 @@ export function installForm(changed) {
     changed();
   });
   node("prompt").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    const composing = event.isComposing || event.keyCode === 229; // Safari tells by 229 alone
+    if (event.key !== "Enter" || event.shiftKey || composing) return;
     event.preventDefault();
     form.requestSubmit();
   });

@@ -43,8 +43,3 @@ function kindOf(bytes) {
   if (ascii.startsWith("RIFF") && ascii.slice(8) === "WEBP") return "webp";
   return null;
 }
-
-// The photograph of a drop or a paste, if it holds one file at least.
-export function fileOf(transfer) {
-  return transfer?.files?.[0] ?? null;
-}

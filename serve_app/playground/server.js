@@ -54,6 +54,7 @@ function form(file, fields) {
 }
 
 async function send(path, init) {
+  if (/[^\x20-\x7e]/.test(apiKey)) throw new Refused(401, {}, NaN); // no header can carry it
   const headers = apiKey ? { authorization: `Bearer ${apiKey}` } : {};
   let answer;
   try {

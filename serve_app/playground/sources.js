@@ -12,7 +12,10 @@ export function installSources(choose) {
     await chooseFirst(node("file").files);
     node("file").value = ""; // the same file may be chosen again
   });
-  addEventListener("paste", (event) => chooseFirst(event.clipboardData?.files));
+  addEventListener("paste", (event) => {
+    const { files, types } = event.clipboardData;
+    if (!types.includes("text/plain")) chooseFirst(files); // office programs add a picture of it
+  });
   addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("dragging");

@@ -59,6 +59,7 @@ def test_an_edit_needs_no_pointer(visit: Visit) -> None:
     keyboard.press("Enter")
     visit.wait_for("ready")
     visit.page.wait_for_selector("#prompt:focus")
+    assert visit.page.locator("#split").is_hidden()  # there is nothing to compare yet
     keyboard.type("add fog")
     keyboard.press("Enter")
     visit.wait_for("done")

@@ -42,6 +42,20 @@ def test_a_text_file_is_refused_beside_the_photograph_and_nothing_is_sent(visit:
     assert visit.requests[before:] == []
 
 
+def test_the_picture_that_office_programs_add_to_a_text_is_not_taken(visit: Visit) -> None:
+    paste = """(type) => {
+        const data = new DataTransfer();
+        data.items.add(new File(["no image"], "cells.png", { type: "image/png" }));
+        if (type) data.setData(type, "add fog");
+        dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
+    }"""
+    visit.page.evaluate(paste, "text/plain")
+    visit.page.wait_for_timeout(300)
+    assert visit.text("error-image") == ""
+    visit.page.evaluate(paste, "")
+    visit.page.wait_for_selector("#error-image:has-text('cells.png')")
+
+
 def test_a_file_over_the_servers_limit_is_refused_before_it_is_sent(
     visit: Visit, photographs: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -158,13 +172,15 @@ def test_a_key_is_asked_for_where_it_is_needed_and_a_busy_server_says_until_when
     visit.page.fill("#guidance_scale", "9.5")  # before the page knows the model's own
     visit.page.locator("#more > summary").click()
     visit.page.fill("#num_inference_steps", "7")
-    visit.page.fill("#key", "mellon")
-    visit.page.locator("#edit").click()
-    visit.page.wait_for_selector("#error-key:has-text('does not accept')")
-    assert visit.focused == "key"
+    for wrong in ("芝麻", "mellon"):  # what no header can carry is wrong as well
+        visit.page.fill("#key", wrong)
+        visit.page.locator("#edit").click()
+        visit.page.wait_for_selector("#error-key:has-text('does not accept')")
+        assert visit.focused == "key"
     visit.page.fill("#key", "sesame")
-    visit.page.keyboard.press("Enter")
+    visit.page.evaluate("form.requestSubmit(); form.requestSubmit()")  # Enter, twice
     visit.wait_for("done")
+    assert len([url for url in visit.requests if url.endswith("/v1/images/edits")]) == 1
     assert visit.page.input_value("#guidance_scale") == "9.5"
     assert "7 steps" in visit.text("facts")
     visit.page.locator("#request > summary").click()
