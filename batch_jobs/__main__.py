@@ -33,7 +33,7 @@ def batch(
         str | None, typer.Option(help="Edit failed rows again: an error code, or all.")
     ] = None,
     max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
-    rows_per_commit: Annotated[int | None, typer.Option(help="Rows in a ledger part.")] = None,
+    rows_per_commit: Annotated[int | None, typer.Option(help="Rows that a kill may cost.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
     check_sources: Annotated[bool | None, typer.Option(help="Edit changed images again.")] = None,
     address: Annotated[

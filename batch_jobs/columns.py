@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import pyarrow as pa
 from pyarrow import types
@@ -36,13 +37,18 @@ def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
             if name in names.values():
                 raise ManifestInvalid(f"{file} has two columns for {name}: {column} is one")
             names[column] = name
-        elif near := difflib.get_close_matches(column, OPTIONS, n=1, cutoff=0.8):
+        elif near := _near_option(column):
             raise ManifestInvalid(
                 f'{file}: column "{column}" is not an option. Did you mean "{near[0]}"? '
                 "Rename it, so that it is not ignored",
                 param=column,
             )
     return names
+
+
+@lru_cache(10_000)  # a JSONL may have a key more on each line
+def _near_option(column: str) -> list[str]:
+    return difflib.get_close_matches(column, OPTIONS, n=1, cutoff=0.8)
 
 
 def check_required(names: dict[str, str], columns: Iterable[str], file: str) -> None:

@@ -20,9 +20,10 @@ from batch_jobs import dataflow, openai_batch
 from batch_jobs.job import JOB, SUCCESS
 from batch_jobs.ledger import Ledger
 from batch_jobs.manifest import base_of
+from batch_jobs.readers import find_files
 from batch_jobs.storage import Storage
 from batch_jobs.writer import image_path
-from engine.errors import OutputUnusable
+from engine.errors import ManifestInvalid, OutputUnusable
 
 Shape = Literal["jsonl", "dataflow", "openai-batch"]
 Entry = dict[str, Any]
@@ -51,12 +52,19 @@ def export(
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
     job = json.loads(storage.read(JOB))
     dest = dest or storage.uri(f"export-{to}.jsonl")
-    if os.path.abspath(dest) == job["manifest"] or dest == job["manifest"]:
+    if dest in (files := _files_of(job["manifest"])) or os.path.abspath(dest) in files:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
     table = _sorted(Ledger(storage).read())
     _publish(dest, (line for entries in _lines(table, to, storage, job) for line in entries))
     unfinished = "" if storage.exists(SUCCESS) else f" of {job['rows']:,}; the job has not finished"
     typer.echo(f"{dest} {len(table):,} rows{unfinished}")
+
+
+def _files_of(manifest: str) -> list[str]:
+    try:
+        return find_files(manifest)
+    except ManifestInvalid:  # it has gone
+        return [manifest]
 
 
 def _lines(table: pa.Table, to: Shape, storage: Storage, job: Entry) -> Iterator[Iterable[str]]:
@@ -105,7 +113,7 @@ def _read(storage: Storage, path: str, entry: Entry) -> bytes:
 
 
 def _sorted(table: pa.Table) -> pa.Table:
-    """By id, numbers in it by their value: generated ids come in the manifest's order."""
+    """By id, numbers in it by their value."""
     ids = table["id"].to_pylist()
     order = sorted(range(len(ids)), key=lambda row: _natural(ids[row]))
     return table.take(pa.array(order, pa.int64()))
@@ -122,7 +130,9 @@ def _publish(dest: str, lines: Iterable[str]) -> None:
     folder = None if is_uri else os.path.dirname(os.path.abspath(dest))
     part = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".part", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=folder, suffix=".part", delete=False
+        ) as file:
             part = file.name
             file.writelines(f"{line}\n" for line in lines)
             file.flush()

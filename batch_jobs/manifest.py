@@ -52,7 +52,7 @@ def open_manifest(location: str) -> Manifest:
     except (OSError, ImportError, ValueError) as error:
         raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
     files = {name: read_file(name) for name in names}
-    folder = os.path.commonpath([os.path.dirname(name) for name in names])
+    folder = base_of(location)  # the same, however many files it holds later
     tables = [
         _with_place(rows, name, os.path.relpath(name, folder)) for name, rows in files.items()
     ]

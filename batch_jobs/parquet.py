@@ -28,55 +28,62 @@ from engine.sources import read_data_url
 # Of images in a row group: a page may be as large, so whoever reads some of them holds them all.
 MAX_GROUP_BYTES = 2**30
 BATCH_ROWS, BATCH_BYTES = 65536, 2**26  # read together at most, to plan them
+REPEATED_ROWS = 256  # where nobody knows how often an image is repeated
 
 # (file, its version, row group) -> the images that this process read last.
 _held: dict[tuple[str, str, int], pa.ChunkedArray] = {}
 
 
 def read_parquet(source: BinaryIO, file: str) -> FileRows:
-    """Raises `ManifestInvalid` naming the column; nothing but the footer has been read then."""
+    """Raises `ManifestInvalid` naming the column."""
     parquet = pq.ParquetFile(source)
     schema = parquet.schema_arrow
     names = canonical_names(schema.names, file)
     check_required(names, schema.names, file)
     check_types(schema, names, file)
-    _check_groups(parquet, file)
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        _check_group(_image_bytes(parquet, group), rows, group, file)
     chunks = [THIN.empty_table()]
     for group in range(parquet.num_row_groups):
-        first = 0
-        for table in _batches(parquet, group, list(names)):
-            columns = [names[name] for name in table.column_names]
-            chunks.append(_thin(table.rename_columns(columns), group, first))
+        first = held_bytes = 0
+        for read in _batches(parquet, group, list(names)):
+            table = read.rename_columns([names[name] for name in read.column_names])
+            held_bytes += table["image"].nbytes
+            _check_group(held_bytes, first + len(table), group, file)
+            chunks.append(_thin(table, group, first))
             first += len(table)
     ignored = [column for column in schema.names if column not in names]
     return FileRows(pa.concat_tables(chunks), names, ignored)
 
 
-def _check_groups(parquet: pq.ParquetFile, file: str) -> None:
-    for group in range(parquet.num_row_groups):
-        size_bytes = _image_bytes(parquet, group)
-        if size_bytes > MAX_GROUP_BYTES:
-            rows = parquet.metadata.row_group(group).num_rows
-            raise ManifestInvalid(
-                f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images in {rows:,} "
-                f"rows, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
-                f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
-                param="image",
-            )
+def _check_group(size_bytes: int, rows: int, group: int, file: str) -> None:
+    if size_bytes > MAX_GROUP_BYTES:
+        raise ManifestInvalid(
+            f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images in {rows:,} "
+            f"rows, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
+            f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
+            param="image",
+        )
+
+
+def _image_chunks(parquet: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMetaData]:
+    chunks = parquet.metadata.row_group(group)
+    columns = (chunks.column(number) for number in range(chunks.num_columns))
+    return [column for column in columns if _is_image(column.path_in_schema)]
 
 
 def _image_bytes(parquet: pq.ParquetFile, group: int) -> int:
-    """Of the image column of a row group, uncompressed."""
-    chunks = parquet.metadata.row_group(group)
-    columns = (chunks.column(number) for number in range(chunks.num_columns))
-    sizes = [c.total_uncompressed_size for c in columns if _is_image(c.path_in_schema)]
-    return sum(sizes)
+    """Of the image column of a row group, uncompressed; equal ones may be counted once."""
+    return sum(chunk.total_uncompressed_size for chunk in _image_chunks(parquet, group))
 
 
 def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterator[pa.Table]:
     rows = parquet.metadata.row_group(group).num_rows
     fit = rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1)
     size = min(max(fit, 1), BATCH_ROWS)
+    if any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group)):
+        size = min(size, REPEATED_ROWS)
     for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
         yield pa.Table.from_batches([batch])
 
@@ -90,7 +97,7 @@ def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
     rows = len(table)
     paths, digests, faults = _images(table["image"])
     ids = pc.cast(table["id"], pa.string()) if "id" in table.column_names else pa.nulls(rows)
-    return pa.table(
+    thin = pa.table(
         {
             "id": ids,
             "image": paths,
@@ -101,6 +108,8 @@ def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
             "options": _options(table, faults),
         }
     ).cast(THIN)
+    thin.validate(full=True)  # text of another writer may not be UTF-8
+    return thin
 
 
 def _images(column: pa.ChunkedArray) -> tuple[Any, Any, dict[int, dict[str, Any]]]:

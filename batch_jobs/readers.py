@@ -24,13 +24,15 @@ def find_files(location: str) -> list[str]:
     """The files of a path, folder or glob, local or in storage, sorted."""
     if "://" in location:
         fs, path = fsspec.core.url_to_fs(location)
-        patterns = [f"{path.rstrip('/')}/*{end}" for end in READERS] if fs.isdir(path) else [path]
-        found = [fs.unstrip_protocol(name) for pattern in patterns for name in fs.glob(pattern)]
+        folder = fs.isdir(path)
+        names = fs.glob(f"{path.rstrip('/')}/*" if folder else path)
+        found = [fs.unstrip_protocol(name) for name in names]
     else:
         literal = glob.escape(location) if os.path.exists(location) else location
         folder = os.path.isdir(location)
-        patterns = [f"{literal}/*{end}" for end in READERS] if folder else [literal]
-        found = [os.path.abspath(name) for pattern in patterns for name in glob.glob(pattern)]
+        found = list(map(os.path.abspath, glob.glob(f"{literal}/*" if folder else literal)))
+    if folder:
+        found = [name for name in found if _ending(name) in READERS]
     if not found:
         raise ManifestInvalid(
             f"no manifest at {location}: give a file, folder or glob of {', '.join(READERS)}"
@@ -49,8 +51,12 @@ def read_file(file: str) -> FileRows:
         raise ManifestInvalid(f"{file} cannot be read: {error}") from None
 
 
+def _ending(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
+
+
 def _reader(file: str, source: BinaryIO) -> Callable[[BinaryIO, str], FileRows]:
-    reader = READERS.get(os.path.splitext(file)[1].lower())
+    reader = READERS.get(_ending(file))
     if reader is not None:
         return reader
     start = source.read(4)

@@ -21,7 +21,6 @@ from engine.errors import (
     InternalError,
     ManifestInvalid,
     ModelUnknown,
-    OptionError,
     OptionUnknown,
     RequestError,
     error_classes,
@@ -211,8 +210,8 @@ def error_of(code: str, message: str, param: str | None = None) -> EngineError:
     """The error that a ledger row or a planned one tells of; an option's message names it."""
     kind = {error.code: error for error in error_classes()}.get(code, InternalError)
     error = kind(message)
-    if param is None and isinstance(error, OptionError) and (named := _NAMED.match(message)):
-        known = {*EditOptions.model_fields, *EditBody.model_fields}
+    if param is None and isinstance(error, RequestError) and (named := _NAMED.match(message)):
+        known = {*EditOptions.model_fields, *EditBody.model_fields, "file_id"}
         param = named[1] if kind is OptionUnknown or named[1] in known else None
     error.param = param or error.param
     return error

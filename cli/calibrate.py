@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -33,8 +34,7 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("calibration.yaml"),
 ) -> None:
     """Measure samples against time and memory, and write the YAML that the engine reads."""
-    if output.is_dir() or not output.resolve().parent.is_dir():
-        raise OptionInvalid(f"--output {output}: name a file in a folder that exists")
+    _check_place(output)
     import torch
     import yaml
 
@@ -63,6 +63,14 @@ def calibrate(
     output.write_text(HEADER + yaml.safe_dump(calibration.model_dump(), sort_keys=False))
     best = max(size.samples for size in calibration.sizes)
     typer.echo(f"{output}: name it as `calibration`, with `max_batch_size: {best}` or more")
+
+
+def _check_place(output: Path) -> None:
+    place = output if output.exists() else output.resolve().parent
+    if output.is_dir() or not os.access(place, os.W_OK):
+        raise OptionInvalid(
+            f"--output {output}: name a file in a folder that exists and can be written to"
+        )
 
 
 def _measure(bench: Bench, canvas: tuple[int, int], limit: int) -> CalibratedSize:

@@ -82,6 +82,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a file or a storage that cannot be read
+        typer.secho(f"rayedit: {error}", err=True, fg="red")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ A JSONL file has the shape of its first line.
 DataFlow: `images` is one path, or a list of one; the `content` of the last message is the
 instruction, as in DataFlow itself. OpenAI Batch: the body is that of the HTTP API
 ([api.md](api.md)), `image_url` a data URL, a path or a URI; a request that failed has the API's
-status and error body in `response`. Lines come out by id, generated ids in the manifest's order;
+status and error body in `response`. Lines come out by id, numbers in it by their value;
 any output can be exported as any shape.
 """
 
@@ -66,7 +66,8 @@ def errors_page() -> str:
     ]
     intro = (
         "The same codes everywhere: `error.code` of an HTTP answer, `error_code` of the ledger.\n"
-        "Sent again, a retryable one may succeed. HTTP alone also knows `route_not_found` (404),\n"
+        "Sent again, a retryable one may succeed. HTTP alone also knows `invalid_api_key` (401),\n"
+        "`rate_limit_exceeded` (429, retryable), `route_not_found` (404),\n"
         "`method_not_allowed` (405) and `unsupported_media_type` (415)."
     )
     return _page("Errors", intro, _table(("code", "HTTP", "retryable", "meaning"), rows))

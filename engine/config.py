@@ -79,7 +79,7 @@ def load_config(
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(path).read_text())
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
     if not isinstance(loaded or {}, dict):
@@ -87,8 +87,10 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     return loaded or {}
 
 
-def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def merge(base: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `overrides` that are not `None`, section by section."""
+    if not isinstance(base, dict):
+        raise OptionInvalid(f"{base!r} must be keys and values, as model: pocket", param="config")
     merged = dict(base)
     for key, value in overrides.items():
         if isinstance(value, dict):

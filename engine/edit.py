@@ -110,7 +110,7 @@ def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) 
     try:
         return model.model_validate(dict(values), strict=strict)
     except ValidationError as error:
-        raise _option_error(error.errors(), model.model_fields) from None
+        raise _option_error(error.errors(), model) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -120,12 +120,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
 
 
-def _option_error(errors: Sequence[Mapping[str, Any]], known: Iterable[str]) -> OptionError:
-    """The first of pydantic's `errors()` as one sentence; `known`: the model's field names."""
+def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> OptionError:
+    """The first of pydantic's `errors()` of a model as one sentence."""
     first = errors[0]
     name = ".".join(str(part) for part in first["loc"])[:80] or "body"
     if first["type"] == "extra_forbidden":
-        return OptionUnknown(f'unknown field "{name}". {nearest(name, known)}', param=name)
+        *sections, field = map(str, first["loc"])
+        for section in sections:
+            inner = (
+                model.model_fields[section].annotation if section in model.model_fields else None
+            )
+            model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
+        return OptionUnknown(
+            f'unknown field "{name}". {nearest(field, model.model_fields)}', param=name
+        )
     shown = reprlib.repr(first.get("input"))
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")

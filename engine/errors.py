@@ -158,6 +158,9 @@ class BodyTooLarge(RequestError, code="body_too_large", status=413):
 class ModelUnknown(RequestError, code="model_not_found", status=404):
     """No such model is registered or served."""
 
+    def __init__(self, message: str, *, param: str | None = "model") -> None:
+        super().__init__(message, param=param)
+
 
 class ManifestInvalid(RequestError, code="manifest_invalid"):
     """The manifest cannot be run: refused before anything starts."""

@@ -94,7 +94,9 @@ def test_it_is_a_ray_job_of_this_ray_and_its_values_have_the_crds_types(
 def test_its_entrypoint_is_the_job_with_a_configuration_of_this_repository(
     manifest: dict[str, Any], config: JobConfig
 ) -> None:
-    words = shlex.split(manifest["spec"]["entrypoint"])
+    shell = shlex.split(manifest["spec"]["entrypoint"])
+    assert (shell[:2], len(shell)) == (["bash", "-c"], 3)  # one word, for the job's own shell
+    words = shlex.split(shell[2])
     assert words[:3] == ["python", "-m", "batch_jobs"]
     path = words[words.index("--config") + 1]
     assert load_config(ROOT / path.removeprefix("/app/"), JobConfig) == config

@@ -16,6 +16,7 @@ from openai.types.shared import ErrorObject
 from batch_jobs.export import export
 from batch_jobs.job import FAILED_ROWS
 from batch_jobs.ledger import Ledger
+from batch_jobs.rows import error_of
 from batch_jobs.storage import Storage
 from engine.errors import OutputUnusable
 from tests.batch_jobs.conftest import run_job
@@ -79,6 +80,22 @@ def test_a_failed_request_has_the_body_that_the_api_would_answer(batch: Path) ->
         ("option_invalid", "guidance_scale"),
     ]
     assert all(error.type == "invalid_request_error" for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "param"),
+    [
+        ("model_not_found", 'the row asks for the model "a"', "model"),
+        ("instruction_too_long", "negative_prompt has 90 tokens", "negative_prompt"),
+        ("image_source_refused", "file_id names an uploaded file", "file_id"),
+        ("image_truncated", "the JPEG image cannot be decoded", "image"),
+        ("internal_error", "seed of the worker is gone", None),
+    ],
+)
+def test_an_error_of_the_ledger_names_what_the_api_would(
+    code: str, message: str, param: str | None
+) -> None:
+    assert error_of(code, message).param == param
 
 
 def test_the_ledger_comes_out_as_it_is(batch: Path) -> None:

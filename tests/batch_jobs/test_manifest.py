@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,6 +137,44 @@ def test_a_row_group_that_no_process_should_hold_is_refused(tmp_path: Path) -> N
     pq.write_table(table, path, use_dictionary=False)
     with pytest.raises(ManifestInvalid, match=r"group 0 holds 1,100 MiB .*row_group_size=127"):
         read_manifest(path)
+
+
+def test_repeated_images_of_a_row_group_are_counted_each(tmp_path: Path) -> None:
+    """Parquet holds them once, who reads the group holds each."""
+    path = str(tmp_path / "m.parquet")
+    images = pa.DictionaryArray.from_arrays(np.zeros(2200, np.int32), [bytes(2**19)])
+    table = pa.table({"image": images, "instruction": ["add fog"] * 2200})
+    pq.write_table(table, path, store_schema=False)
+    assert Path(path).stat().st_size < 2**20
+    with pytest.raises(ManifestInvalid, match=r"group 0 holds 1,\d\d\d MiB .*row_group_size=\d+"):
+        read_manifest(path)
+
+
+def test_text_that_is_not_utf8_is_named_with_its_file(tmp_path: Path) -> None:
+    text = pa.array([b"caf\xe9"], pa.binary())
+    instruction = pa.StringArray.from_buffers(1, text.buffers()[1], text.buffers()[2])
+    pq.write_table(pa.table({"image": ["x"], "instruction": instruction}), tmp_path / "m.parquet")
+    with pytest.raises(ManifestInvalid, match=r"m.parquet cannot be read: .*UTF8"):
+        read_manifest(str(tmp_path / "m.parquet"))
+
+
+def test_the_ids_of_a_glob_stay_when_a_folder_more_matches_it(tmp_path: Path) -> None:
+    def ids() -> set[str]:
+        return set(read_manifest(str(tmp_path / "*" / "m.csv"))["id"].to_pylist())
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.csv").write_text("image,instruction\nx,add fog\n")
+        if name == "a":
+            before = ids()
+    assert before == {"a/m.csv-0-0"} and ids() == {"a/m.csv-0-0", "b/m.csv-0-0"}
+
+
+def test_a_folder_is_read_whatever_the_case_of_its_endings(tmp_path: Path) -> None:
+    for name in ("a.csv", "B.CSV", "notes.txt"):
+        (tmp_path / name).write_text("image,instruction\nx,add fog\n")
+    files = {Path(file).name for file in read_manifest(str(tmp_path))["file"].to_pylist()}
+    assert files == {"a.csv", "B.CSV"}
 
 
 def test_long_data_urls_are_not_read_all_at_once(tmp_path: Path) -> None:

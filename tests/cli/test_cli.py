@@ -28,6 +28,9 @@ def rayedit(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedPro
 def photo(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
     (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
     (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "text.yaml").write_text("engine: pocket\n")
+    (tmp_path / "typo.yaml").write_text("engine: {modle: pocket}\n")
+    (tmp_path / "a.csv").write_text("image,instruction\ncoffee.jpg,add fog\n")
     return tmp_path / "coffee.jpg"
 
 
@@ -95,6 +98,12 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (("batch", "none.parquet", "out"), "no manifest at none.parquet"),
         (("batch", "coffee.jpg", "out"), "cannot be read"),
         (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),
+        (("batch", "a.csv", "out", "--config", "text.yaml"), "'pocket' must be keys and values"),
+        (
+            ("batch", "a.csv", "out", "--config", "typo.yaml"),
+            '"engine.modle". Did you mean "model"',
+        ),
+        (("batch", "a.csv", "out", "--address", "http://head:8265"), "--address or RAY_ADDRESS"),
     ],
 )
 def test_a_users_mistake_is_one_clear_line(
@@ -106,6 +115,13 @@ def test_a_users_mistake_is_one_clear_line(
     assert "Traceback" not in failed.stderr
     assert len([line for line in failed.stderr.splitlines() if line]) == 1
     assert failed.stdout == ""
+
+
+def test_what_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "out" / "job.json").mkdir(parents=True)
+    failed = rayedit("status", tmp_path / "out")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert "job.json" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_help_and_version_read_well() -> None:
