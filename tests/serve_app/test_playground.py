@@ -128,8 +128,9 @@ def run(program: str, code: str, folder: Path) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("key", ["Escape", "Enter"])  # anywhere; on the button
 def test_a_cancelled_edit_ends_on_the_server_too(
-    visit: Visit, http: httpx.Client, photographs: dict[str, bytes]
+    visit: Visit, http: httpx.Client, photographs: dict[str, bytes], key: str
 ) -> None:
     visit.quick(steps=100)
     visit.page.select_option("#size", "256")
@@ -140,7 +141,7 @@ def test_a_cancelled_edit_ends_on_the_server_too(
     assert visit.focused == "cancel"
     while not http.get("/readyz").json()["in_flight"]:
         time.sleep(0.05)
-    visit.page.keyboard.press("Escape")
+    visit.page.keyboard.press(key)
     visit.wait_for("ready")
     assert (visit.text("status"), visit.focused) == ("Cancelled", "edit")
     deadline = time.monotonic() + 3
