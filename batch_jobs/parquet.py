@@ -82,7 +82,9 @@ def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Ite
     rows = parquet.metadata.row_group(group).num_rows
     fit = rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1)
     size = min(max(fit, 1), BATCH_ROWS)
-    if any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group)):
+    repeated = any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group))
+    schema = parquet.schema_arrow
+    if repeated and not any(is_text(schema.field(c).type) for c in columns if _is_image(c)):
         size = min(size, REPEATED_ROWS)
     for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
         yield pa.Table.from_batches([batch])
