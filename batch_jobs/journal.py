@@ -35,7 +35,13 @@ class Journal:
     run: str
 
     def block(self, ids: Sequence[str]) -> BlockJournal:
-        return BlockJournal.read(self.storage, ids, self.run)
+        """What earlier attempts at the block with these ids left open."""
+        block = BlockJournal(self.storage, ids, self.run)
+        files = self.storage.list(FOLDER, ".json")
+        block.verdicts = [file for file in files if file.startswith(block.verdicts_prefix)]
+        if block.path in files:
+            block.entries = [tuple(entry) for entry in json.loads(self.storage.read(block.path))]
+        return block
 
 
 @dataclass(slots=True)
@@ -46,19 +52,9 @@ class BlockJournal:
 
     storage: Storage
     ids: Sequence[str]
-    run: str = "run"
+    run: str
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, storage: Storage, ids: Sequence[str], run: str = "run") -> BlockJournal:
-        """What earlier attempts at the block with these ids left open, in the same run of a job."""
-        journal = cls(storage, ids, run)
-        files = storage.list(FOLDER, ".json")
-        journal.verdicts = [file for file in files if file.startswith(journal._verdicts)]
-        if journal.path in files:
-            journal.entries = [tuple(entry) for entry in json.loads(storage.read(journal.path))]
-        return journal
 
     @property
     def path(self) -> str:
@@ -118,10 +114,10 @@ class BlockJournal:
         self.storage.remove(self.path)
 
     def _verdict(self, id: str) -> str:
-        return f"{self._verdicts}{_digest(id)}.json"
+        return f"{self.verdicts_prefix}{_digest(id)}.json"
 
     @property
-    def _verdicts(self) -> str:
+    def verdicts_prefix(self) -> str:
         """How the names of all verdicts of this run begin."""
         return f"{FOLDER}/{self.run}-{CONVICTED}-"
 

@@ -127,9 +127,7 @@ def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -
     if first["type"] == "extra_forbidden":
         *sections, field = map(str, first["loc"])
         for section in sections:
-            inner = (
-                model.model_fields[section].annotation if section in model.model_fields else None
-            )
+            inner = getattr(model.model_fields.get(section), "annotation", None)
             model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
         return OptionUnknown(
             f'unknown field "{name}". {nearest(field, model.model_fields)}', param=name

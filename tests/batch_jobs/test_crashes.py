@@ -122,7 +122,7 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
     storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
 
     def again() -> BlockJournal:
-        return BlockJournal.read(storage, ids)
+        return Journal(storage, "run").block(ids)
 
     again().open()
     assert again().suspected and again().convicted == set()
@@ -134,7 +134,7 @@ def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:
     assert again().cleared == {"a"}
     again().open("b")
     assert again().convicted == {"b"}
-    assert not BlockJournal.read(storage, ["x", "y"]).suspected
+    assert not Journal(storage, "run").block(["x", "y"]).suspected
     again().close()
     assert not again().suspected
 
@@ -171,18 +171,18 @@ def test_the_entries_of_a_block_come_and_go_together(tmp_path: Path) -> None:
     """A worker may be killed at any moment by another block, also while it closes this one."""
     storage = Storage(str(tmp_path))
     for id in (None, "a", "b"):
-        BlockJournal.read(storage, ["a", "b"]).open(id)
+        Journal(storage, "run").block(["a", "b"]).open(id)
     assert len(storage.list(FOLDER)) == 1
-    BlockJournal.read(storage, ["a", "b"]).close()
+    Journal(storage, "run").block(["a", "b"]).close()
     assert storage.list(FOLDER) == []
 
 
 def test_five_convictions_of_a_block_without_a_survivor_blame_the_worker(tmp_path: Path) -> None:
     storage, ids = Storage(str(tmp_path)), ["a", "b", "c", "d", "e", "f"]
     for id in (None, *"aabbccddee"):
-        BlockJournal.read(storage, ids).open(id)
+        Journal(storage, "run").block(ids).open(id)
     with pytest.raises(WorkerCrashed, match="died again and again"):
-        BlockJournal.read(storage, ids).check()
+        Journal(storage, "run").block(ids).check()
 
 
 def test_five_convictions_of_several_blocks_without_a_survivor_blame_the_worker(
@@ -190,18 +190,18 @@ def test_five_convictions_of_several_blocks_without_a_survivor_blame_the_worker(
 ) -> None:
     storage = Storage(str(tmp_path))
     for id in (None, "a", "b", "c", "a", "b", "c"):
-        BlockJournal.read(storage, ["a", "b", "c"]).open(id)
-    journal = BlockJournal.read(storage, ["a", "b", "c"])
+        Journal(storage, "run").block(["a", "b", "c"]).open(id)
+    journal = Journal(storage, "run").block(["a", "b", "c"])
     assert journal.convicted == {"a", "b", "c"}
     journal.close()
     for id in ("d", "e"):
-        journal = BlockJournal.read(storage, [id])
+        journal = Journal(storage, "run").block([id])
         journal.open(id)
         journal.open(id)
         if id == "d":
             journal.close()
     with pytest.raises(WorkerCrashed, match="last on the rows e"):
-        BlockJournal.read(storage, ["e"]).check()
+        Journal(storage, "run").block(["e"]).check()
 
 
 def test_a_row_that_is_convicted_again_blames_the_worker_no_more(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_row_that_is_convicted_again_blames_the_worker_no_more(tmp_path: Path)
     storage, ids = Storage(str(tmp_path)), ["a", "b", "c"]
     for _ in range(2):
         for id in (None, *"aabbcc"):
-            BlockJournal.read(storage, ids).open(id)
-        journal = BlockJournal.read(storage, ids)
+            Journal(storage, "run").block(ids).open(id)
+        journal = Journal(storage, "run").block(ids)
         journal.check()
         journal.close()
     assert len(storage.list(FOLDER)) == 3
@@ -229,10 +229,10 @@ def test_a_run_believes_no_other_run(tmp_path: Path) -> None:
 def test_a_survivor_clears_the_worker(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     for _ in range(2):
-        BlockJournal.read(storage, ["a"]).open("a")
-    BlockJournal.read(storage, ["a"]).close()
+        Journal(storage, "run").block(["a"]).open("a")
+    Journal(storage, "run").block(["a"]).close()
     assert len(storage.list(FOLDER)) == 1
-    good = BlockJournal.read(storage, ["b", "c"])
+    good = Journal(storage, "run").block(["b", "c"])
     good.open()
     good.close()
     assert storage.list(FOLDER) == []

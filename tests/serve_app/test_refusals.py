@@ -256,4 +256,4 @@ def test_a_multipart_body_in_a_charset_that_is_none_is_refused(http: httpx.Clien
     body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--x--\r\n'
     kind = "multipart/form-data; boundary=x; charset=undefined"
     response = http.post("/v1/images/edits", content=body, headers={"content-type": kind})
-    assert (response.status_code, response.json()["error"]["code"]) == (400, "option_invalid")
+    check_error(response, 400, "option_invalid", None)
