@@ -37,6 +37,7 @@ Scheduler = Literal[
 ]
 
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
+MAX_SHOWN = 80  # characters that a message repeats of what was sent
 MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
@@ -116,14 +117,14 @@ def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) 
 def nearest(name: str, known: Iterable[str]) -> str:
     """'Did you mean "x"?' for the nearest of `known`, or the list of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=0.6)
     return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
 
 
 def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> OptionError:
     """The first of pydantic's `errors()` of a model as one sentence."""
     first = errors[0]
-    name = ".".join(str(part) for part in first["loc"])[:80] or "body"
+    name = ".".join(str(part) for part in first["loc"])[:MAX_SHOWN] or "body"
     if first["type"] == "extra_forbidden":
         *sections, field = map(str, first["loc"])
         for section in sections:
@@ -133,7 +134,7 @@ def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -
             f'unknown field "{name}". {nearest(field, model.model_fields)}', param=name
         )
     shown = reprlib.repr(first.get("input"))
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
     reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
     return OptionInvalid(f"{name}: {reason}; got {shown}", param=name)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
+from engine.edit import MAX_SHOWN, EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import ModelUnknown, NotReady, OptionInvalid
 from engine.registry import ModelSpec
 from engine.seeding import draw_seed
@@ -202,7 +202,7 @@ class EditService:
     def _check_model(self, name: str | None) -> None:
         if name is not None and name != self.spec.name:
             raise ModelUnknown(
-                f'the model "{name}" is not served here; leave model out or send '
+                f'the model "{name[:MAX_SHOWN]}" is not served here; leave model out or send '
                 f'"{self.spec.name}"',
                 param="model",
             )

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from engine.edit import EditOptions
-from engine.errors import OptionInvalid
+from engine.errors import OptionError, OptionInvalid
 from engine.registry import ModelSpec
 from serve_app.api import make_app
 from serve_app.config import ServeConfig
@@ -139,6 +139,18 @@ def test_a_value_is_shown_without_being_written_out_first() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"%s": 1}', b'{"%s": 1, "%s": 2}'], ids=["unknown", "given twice"]
+)
+def test_a_name_without_end_costs_no_time_and_is_not_repeated(body: bytes) -> None:
+    name = b"seed" * (5 * 2**20)
+    start = time.perf_counter()
+    with pytest.raises(OptionError) as caught:
+        parse_json(body.replace(b"%s", name))
+    assert time.perf_counter() - start < 1
+    assert len(caught.value.message) < 1000 and len(caught.value.param or "") <= 80
 
 
 def test_an_endless_body_is_cut_off_early(tight_http: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import httpx
 import openai
@@ -252,8 +253,23 @@ def test_a_multipart_body_without_a_boundary_is_refused(http: httpx.Client) -> N
     check_error(response, 400, "option_invalid", None)
 
 
-def test_a_multipart_body_in_a_charset_that_is_none_is_refused(http: httpx.Client) -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--x--\r\n'
-    kind = "multipart/form-data; boundary=x; charset=undefined"
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "latin-1", "utf-16", "UTF_7"])
+def test_a_multipart_body_in_another_charset_is_refused_before_it_is_decoded(
+    http: httpx.Client, charset: str
+) -> None:
+    """Punycode takes more than ten seconds for this body, of which all is within the bounds."""
+    field = b'--x\r\nContent-Disposition: form-data; name="f%d-"\r\n\r\n%s\r\n'
+    body = b"".join(field % (at, b"b" * 60_000) for at in range(20)) + b"--x--\r\n"
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    start = time.monotonic()
     response = http.post("/v1/images/edits", content=body, headers={"content-type": kind})
-    check_error(response, 400, "option_invalid", None)
+    assert charset in check_error(response, 400, "option_invalid", None)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "utf8"])
+def test_a_multipart_body_in_utf_8_may_say_so(http: httpx.Client, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--x--\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    response = http.post("/v1/images/edits", content=body, headers={"content-type": kind})
+    check_error(response, 400, "image_missing", "image")
