@@ -68,7 +68,7 @@ def errors_page() -> str:
         "The same codes everywhere: `error.code` of an HTTP answer, `error_code` of the ledger.\n"
         "Sent again, a retryable one may succeed. HTTP alone also knows `invalid_api_key` (401),\n"
         "`rate_limit_exceeded` (429, retryable), `route_not_found` (404),\n"
-        "`method_not_allowed` (405) and `unsupported_media_type` (415)."
+        "`method_not_allowed` (405), `body_too_slow` (408) and `unsupported_media_type` (415)."
     )
     return _page("Errors", intro, _table(("code", "HTTP", "retryable", "meaning"), rows))
 

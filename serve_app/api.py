@@ -21,7 +21,7 @@ from serve_app.schemas import (
 from serve_app.service import EditService
 from serve_app.streaming import EventStream, event_stream
 
-EDIT_ERRORS = (400, 401, 404, 413, 415, 429, 500, 503, 504)
+EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
 def make_app(service: EditService) -> FastAPI:

@@ -25,6 +25,7 @@ RETRY_AFTER_S = 1  # an edit takes about a second: a place is free by then, or a
 HTTP_CODES = {
     404: "route_not_found",
     405: "method_not_allowed",
+    408: "body_too_slow",
     415: "unsupported_media_type",
 }
 

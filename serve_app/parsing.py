@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from engine.wire import EditBody, not_one_image
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 2**10
+IDLE_S = 5.0  # without a byte of the body, and behind the rate
+MIN_BYTES_PER_S = 50_000
 MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a data URL has one
 
 
@@ -38,7 +41,8 @@ class ParsedEdit:
 
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
-    """Raises `RequestError`, and `HTTPException` 415 for another content type."""
+    """Raises `RequestError`, and `HTTPException`: 415 for another content type, 408 where the body
+    comes too slowly."""
     content_type = request.headers.get("content-type", "")
     kind_bytes, parameters = parse_options_header(content_type)
     kind = kind_bytes.decode("latin-1").strip().lower()
@@ -58,13 +62,34 @@ def _check_charset(charset: str) -> None:
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; raises `BodyTooLarge` as soon as they are over the limit."""
+    """The body's chunks; raises `BodyTooLarge` as soon as they are over the limit, and
+    `HTTPException` where they come too slowly: the edit holds a place meanwhile."""
     size = 0
-    async for chunk in request.stream():
+    stream = request.stream()
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    while True:
+        latest = min(clock(), started + size / MIN_BYTES_PER_S) + IDLE_S
+        try:
+            async with asyncio.timeout_at(latest):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise _too_slow(size, clock() - started) from None
         size += len(chunk)
         if size > max_body_bytes:
             raise body_too_large(max_body_bytes)
         yield chunk
+
+
+def _too_slow(size: int, took_s: float) -> HTTPException:
+    return HTTPException(
+        408,
+        f"the body came too slowly: {size:,} bytes in {took_s:.0f} s; send on within {IDLE_S:g} s, "
+        f"and {MIN_BYTES_PER_S:,} bytes/s or more",
+        {"connection": "close"},
+    )
 
 
 def body_too_large(max_body_bytes: int) -> BodyTooLarge:
