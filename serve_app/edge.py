@@ -9,6 +9,7 @@ starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import uuid
@@ -17,11 +18,14 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.edit import EditFailure
+from engine.errors import EngineError, WorkerCrashed
 from engine.images import MAX_BYTES
 from serve_app.errors import error_response
 from serve_app.metrics import requests_counter
 from serve_app.parsing import body_too_large
-from serve_app.shedding import Shedder
+from serve_app.shedding import Refused, Shedder
+
+logger = logging.getLogger("ray.serve")
 
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.edge.middlewares"}
 LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
@@ -46,15 +50,22 @@ def middlewares() -> list[Middleware]:
         requests.inc(tags={"code": code})
 
     limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
-    return [Middleware(Shedder, refused=count), Middleware(EdgeGuard, max_body_bytes=limit)]
+    return [
+        Middleware(Shedder, refused=count),
+        Middleware(EdgeGuard, max_body_bytes=limit, refused=count),
+    ]
 
 
 class EdgeGuard:
-    """Bounds the body, cleans the headers, and gives each request an id that is safe to log."""
+    """Bounds the body, cleans the headers, gives each request an id that is safe to log, and
+    answers in the stead of an ingress that died."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, refused: Refused = lambda code: None
+    ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,11 +73,18 @@ class EdgeGuard:
             return
         headers, request_id = clean_headers(scope["headers"])
         scope = {**scope, "headers": headers}
-        body = _Body(scope, receive, send, self._max_body_bytes, request_id)
+        body = _Body(scope, receive, send, self._max_body_bytes, request_id, self._refused)
         if body.announced > self._max_body_bytes:
-            await body.refuse()
-        else:
+            await body.refuse(body_too_large(self._max_body_bytes))
+            return
+        try:
             await self._app(scope, body.receive, body.send)
+        except Exception:
+            if body.answered:
+                raise
+            logger.exception("a request was not answered")
+        if not body.answered and not body.gone:
+            await body.refuse(WorkerCrashed("the process that held the request died"))
 
 
 def clean_headers(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -92,37 +110,46 @@ def _is_utf8(value: bytes) -> bool:
 
 class _Body:
     """One request's body, counted on its way in. Over the limit the client gets 413, and the app
-    sees a client that went away."""
+    sees a client that went away. `gone`: the client has left."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, max_body_bytes: int, request_id: bytes
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        max_body_bytes: int,
+        request_id: bytes,
+        refused: Refused,
     ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
         self._max_body_bytes = max_body_bytes
         self._request_id = request_id
+        self._count = refused
         self._size = 0
-        self._answered = self._refused = False
+        self.answered = self.gone = self._refused = False
         length = dict(scope["headers"]).get(b"content-length", b"")
         self.announced = int(length) if length.isdigit() else 0
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
         self._size += len(message.get("body", b""))
         if self._size <= self._max_body_bytes:
             return message
-        if not self._answered:
-            await self.refuse()
+        if not self.answered:
+            await self.refuse(body_too_large(self._max_body_bytes))
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        self._answered = True
+        self.answered = True
         if not self._refused:
             await self._send(message)
 
-    async def refuse(self) -> None:
-        """Answer 413 in the app's stead."""
-        self._refused = self._answered = True
-        response = error_response(EditFailure.of("", body_too_large(self._max_body_bytes)))
+    async def refuse(self, error: EngineError) -> None:
+        """Answer in the app's stead."""
+        self._refused = self.answered = True
+        self._count(error.code)
+        response = error_response(EditFailure.of("", error))
         response.headers["x-request-id"] = self._request_id.decode()
         response.headers["connection"] = "close"
         await response(self._scope, self._receive, self._send)

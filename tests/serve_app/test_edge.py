@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ray.serve._private.constants import SERVE_SESSION_ID
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.edge import EdgeGuard, clean_headers
 
@@ -54,6 +54,52 @@ def test_the_app_behind_the_guard_never_sees_more_than_the_limit(chunked: bool) 
     assert len(response.headers["x-request-id"]) == 32
     assert reader.size_bytes <= LIMIT
     assert reader.disconnected == chunked  # an announced length never reaches the app
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_the_guard_refuses_is_counted(chunked: bool) -> None:
+    refused: list[str] = []
+    asyncio.run(post(EdgeGuard(Reader(), LIMIT, refused.append), LIMIT + 1, chunked))
+    assert refused == ["body_too_large"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_app_that_ends_without_an_answer_is_answered_for(raises: bool) -> None:
+    """As Serve's proxy does when its ingress dies."""
+    refused: list[str] = []
+
+    async def dies(scope: Scope, receive: Receive, send: Send) -> None:
+        if raises:
+            raise RuntimeError("the ingress died")
+
+    response = asyncio.run(post(EdgeGuard(dies, LIMIT, refused.append), 1, False))
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "worker_crashed")
+    assert len(response.headers["x-request-id"]) == 32
+    assert refused == ["worker_crashed"]
+
+
+def test_nobody_is_answered_twice_and_nobody_who_left() -> None:
+    sent: list[str] = []
+
+    async def leave() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    async def fails_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("in the middle of the answer")
+
+    async def hears(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    scope = {"type": "http", "headers": []}
+    asyncio.run(EdgeGuard(hears, LIMIT)(scope, leave, send))
+    assert sent == []
+    with pytest.raises(RuntimeError):
+        asyncio.run(EdgeGuard(fails_late, LIMIT)(scope, leave, send))
+    assert sent == ["http.response.start"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -98,6 +98,22 @@ def test_a_replica_whose_thread_has_died_refuses_nobody(
         assert set(mortal.pids(REPLICA)).isdisjoint(before)
 
 
+def test_an_edit_whose_ingress_dies_gets_our_error_and_a_later_one_is_made(
+    mortal: Server, photographs: dict[str, bytes]
+) -> None:
+    long = {"num_inference_steps": 100, "n": 4}
+    with httpx.Client(base_url=mortal.url, timeout=90) as http, ThreadPoolExecutor(1) as thread:
+        lost = thread.submit(post_form, http, photographs["coffee"], **long)
+        time.sleep(0.5)
+        (ingress,) = mortal.pids(INGRESS)
+        os.kill(ingress, signal.SIGKILL)
+        response = lost.result()
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "worker_crashed")
+        assert len(response.headers["x-request-id"]) == 32
+        wait_until_ready(mortal)
+        assert post_form(http, photographs["coffee"], num_inference_steps=4).status_code == 200
+
+
 def test_a_redeploy_under_traffic_fails_no_request(
     mortal: Server, photographs: dict[str, bytes]
 ) -> None:
