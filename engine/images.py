@@ -144,6 +144,9 @@ def _flatten(image: Image.Image) -> Image.Image:
     """Alpha and palettes over white; other modes as they are."""
     if not _has_alpha(image):
         return image
+    if image.mode.startswith("I"):  # as RGBA, 16 bits would be cut to 255
+        clear = np.asarray(image) == image.info["transparency"]
+        return Image.fromarray(np.where(clear[..., None], 255, np.asarray(_to_rgb(image))))
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 

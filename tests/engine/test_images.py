@@ -29,6 +29,13 @@ def saved(image: Image.Image, format: str, **settings: object) -> bytes:
     return buffer.getvalue()
 
 
+def with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG with one more chunk, before its pixels."""
+    at = data.index(b"IDAT") - 4
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return data[:at] + struct.pack(">I", len(content)) + kind + content + check + data[at:]
+
+
 def test_orientation_of_the_camera_is_applied() -> None:
     upright = Image.fromarray(photograph("coffee")).resize((60, 40))
     exif = Image.Exif()
@@ -53,6 +60,14 @@ def test_a_transparent_palette_is_laid_over_white() -> None:
 def test_sixteen_bit_grey_keeps_its_brightness() -> None:
     grey = Image.fromarray(np.full((20, 20), 32768, np.uint16))
     assert abs(int(np.asarray(decode(saved(grey, "PNG")).image)[0, 0, 0]) - 128) <= 1
+
+
+def test_a_transparent_sixteen_bit_grey_is_white_and_the_others_keep_their_brightness() -> None:
+    values = np.full((20, 20), 32768, np.uint16)
+    values[:10] = 4000
+    decoded = decode(with_chunk(saved(Image.fromarray(values), "PNG"), b"tRNS", b"\x0f\xa0"))
+    pixels = np.asarray(decoded.image).astype(int)
+    assert (pixels[:10] == 255).all() and (abs(pixels[10:] - 128) <= 1).all()
 
 
 def test_cmyk_is_converted_with_a_warning() -> None:
