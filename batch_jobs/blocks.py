@@ -12,11 +12,10 @@ import ray
 import ray.data
 from ray.data.block import BlockMetadata
 
-from batch_jobs.config import JobConfig
+from batch_jobs.config import BLOCKS_IN_A_COMMIT, JobConfig
 
 MOST_BATCHES = 4  # model batches of one block: the unit of retry and of lost work
 BLOCK_S = 20.0  # no block lasts much longer, if it is known what a row costs
-BLOCKS_IN_A_COMMIT = 8  # blocks under way at a kill count among the rows of one commit
 BLOCKS_OF_A_WORKER = 4  # at least, so that all workers end at about the same time
 CALLS_PER_WORKER = 2  # the next block is in the model's queue before this one is done
 
@@ -24,7 +23,7 @@ CALLS_PER_WORKER = 2  # the next block is in the model's queue before this one i
 def rows_per_block(
     todo: pa.Table, config: JobConfig, workers: int = 1, row_s: float | None = None
 ) -> int:
-    """1 to 4 model batches, fewer where `rows_per_commit` or the number of rows asks for it.
+    """1 to 4 model batches, fewer where `commit_rows` or the number of rows asks for it.
 
     `row_s`: what a row has cost so far, seconds of one worker.
     """
@@ -35,7 +34,7 @@ def rows_per_block(
     if row_s:
         most = min(max(BLOCK_S / row_s, batch), most)
     share = math.ceil(len(todo) / (workers * BLOCKS_OF_A_WORKER))
-    return int(max(min(most, config.rows_per_commit // BLOCKS_IN_A_COMMIT, share), 1))
+    return int(max(min(most, config.commit_rows(len(todo)) // BLOCKS_IN_A_COMMIT, share), 1))
 
 
 def _images_per_row(todo: pa.Table) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from engine.config import EngineConfig
 from engine.edit import MAX_SEED, nearest
 from engine.errors import error_classes
+
+BLOCKS_IN_A_COMMIT = 8  # blocks under way at a kill count among the rows of one commit
+COMMITS = 512  # about: each part of a ledger is read alone, and Ray takes 2 ms to plan a block
 
 
 class JobConfig(BaseModel):
@@ -30,9 +34,14 @@ class JobConfig(BaseModel):
         ),
     ] = None
     rows_per_commit: Annotated[
-        int,
-        Field(ge=1, le=100_000, description="rows that a kill costs at most, for each worker"),
-    ] = 32
+        int | None,
+        Field(
+            ge=1,
+            le=100_000,
+            description="rows that a kill costs at most, for each worker; default: eight model "
+            "batches, or a 512th of a long manifest",
+        ),
+    ] = None
     check_sources: Annotated[
         bool, Field(description="edit a row again when its image's size or etag has changed")
     ] = False
@@ -54,6 +63,11 @@ class JobConfig(BaseModel):
     image_root: Annotated[
         str | None, Field(description="the folder that local images must lie in")
     ] = None
+
+    def commit_rows(self, rows: int) -> int:
+        """`rows_per_commit` of a run of so many rows."""
+        least = BLOCKS_IN_A_COMMIT * self.engine.max_batch_size
+        return self.rows_per_commit or max(math.ceil(rows / COMMITS), least)
 
     @field_validator("retry")
     @classmethod

@@ -21,6 +21,7 @@ from batch_jobs.job import JOB, SUCCESS
 from batch_jobs.ledger import Ledger
 from batch_jobs.manifest import base_of
 from batch_jobs.readers import find_files
+from batch_jobs.retrying import retrying
 from batch_jobs.storage import Storage
 from batch_jobs.writer import image_path
 from engine.errors import ManifestInvalid, OutputUnusable
@@ -139,7 +140,7 @@ def _publish(dest: str, lines: Iterable[str]) -> None:
             os.fsync(file.fileno())
         if is_uri:
             fs, path = fsspec.core.url_to_fs(dest)
-            fs.put_file(part, path)
+            retrying(lambda: fs.put_file(part, path))
         else:
             os.chmod(part, 0o666 & ~_umask())
             os.replace(part, dest)

@@ -17,30 +17,31 @@ import pyarrow.compute as pc
 
 import engine
 from batch_jobs import journal, report
+from batch_jobs.budget import ErrorBudget
+from batch_jobs.commits import Commits
 from batch_jobs.config import JobConfig
 from batch_jobs.lease import Lease
-from batch_jobs.ledger import (
-    Commits,
-    Ledger,
-    digest,
-    engine_identity,
-    is_repeated,
-    keys,
-    with_fingerprints,
-)
-from batch_jobs.manifest import base_of, has_relative, read_manifest
+from batch_jobs.ledger import Ledger, digest, engine_identity, with_fingerprints
+from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.progress import JobProgress
+from batch_jobs.resuming import (
+    JOB,
+    KNOWN,
+    SUCCESS,
+    Former,
+    changed_rows,
+    not_in,
+    rows_to_edit,
+)
 from batch_jobs.source_states import source_states
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage import Storage
-from engine.errors import InternalError, OutputBusy, OutputUnusable
+from engine.errors import InternalError, OutputBusy
 from engine.registry import ModelSpec, find_model
-from engine.weights import find_revision
 
 logger = logging.getLogger(__name__)
 
 OK, REFUSED, FAILED_ROWS, STOPPED = 0, 2, 3, 4
-SUCCESS, JOB = "_SUCCESS", "job.json"
 
 
 class Job:
@@ -62,10 +63,10 @@ class Job:
         self.storage = Storage.open(output)
         self.ledger = Ledger(self.storage)
         spec = spec or find_model(config.engine.model, config.engine.resolution)
-        revision = find_revision(spec)
+        self._revision = Former(self.storage).revision(spec)
         # every worker loads the revision that the fingerprints are of
-        self.spec = spec if os.path.isdir(spec.source) else replace(spec, revision=revision)
-        identity = engine_identity(self.spec, revision, config.engine)
+        self.spec = spec if os.path.isdir(spec.source) else replace(spec, revision=self._revision)
+        identity = engine_identity(self.spec, self._revision, config.engine)
         plan = read_manifest(manifest)
         states = None
         if config.check_sources:
@@ -90,13 +91,16 @@ class Job:
 
     def _run(self, lease: Lease) -> int:
         todo, outdated = self.todo()  # the former holder may have gone on until now
-        self._begin(len(todo))
+        self._begin(todo, outdated)
         try:
-            code, facts = self._edit(todo, outdated, lease)
+            code, facts = self._edit(todo, outdated, lease) if len(todo) else (OK, {})
             lease.check()
         except OutputBusy as error:
             raise InternalError(error.message) from error
-        return self._finish(facts) if code == OK else code
+        if code != OK:
+            return code
+        self.ledger.remove(not_in(outdated, self.plan["id"]))
+        return self._finish(facts)
 
     def success(self) -> dict[str, Any]:
         """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
@@ -105,72 +109,44 @@ class Job:
     def _is_finished(self) -> bool:
         return self.storage.exists(SUCCESS) and self.success().get("digest") == digest(self.plan)
 
-    def todo(self) -> tuple[pa.Table, set[str]]:
-        """(rows to edit, ids whose ledger rows must go before): what the ledger holds once with the
-        same fingerprint is not edited again, unless it failed and is to be retried; what has left
-        the manifest leaves the ledger. Raises `OutputUnusable`."""
-        known = self.ledger.read(["id", "fingerprint", "status", "error_code", "attempts"])
-        stale = known.filter(pc.invert(pc.is_in(known["id"], self.plan["id"].combine_chunks())))
+    def todo(self) -> tuple[pa.Table, pa.Table]:
+        """(rows to edit, rows of the ledger that must go): what the ledger holds once with the same
+        fingerprint is not edited again, unless it failed and is to be retried; what has left the
+        manifest leaves the ledger. Raises `OutputUnusable`."""
+        self._former = Former(self.storage)  # which another may have written until now
+        known = self.ledger.read(KNOWN, placed=True)
         if len(known):
-            self._refuse_anothers(stale["id"])
-        done = known.filter(pc.invert(pc.or_(self._to_retry(known), is_repeated(known["id"]))))
-        todo = self.plan.filter(pc.invert(pc.is_in(keys(self.plan), keys(done))))
-        place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
-        before = pc.fill_null(known["attempts"].combine_chunks().take(place), 0)
-        outdated = [*stale["id"].to_pylist(), *todo.filter(pc.is_valid(place))["id"].to_pylist()]
-        return todo.append_column("attempts", pc.add(before, 1)), set(outdated)
+            self._former.check(self.manifest, self.plan, not_in(known, self.plan["id"]))
+        todo = rows_to_edit(self.plan, known, self.config, self._former.retry_since(self.config))
+        kept = self.plan.filter(pc.invert(pc.is_in(self.plan["id"], todo["id"].combine_chunks())))
+        return todo, not_in(known, kept["id"])
 
-    def _refuse_anothers(self, stale: pa.ChunkedArray) -> None:
-        job = json.loads(self.storage.read(JOB)) if self.storage.exists(JOB) else {}
-        former = job.get("manifest")
-        if former == self.manifest:
-            return
-        if len(stale):
-            raise OutputUnusable(
-                f"{self.storage.url} holds {len(stale)} rows of another manifest, such as "
-                f"{stale[0]}: give another output"
-            )
-        moved = former is not None and base_of(former) != base_of(self.manifest)
-        if moved and has_relative(self.plan["image"]):
-            raise OutputUnusable(
-                f"{self.storage.url} holds edits of the images beside {former}, not of those "
-                f"beside {self.manifest}: give another output; if they are the same ones, only "
-                f'moved, correct "manifest" in {self.storage.uri(JOB)}'
-            )
-
-    def _to_retry(self, known: pa.Table) -> pa.ChunkedArray:
-        failed = pc.equal(known["status"], "error")
-        if self.config.retry is None:
-            return pc.and_(failed, False)
-        if self.config.retry == "all":
-            return failed
-        return pc.fill_null(pc.equal(known["error_code"], self.config.retry), False)
-
-    def _begin(self, todo: int) -> None:
-        for path in (SUCCESS, *self.storage.list(journal.FOLDER)):
-            self.storage.remove(path)
+    def _begin(self, todo: pa.Table, outdated: pa.Table) -> None:
         job = {
             "manifest": self.manifest,
             "rows": len(self.plan),
-            "rows_to_edit": todo,
+            "rows_to_edit": len(todo),
             "model": self.spec.name,
+            "source": self.spec.source,
+            "revision": self._revision,
+            "retry_since": self._former.retry_since(self.config).isoformat(),
             "config": self.config.model_dump(),
             "rayedit": engine.__version__,
             "started_at": datetime.now(UTC).isoformat(),
         }
+        self._former.tell(job, changed_rows(self.plan, outdated))
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
+        for path in (SUCCESS, *self.storage.list(journal.FOLDER)):
+            self.storage.remove(path)
 
-    def _edit(self, todo: pa.Table, outdated: set[str], lease: Lease) -> tuple[int, dict[str, Any]]:
+    def _edit(self, todo: pa.Table, outdated: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
         """(exit code so far, what the report says of this run)."""
-        if not len(todo):
-            lease.check()
-            self.ledger.remove(outdated)
-            return OK, {}
         from batch_jobs.pipeline import edited_entries, ray_cluster
 
         settings = (self.config, self.spec, base_of(self.manifest), self.storage)
-        commits = Commits(self.ledger, self.config.rows_per_commit, lease.check, outdated)
-        progress = JobProgress(len(todo))
+        size = self.config.commit_rows(len(todo))
+        commits = Commits(self.ledger, size, lease.check, outdated)
+        progress, budget = JobProgress(len(todo)), ErrorBudget(self.config, len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
             for entries in edited_entries(todo, *settings, self._row_s(outdated)):
@@ -180,7 +156,7 @@ class Job:
                 progress.add(len(entries), failed, images)
                 if stop.exit_code is not None:
                     break
-                if self._over_budget(progress):
+                if budget.is_spent(entries):
                     return STOPPED, {}
             stop.arrived()
         if stop.exit_code is not None:
@@ -192,26 +168,10 @@ class Job:
         }
         return OK, facts
 
-    def _row_s(self, outdated: set[str]) -> float | None:
+    def _row_s(self, outdated: pa.Table) -> float | None:
         """What a row has cost one worker so far, in seconds; None before the first one."""
-        known = self.ledger.read(["id", "model_s", "batch_size"])
-        known = known.filter(pc.invert(pc.is_in(known["id"], pa.array(outdated, pa.string()))))
+        known = not_in(self.ledger.read(["id", "model_s", "batch_size"]), outdated["id"])
         return pc.mean(pc.divide(known["model_s"], known["batch_size"])).as_py()
-
-    def _over_budget(self, progress: JobProgress) -> bool:
-        config = self.config
-        if progress.done < config.min_rows_for_error_rate or progress.done == progress.total:
-            return False
-        if progress.failed <= config.max_error_rate * progress.done:
-            return False
-        logger.error(
-            "stopped: %d of %d rows failed, more than --max-error-rate %g; what is done is kept, "
-            "and the same command goes on",
-            progress.failed,
-            progress.done,
-            config.max_error_rate,
-        )
-        return True
 
     def _finish(self, facts: dict[str, Any]) -> int:
         results = self.ledger.read(report.COLUMNS)

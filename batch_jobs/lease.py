@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 PATH = "lease.json"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+ENDED = ("Z", "X", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 BEAT_EVERY_S = 5.0
 DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
 
@@ -173,10 +174,13 @@ def _machine() -> str:
 
 def _process_start(pid: int) -> str | None:
     """What tells a process from others that had or will have its pid: the ticks from the boot to
-    its start, which no clock moves; None where there is no such process."""
+    its start, which no clock moves; None where there is no such process, or only its entry is
+    left, for a parent that does not ask."""
     try:
         if not os.path.exists(BOOT_ID):  # macOS
-            return str(psutil.Process(pid).create_time())
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+            process = psutil.Process(pid)
+            return None if process.status() in ENDED else str(process.create_time())
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in ENDED else fields[18]
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None

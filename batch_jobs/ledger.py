@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,6 +64,7 @@ SCHEMA = pa.schema(
     ]
 )
 FOLDER = "results"
+PART = "part"
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 READERS = 16  # threads: storage far away answers each part after a while
 RACES = 5  # parts that may vanish between listing and reading, one after the other
@@ -144,17 +145,23 @@ class Ledger:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every committed row, also while a job removes a part between its listing and reading."""
+    def read(self, columns: Sequence[str] | None = None, *, placed: bool = False) -> pa.Table:
+        """Every committed row, also while a job removes a part between its listing and reading.
+        `placed`: with a column `PART`, the part that holds it."""
         for _ in range(RACES):
             with suppress(FileNotFoundError):
-                return self._read(columns)
-        return self._read(columns)
+                return self._read(columns, placed)
+        return self._read(columns, placed)
 
-    def _read(self, columns: Sequence[str] | None) -> pa.Table:
-        parts = self._each_part(lambda path: self._read_part(path, columns))
+    def _read(self, columns: Sequence[str] | None, placed: bool) -> pa.Table:
+        def read(path: str) -> pa.Table:
+            rows = self._read_part(path, columns)
+            return _placed(rows, path) if placed else rows
+
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-        return pa.concat_tables(parts) if parts else schema.empty_table()
+        empty = schema.empty_table()
+        parts = _each(self._parts(), read) or [_placed(empty, "") if placed else empty]
+        return pa.concat_tables(parts).unify_dictionaries()
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Commit rows: all of them are there afterwards, or none."""
@@ -164,11 +171,9 @@ class Ledger:
             name = f"{FOLDER}/{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet"
             self._storage.publish(name, _to_parquet(table))
 
-    def remove(self, ids: set[str]) -> None:
-        """Rewrite the parts that hold these ids without them, so that no id is there twice."""
-        if not ids:
-            return
-        gone = pa.array(sorted(ids), pa.string())
+    def remove(self, rows: pa.Table) -> None:
+        """Rewrite the parts that hold these rows (`id`, `PART`) without their ids."""
+        gone = rows["id"].combine_chunks()
 
         def rewrite(path: str) -> None:
             table = self._read_part(path)
@@ -178,11 +183,7 @@ class Ledger:
             elif len(kept) < len(table):
                 self._storage.publish(path, _to_parquet(kept))
 
-        self._each_part(rewrite)
-
-    def _each_part(self, call: Callable[[str], T]) -> list[T]:
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(call, self._parts()))
+        _each(rows[PART].unique().to_pylist(), rewrite)
 
     def _parts(self) -> list[str]:
         return self._storage.list(FOLDER, ".parquet")
@@ -192,44 +193,13 @@ class Ledger:
         return file.read(columns=list(columns) if columns else None, use_threads=False)
 
 
-class Commits:
-    """Rows on their way into a ledger, committed in parts and at the end. A part is half of
-    `rows_per_commit`: the other half is under way in the workers."""
+def _each(paths: Sequence[str], call: Callable[[str], T]) -> list[T]:
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(call, paths))
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        rows_per_commit: int,
-        check: Callable[[], None],
-        outdated: Iterable[str] = (),
-    ) -> None:
-        """`check` raises where these rows may not be written any more; `outdated`: ids whose rows
-        leave the ledger, not before there is something in their place."""
-        self._ledger = ledger
-        self._check = check
-        self._rows = max(rows_per_commit // 2, 1)
-        self._outdated = set(outdated)
-        self._pending: list[dict[str, Any]] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._commit()
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._pending += rows
-        if len(self._pending) >= self._rows:
-            self._commit()
-
-    def _commit(self) -> None:
-        if not self._pending:
-            return
-        self._check()
-        self._ledger.remove(self._outdated)
-        self._outdated = set()
-        rows, self._pending = self._pending, []
-        self._ledger.append(rows)
+def _placed(rows: pa.Table, path: str) -> pa.Table:
+    return rows.append_column(PART, pa.repeat(path, len(rows)).dictionary_encode())
 
 
 def _to_parquet(table: pa.Table) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.jsonl import read_line_at
+from batch_jobs.jsonl import open_lines, read_line_at
 from batch_jobs.parquet import read_images
 from batch_jobs.readers import find_files, read_file
 from batch_jobs.rows import THIN, FileRows
@@ -49,10 +49,12 @@ def open_manifest(location: str) -> Manifest:
     """The same without a look at the ids."""
     try:
         names = find_files(location)
-    except (OSError, ImportError, ValueError) as error:
+        folder = base_of(location)  # the same, however many files it holds later
+    except ManifestInvalid:
+        raise
+    except Exception as error:  # storage clients raise dozens of kinds
         raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
     files = {name: read_file(name) for name in names}
-    folder = base_of(location)  # the same, however many files it holds later
     tables = [
         _with_place(rows, name, os.path.relpath(name, folder)) for name, rows in files.items()
     ]
@@ -146,7 +148,7 @@ def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes |
         if not file.lower().endswith(".jsonl"):
             yield from _read_groups(file, plan, positions)
             continue
-        with fsspec.open(file, "rb") as source:
+        with open_lines(file) as source:
             for position in positions:
                 yield position, read_line_at(source, plan[position]["row"]).data
 

@@ -139,7 +139,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     if address or os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(address=address or "auto", **quiet)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, ConnectionError) as error:
             reason = str(error).strip().splitlines()[0]
             raise OptionInvalid(f"--address or RAY_ADDRESS: {reason}", param="address") from None
     else:

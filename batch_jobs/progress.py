@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
 from itertools import pairwise
 from types import TracebackType
@@ -36,8 +37,9 @@ class JobProgress:
         self._started = time.monotonic()
         self._first = FirstBlock()
         self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
-        self._last_line = 0.0
         self._printed = 0
+        self._ended = threading.Event()
+        self._lines = threading.Thread(target=self._print_lines, name="progress", daemon=True)
         self._bar: Progress | None = None
         if Console(stderr=True).is_terminal:
             self._bar = Progress(
@@ -53,6 +55,8 @@ class JobProgress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        else:
+            self._lines.start()
         return self
 
     def __exit__(
@@ -60,7 +64,10 @@ class JobProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self.done != self._printed:
+            return
+        self._ended.set()
+        self._lines.join()
+        if self.done != self._printed:
             self._print()
 
     @property
@@ -101,8 +108,6 @@ class JobProgress:
         if self._bar is not None:
             rate, failed = self.images_per_s, self.failed
             self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
-        elif time.monotonic() - self._last_line >= LINE_EVERY_S:
-            self._print()
 
     def _note(self) -> None:
         if not self._first.rows:
@@ -111,8 +116,13 @@ class JobProgress:
         if len(self._speeds) >= 20 * POINTS:
             self._speeds = self._speeds[1::2]
 
+    def _print_lines(self) -> None:
+        """Also while a model is loaded: who watches must see that something lives."""
+        while not self._ended.wait(LINE_EVERY_S):
+            self._print()
+
     def _print(self) -> None:
-        self._last_line, self._printed = time.monotonic(), self.done
+        self._printed = self.done
         rate = self.rows_per_s
         line = {
             "done": self.done,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import datetime
 from typing import Annotated, Any
 
+import pyarrow.compute as pc
 import typer
 
 from batch_jobs.job import JOB, SUCCESS
@@ -31,7 +33,7 @@ def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
     """One line of state, then one for each error code. A holder on another host lives if it beats
     within `watch_s`."""
     job: dict[str, Any] = json.loads(storage.read(JOB))
-    results = Ledger(storage).read(["status", "error_code"])
+    results = Ledger(storage).read(["status", "error_code", "finished_at"])
     counts = Counter(results["status"].to_pylist())
     errors = Counter(results["error_code"].drop_null().to_pylist())
     holder = Lease.holder(storage)
@@ -41,6 +43,9 @@ def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
         state = f"held by process {holder['pid']} on {holder['host']}"
     else:
         state = "stopped; the same command goes on"
+    started = datetime.fromisoformat(job["started_at"])
+    done = pc.sum(pc.greater_equal(results["finished_at"], started)).as_py() or 0
+    state += f"; {done} of the {job['rows_to_edit']} rows of the last run are done"
     lines = [f"{len(results)} of {job['rows']} rows: {counts['ok']} ok, {counts['error']} failed"]
     lines += [f"  {code:<24}{count}" for code, count in errors.most_common()]
     lines += [f"{job['model']} on {job['manifest']}: {state}"]

@@ -38,6 +38,7 @@ DRIVER_KILLS = 5
 RUN_TIMEOUT_S = 300.0
 CONFIG = JobConfig(
     engine=EngineConfig(resolution=64, determinism="strict", num_threads=1),
+    rows_per_commit=32,
     min_workers=WORKERS,
     max_workers=WORKERS,
 )

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_a_reused_pid_is_not_its_former_owner(tmp_path: Path) -> None:
         pass
 
 
+def test_a_killed_holder_that_nobody_waited_for_is_dead(tmp_path: Path) -> None:
+    """As in a container whose first process reaps nobody: its entry stays."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    killed = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with killed:
+        assert killed.stdout is not None and killed.stdout.readline() == b"held\n"
+        killed.kill()
+        while "Z" not in Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2]:
+            time.sleep(0.01)
+        with Lease(Storage(str(tmp_path))):
+            pass
+
+
 @pytest.mark.skipif(not os.path.exists(BOOT_ID), reason="only Linux counts ticks since boot")
 def test_a_clock_that_is_set_kills_no_holder(tmp_path: Path) -> None:
     """What names the holder's process is not computed from the time of day."""
@@ -130,7 +144,9 @@ def test_a_remote_holder_that_beats_is_alive(tmp_path: Path) -> None:
 def test_status_watches_a_remote_holder(tmp_path: Path, beats: bool) -> None:
     holder(tmp_path, **ELSEWHERE)
     storage = Storage(str(tmp_path))
-    storage.publish("job.json", b'{"rows": 5, "model": "pocket", "manifest": "m.csv"}')
+    job = {"rows": 5, "rows_to_edit": 3, "model": "pocket", "manifest": "m.csv"}
+    job["started_at"] = datetime.now(UTC).isoformat()
+    storage.publish("job.json", json.dumps(job).encode())
     state = "held by process" if beats else "stopped; the same command goes on"
     with beating(tmp_path) if beats else nullcontext():
         assert state in describe(storage, watch_s=0.6)

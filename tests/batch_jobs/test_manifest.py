@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3fs import S3FileSystem
 
+from batch_jobs.jsonl import read_jsonl
 from batch_jobs.manifest import base_of, read_manifest
 from batch_jobs.rows import planned_options
 from engine.edit import EditOptions
@@ -286,6 +289,40 @@ def test_the_type_of_a_file_is_known_by_its_name_or_its_content(tmp_path: Path) 
         read_manifest(str(tmp_path / "m.xlsx"))
     pq.write_table(pa.table({"image": ["x"], "instruction": ["y"]}), tmp_path / "part-0")
     assert len(read_manifest(str(tmp_path / "part-0"))) == 1
+
+
+class Reads(io.RawIOBase):
+    """A file that counts how often it is read, as one in storage is: each time costs a block."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file, self.count = io.BytesIO(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.count += 1
+        return self._file.readinto(buffer)
+
+
+def test_lines_are_not_read_one_by_one() -> None:
+    line = {"image": "x.jpg", "instruction": "add fog"}
+    source = Reads(
+        b"".join(json.dumps({"id": f"{i}", **line}).encode() + b"\n" for i in range(999))
+    )
+    assert len(read_jsonl(source, "m.jsonl").rows) == 999  # type: ignore[arg-type]
+    assert source.count < 5
+
+
+def test_a_store_without_credentials_is_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(ManifestInvalid, match=r"m\.parquet cannot be reached"):
+        read_manifest("s3://bucket/m.parquet")
+    S3FileSystem.clear_instance_cache()
 
 
 def test_a_csv_holds_no_images(tmp_path: Path) -> None:

@@ -114,6 +114,16 @@ def test_the_speed_does_not_count_the_models_load() -> None:
     assert progress.images_per_s > 2 * progress.images / progress.elapsed_s
 
 
+def test_lines_come_before_the_first_row_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_jobs.progress.LINE_EVERY_S", 0.05)
+    with JobProgress(40):
+        time.sleep(0.5)  # the model loads
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) > 2 and {(line["done"], line["total"]) for line in lines} == {(0, 40)}
+
+
 def test_a_long_run_keeps_few_points(capsys: pytest.CaptureFixture[str]) -> None:
     progress = JobProgress(100_000)
     for _ in range(5000):
