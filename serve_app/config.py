@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
@@ -109,6 +110,11 @@ class ServeConfig(BaseModel):
             raise ValueError(
                 f"min_replicas ({self.min_replicas}) is more than max_replicas "
                 f"({self.max_replicas})"
+            )
+        if 1 < self.ingress_replicas > (self.requests_per_minute or math.inf):
+            raise ValueError(
+                f"requests_per_minute ({self.requests_per_minute:g}) is less than ingress_replicas "
+                f"({self.ingress_replicas}): each grants its share, which must be 1 or more"
             )
         return self
 

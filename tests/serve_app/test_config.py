@@ -64,6 +64,13 @@ def test_more_replicas_at_least_than_at_most_is_refused() -> None:
         ServeConfig.of({"min_replicas": 3, "max_replicas": 2})
 
 
+def test_a_rate_of_which_an_ingress_would_grant_less_than_one_edit_is_refused() -> None:
+    with pytest.raises(OptionInvalid, match=r"requests_per_minute \(1\).*ingress_replicas \(2\)"):
+        ServeConfig.of({"requests_per_minute": 1, "ingress_replicas": 2})
+    ServeConfig.of({"requests_per_minute": 2, "ingress_replicas": 2})
+    ServeConfig.of({"requests_per_minute": 0.5})
+
+
 def test_a_replica_alone_holds_every_edit_and_one_of_several_two_batches() -> None:
     args = {"engine.max_batch_size": 4, "max_in_flight": 50, "ingress_replicas": 2}
     assert ServeConfig.of(args).max_ongoing_requests == 100 + 8
