@@ -64,7 +64,12 @@ class RayBackend:
             request = await _again(request, start)
 
     async def ready(self) -> Readiness:
-        return await _answer(self._handle.ready.remote())
+        """Of any replica: where the first that is asked has just died, of another."""
+        try:
+            return await _answer(self._handle.ready.remote())
+        except WorkerCrashed:
+            await asyncio.sleep(PAUSE_S)
+            return await _answer(self._handle.ready.remote())
 
 
 async def _again(request: EditRequest, start: float) -> EditRequest:
