@@ -21,7 +21,7 @@ from engine.errors import ModelError, OptionInvalid
 from engine.registry import ModelSpec, find_model
 from serve_app import edge
 from serve_app.config import ServeConfig
-from serve_app.deployment import build, load_keys
+from serve_app.deployment import LOGGING, build, load_keys
 from serve_app.exposure import check_exposure
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
@@ -80,7 +80,8 @@ def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
             "port": port,
             # Behind the app's own deadline, for an ingress that no longer answers.
             "request_timeout_s": config.deadline_s + 10,
-        }
+        },
+        logging_config=LOGGING,
     )
     try:
         serve.run(build(config, spec), name=APP_NAME)
@@ -96,7 +97,7 @@ def metrics_url() -> str:
 
 
 def logs_folder() -> str:
-    """Where Serve writes our logs on this node: `replica_*.log`, JSON."""
+    """Where Serve writes its logs on this node, of our replicas in `replica_*.log`: JSON."""
     return get_serve_logs_dir()
 
 

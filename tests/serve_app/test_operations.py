@@ -47,7 +47,9 @@ def metrics_of(server: Server) -> dict[str, float]:
 
 def log_lines(server: Server) -> list[dict[str, Any]]:
     folder = Path(told(server, "logs"))
-    files = sorted(folder.glob("replica_*Edit*.log"))
+    files = sorted(folder.glob("*.log"))
+    kinds = {file.name.partition("_")[0] for file in files}
+    assert kinds >= {"controller", "proxy", "replica"}, kinds
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
