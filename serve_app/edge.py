@@ -1,8 +1,8 @@
 """What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
 
-Serve buffers a body of any length, lets a client's headers switch its timeout off, echoes any
-request id, and asks a full ingress about every request. `run_server` installs the guard in the Ray
-that it starts; on a cluster, set the environment variable
+Serve buffers a body and headers of any length, lets a client's headers switch its timeout off,
+echoes any request id, and asks a full ingress about every request. `run_server` installs the guard
+in the Ray that it starts; on a cluster, set the environment variable
 `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.edge.middlewares` for every node before Ray
 starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
 """
@@ -21,6 +21,7 @@ from engine.edit import EditFailure
 from engine.errors import EngineError, WorkerCrashed
 from engine.images import MAX_BYTES
 from serve_app.errors import error_response
+from serve_app.headers import bound_headers
 from serve_app.metrics import requests_counter
 from serve_app.parsing import body_too_large
 from serve_app.shedding import Refused, Shedder
@@ -43,7 +44,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def middlewares() -> list[Middleware]:
-    """What Serve's proxy calls at its start; it puts the last of them outermost."""
+    """What Serve's proxy calls at its start, before its server; it puts the last of them outermost.
+    The head of a request is bounded in that server, before there is a request to guard."""
+    bound_headers()
     requests = requests_counter()
 
     def count(code: str) -> None:
