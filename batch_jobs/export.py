@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import re
@@ -148,6 +149,8 @@ def _publish(dest: str, lines: Iterable[str]) -> None:
         raise
     except Exception as error:  # storage clients raise dozens of kinds
         reason = getattr(error, "strerror", None) or error
+        if is_uri and getattr(error, "errno", None) == errno.ENOSPC:
+            reason = f"{reason} in {tempfile.gettempdir()}, where it is put together: set TMPDIR"
         raise OutputUnusable(f"{dest} cannot be written: {reason}") from None
     finally:
         if part is not None and os.path.exists(part):

@@ -64,7 +64,9 @@ class Storage:
         self._fs.invalidate_cache()
         try:
             entries = self._ask(lambda: self._fs.ls(self._full(folder), detail=False))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if type(error.__cause__).__name__ == "NoSuchBucket":  # botocore's; nothing creates one
+                raise OSError(str(error)) from error
             return []
         names = sorted(posixpath.basename(entry) for entry in entries)
         return [f"{folder}/{name}" for name in names if name.endswith(suffix) and name[:1] != "."]

@@ -7,6 +7,7 @@ each row that it begins.
 from __future__ import annotations
 
 import io
+import math
 import random
 import signal
 import subprocess
@@ -106,8 +107,9 @@ class Storm:
     manifest: str
     output: Path
     seed: int
-    run_s: float  # of the undisturbed job: drivers die at random moments of such a run, workers
-    # about twice in it, which leaves time for the next one to load its model
+    rows: int  # drivers and a node die when so many of them are done, at random
+    run_s: float  # of the undisturbed job: workers die about twice in it, which leaves time for
+    # the next one to load its model
     worker_kills: int = 0
     node_kills: int = 0
     driver_kills: int = 0
@@ -116,7 +118,9 @@ class Storm:
     def __post_init__(self) -> None:
         self._dice = random.Random(self.seed)
         now = time.monotonic()
-        self._node_dies = now + self._dice.uniform(0, 2 * self.run_s)
+        most = 0.8 * self.rows
+        self._drivers_die = sorted(self._dice.uniform(0, most) for _ in range(DRIVER_KILLS))
+        self._node_dies = self._dice.uniform(0, most)
         self._worker_dies = now + self.run_s / 2
         self._deadline = now + 6 * RUN_TIMEOUT_S
 
@@ -129,28 +133,34 @@ class Storm:
         """Returns when the job has ended by itself; each end is looked at as a reader would."""
         while self.exit_code is None:
             driver = start_driver(self.manifest, self.output, self.cluster.address)
-            dies = time.monotonic() + self._dice.uniform(1, self.run_s)
+            spared = time.monotonic() + self._dice.uniform(1, 5)
             while driver.poll() is None:
                 assert time.monotonic() < self._deadline, self.log
-                if self.driver_kills < DRIVER_KILLS and time.monotonic() > dies:
+                done = done_rows(self.output)
+                if time.monotonic() > spared and done >= self._next_driver_dies:
                     driver.kill()
                     driver.wait()
                     self.driver_kills += 1
                 else:
-                    self._gust()
+                    self._gust(done)
                     time.sleep(0.1)
             if driver.returncode != -signal.SIGKILL:
                 self.exit_code = driver.returncode
             assert_each_once(self.output)
 
-    def _gust(self) -> None:
+    @property
+    def _next_driver_dies(self) -> float:
+        left = self._drivers_die[self.driver_kills :]
+        return left[0] if left else math.inf
+
+    def _gust(self, done: int) -> None:
         """Kill a worker every now and then, and once a node; the next one comes up for it."""
         now = time.monotonic()
         if now > self._worker_dies and (workers := editing_processes()):
             self._dice.choice(workers).kill()
             self.worker_kills += 1
             self._worker_dies = now + self.run_s * self._dice.uniform(0.25, 0.75)
-        if now > self._node_dies and not self.node_kills:
+        if done >= self._node_dies and not self.node_kills:
             node = self._dice.choice(sorted(self.cluster.worker_nodes, key=id))
             self.cluster.remove_node(node, allow_graceful=False)
             self.node_kills += 1
@@ -181,6 +191,11 @@ def editing_processes() -> list[psutil.Process]:
         except psutil.Error:  # gone meanwhile
             continue
     return found
+
+
+def done_rows(output: Path) -> int:
+    """Rows that are committed."""
+    return sum(pq.read_metadata(path).num_rows for path in output.glob("results/*.parquet"))
 
 
 def assert_each_once(output: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from batch_jobs.job import FAILED_ROWS
 from tests.batch_jobs.chaos import (
     CONFIG,
+    DRIVER_KILLS,
     RUN_TIMEOUT_S,
     WORKERS,
     Storm,
@@ -74,7 +75,7 @@ def test_killed_drivers_workers_and_nodes_leave_what_an_undisturbed_run_leaves(
 ) -> None:
     calm.trace.write_text("")
     name = f"storm-{seed}"
-    storm = Storm(calm.cluster, calm.manifest, calm.folder / name, seed, calm.run_s)
+    storm = Storm(calm.cluster, calm.manifest, calm.folder / name, seed, ROWS, calm.run_s)
     storm.blow()
     assert storm.exit_code == FAILED_ROWS, storm.log
     undisturbed = calm.outcome("calm")
@@ -83,6 +84,7 @@ def test_killed_drivers_workers_and_nodes_leave_what_an_undisturbed_run_leaves(
     edited = Counter(calm.trace.read_text().split())
     redone = sum(edited.values()) - len(edited)
     kills = storm.driver_kills * WORKERS + storm.worker_kills + storm.node_kills * WORKERS
+    assert (storm.driver_kills, storm.node_kills) == (DRIVER_KILLS, 1) and storm.worker_kills
     assert redone <= CONFIG.rows_per_commit * kills
     print(
         f"seed {seed}: {redone} rows redone for {storm.driver_kills} drivers, "

@@ -23,7 +23,7 @@ from batch_jobs.ledger import Ledger
 from batch_jobs.pipeline import ray_cluster
 from batch_jobs.storage import Storage
 from cli.main import app
-from engine.errors import OutputBusy
+from engine.errors import OutputBusy, OutputUnusable
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
 from tests.batch_jobs.test_job import digests, good_rows, ledger
@@ -106,6 +106,11 @@ def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
     }
     digest_of = {id: [hashlib.sha256(file).hexdigest()] for id, file in files.items()}
     assert digest_of == {id: digests for id, (_, digests) in undisturbed.items()}
+
+
+def test_a_bucket_that_nobody_made_is_refused_at_once(s3: FaultProxy) -> None:
+    with pytest.raises(OutputUnusable, match="bucket does not exist"):
+        Storage.open("s3://nobodys/out")
 
 
 def test_storage_that_comes_back_is_asked_again(s3: FaultProxy) -> None:
