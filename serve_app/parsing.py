@@ -25,7 +25,7 @@ from engine.wire import EditBody, not_one_image
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 2**10
-IDLE_S = 5.0  # without a byte of the body, and behind the rate
+IDLE_S = 10.0  # without a byte of the body, and behind the rate
 MIN_BYTES_PER_S = 50_000
 MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a data URL has one
 
