@@ -15,8 +15,8 @@ COMMIT_S = 30.0  # rows wait no longer than about that: slow ones are dear
 
 
 class Commits:
-    """Commits rows in parts and at the end. A part is half of
-    `rows_per_commit`, as the other half is under way in the workers, or what `COMMIT_S` brought."""
+    """Commits rows in parts and at the end. A part is half of `rows_per_commit`, as the other half
+    is under way in the workers, or what `COMMIT_S` brought."""
 
     def __init__(
         self,

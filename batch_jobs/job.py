@@ -118,7 +118,7 @@ class Job:
         if len(known):
             self._former.check(self.manifest, self.plan, not_in(known, self.plan["id"]))
         todo = rows_to_edit(self.plan, known, self.config, self._former.retry_since(self.config))
-        kept = self.plan.filter(pc.invert(pc.is_in(self.plan["id"], todo["id"].combine_chunks())))
+        kept = not_in(self.plan, todo["id"])
         return todo, not_in(known, kept["id"])
 
     def _begin(self, todo: pa.Table, outdated: pa.Table) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from batch_jobs.lease import BOOT_ID, PATH, Lease
@@ -107,7 +108,7 @@ def test_a_killed_holder_that_nobody_waited_for_is_dead(tmp_path: Path) -> None:
     with killed:
         assert killed.stdout is not None and killed.stdout.readline() == b"held\n"
         killed.kill()
-        while "Z" not in Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2]:
+        while psutil.Process(killed.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         with Lease(Storage(str(tmp_path))):
             pass
