@@ -12,6 +12,7 @@ import torch
 from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
+from engine.memory import keep_freed_memory
 from engine.models import Editor
 from engine.registry import ModelSpec
 from engine.weights import find_weights
@@ -50,6 +51,8 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     if config.cuda_graphs and device.type != "cuda":
         raise ModelError(f"cuda_graphs needs a GPU, and the device is {device}: leave it out")
     use_device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     folder, revision = find_weights(spec)
     try:
         editor = _editor_class(spec.editor).load(folder, spec, device, dtype)

@@ -1,7 +1,8 @@
-"""How much memory a device has left, and how much a piece of work took."""
+"""How much memory a device has left, how much a piece of work took, and what a process keeps."""
 
 from __future__ import annotations
 
+import ctypes
 import re
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +51,7 @@ class CudaMemory:
 
 class HostMemory:
     """This machine's, or what the control group leaves of it. The peak is the process's resident
-    set, so what the allocator kept from before is not seen; 0 where the kernel does not tell."""
+    set, so `start` gives back what the allocator kept; 0 where the kernel does not tell."""
 
     def __init__(self) -> None:
         self._base = 0
@@ -61,6 +62,7 @@ class HostMemory:
         return max(min(_meminfo("MemAvailable"), self.total_bytes - used), 0)
 
     def start(self) -> None:
+        _c_library("malloc_trim", 0)
         try:
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
             self._base = _status("VmRSS")
@@ -74,6 +76,28 @@ class HostMemory:
 def memory_of(device: torch.device) -> Memory:
     """The memory that work on `device` takes."""
     return CudaMemory(device) if device.type == "cuda" else HostMemory()
+
+
+MALLOPT = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}  # M_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD
+# from glibc's malloc.h; 32 MiB is the largest threshold that it takes, 64 MiB a thread's whole heap
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, for what it allocates next.
+
+    glibc gives much of it back to the kernel, which clears every page of the next step's tensors
+    anew: up to 100,000 page faults an image on a CPU (docs/decisions.md). Other C libraries are
+    left as they are.
+    """
+    for option, value in MALLOPT.items():
+        _c_library("mallopt", option, value)
+
+
+def _c_library(name: str, *arguments: int) -> None:
+    """Calls this function of it, where it has it."""
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)
 
 
 def _meminfo(name: str) -> int:

@@ -53,3 +53,25 @@ with EditActor(EngineConfig(num_threads=3), spec) as actor:
     command = [sys.executable, "-W", "ignore", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["EditResult", "2"]
+
+
+def test_what_a_step_frees_the_next_one_has() -> None:
+    """Without a word to glibc four small edits cost 4,000 to 76,000 page faults each time."""
+    code = """
+import numpy as np, resource
+from engine import EditActor, EditOptions, EditRequest, EngineConfig
+from engine.registry import find_model
+spec = find_model("pocket")
+options = spec.resolve(EditOptions(num_inference_steps=5), seed=1)
+requests = [EditRequest(str(i), np.zeros((128, 128, 3), np.uint8), "x", options) for i in range(4)]
+with EditActor(EngineConfig(max_batch_size=4), spec) as actor:
+    for _ in range(3):
+        actor.edit_batch(requests)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        actor.edit_batch(requests)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 5_000

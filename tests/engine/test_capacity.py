@@ -21,7 +21,7 @@ from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
 from engine.loading import load_model, speed_of
 from engine.loop import DenoiseLoop
-from engine.memory import HostMemory
+from engine.memory import HostMemory, keep_freed_memory
 from engine.models import Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.registry import ModelSpec
@@ -200,3 +200,14 @@ def test_host_memory_sees_what_is_allocated() -> None:
     assert any(sees_a_block() for _ in range(10))
     memory.start()
     assert memory.peak_bytes() < 100 * 2**20
+
+
+def test_host_memory_sees_what_takes_the_place_of_kept_memory() -> None:
+    keep_freed_memory()
+    for kept in (True, False):
+        blocks = [np.ones(20 * 2**20, np.uint8) for _ in range(10)]
+        if kept:
+            del blocks
+            memory = HostMemory()
+            memory.start()
+    assert memory.peak_bytes() >= 190 * 2**20
