@@ -36,6 +36,7 @@ class JobProgress:
         self.images = 0
         self._started = time.monotonic()
         self._first = FirstBlock()
+        self._last_s = 0.0  # when the latest block was done
         self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
         self._printed = 0
         self._ended = threading.Event()
@@ -72,19 +73,19 @@ class JobProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second since the first block was done: the model's load does not count, unless
-        there is only one block."""
+        """Images a second from the first block's end to the latest one's: neither the model's load
+        nor Ray's end counts, unless there is only one block."""
         return self._per_s(self.images, self._first.images)
 
     @property
     def rows_per_s(self) -> float:
-        """Rows a second, failed ones included, since the first block was done."""
+        """Rows a second, failed ones included, over the same time."""
         return self._per_s(self.done, self._first.rows)
 
     def _per_s(self, now: int, first: int) -> float:
         if now > first:
-            return (now - first) / max(self.elapsed_s - self._first.elapsed_s, 1e-9)
-        return now / max(self.elapsed_s, 1e-9)
+            return (now - first) / max(self._last_s - self._first.elapsed_s, 1e-9)
+        return now / max(self._last_s, 1e-9)
 
     def speed_over_time(self) -> list[tuple[float, float]]:
         """(seconds since the start, images/s) over equal numbers of blocks, at most 100 points."""
@@ -110,9 +111,10 @@ class JobProgress:
             self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
 
     def _note(self) -> None:
+        self._last_s = self.elapsed_s
         if not self._first.rows:
-            self._first = FirstBlock(self.elapsed_s, self.done, self.images)
-        self._speeds.append((self.elapsed_s, self.images))
+            self._first = FirstBlock(self._last_s, self.done, self.images)
+        self._speeds.append((self._last_s, self.images))
         if len(self._speeds) >= 20 * POINTS:
             self._speeds = self._speeds[1::2]
 
