@@ -10,6 +10,12 @@ from engine import EditActor, EditFailure, EditResult
 from tests.conftest import Prepare
 
 
+def printed_by(code: str) -> str:
+    """What a process of its own prints."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_request_that_the_tokenizer_chokes_on_does_not_fail_its_mates(
     edit_of: Prepare, strict_actor: EditActor
 ) -> None:
@@ -50,9 +56,7 @@ with EditActor(EngineConfig(num_threads=3), spec) as actor:
     torch.zeros(10_000_000).add_(1)
     print(type(edited).__name__, psutil.Process().num_threads() - before)
 """
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["EditResult", "2"]
+    assert printed_by(code).split() == ["EditResult", "2"]
 
 
 def test_what_a_step_frees_the_next_one_has() -> None:
@@ -72,6 +76,4 @@ with EditActor(EngineConfig(max_batch_size=4), spec) as actor:
         actor.edit_batch(requests)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 5_000
+    assert int(printed_by(code)) < 5_000
