@@ -3,11 +3,12 @@ same rows, weights, threads; decode and encode included; in turn, in one run, al
 
     python -m benchmarks.bench_batch                     # rows of equal parameters
     python -m benchmarks.bench_batch --workload mixed    # steps, scales, shapes of every kind
+    python -m benchmarks.bench_batch --workers 2         # loops, actors: half of the cores each
 
 Prints ratios of images/s over the whole run, and the least and the greatest of a single turn: the
 same program varies by a tenth from one turn to the next, so many short turns tell more than a few
-long ones. The job and the naive job count from their first block or batch on, as a long run would:
-the model's load is over then.
+long ones. The job and the naive job count from the first block or batch of each worker on, as a
+long run would: the model's load is over then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr
+from contextlib import closing, redirect_stderr
 from io import BytesIO, StringIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -113,9 +114,22 @@ class BareLoop:
         return prepare(row["id"], data, row["instruction"], options, self._spec)
 
 
-def bare_process(config: EngineConfig, spec: ModelSpec) -> ProcessPoolExecutor:
-    """A process with a loaded `BareLoop`."""
-    return ProcessPoolExecutor(1, get_context("spawn"), BareLoop.load, (config, spec))
+class BareLoops:
+    """A `BareLoop` in each of `count` processes."""
+
+    def __init__(self, count: int, config: EngineConfig, spec: ModelSpec) -> None:
+        self._count = count
+        self._processes = ProcessPoolExecutor(
+            count, get_context("spawn"), BareLoop.load, (config, spec)
+        )
+
+    def run(self, rows: list[Row], folder: Path) -> float:
+        """Images/s of all of them together, each on its share of `rows`."""
+        shares = [rows[i :: self._count] for i in range(self._count)]
+        return sum(self._processes.map(BareLoop.run, shares, [folder] * self._count))
+
+    def close(self) -> None:
+        self._processes.shutdown()
 
 
 class NaivePipeline:
@@ -147,30 +161,34 @@ SCALARS = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
 
 
 def run_naive(rows: list[Row], folder: Path, config: JobConfig, spec: ModelSpec) -> float:
-    """Images/s of plain `map_batches`, from its first batch on."""
+    """Images/s of plain `map_batches`, from the first batch of each worker on."""
+    workers = config.min_workers
     times, counts = [], []
     with ray_cluster():
         edited = ray.data.from_items(rows).map_batches(
             NaivePipeline,
             batch_size=config.engine.max_batch_size,
             fn_constructor_args=(spec, config.engine.threads, str(folder)),
-            compute=ray.data.ActorPoolStrategy(size=1),
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
         )
         batches = edited.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for batch in batches:  # a prefetched one would be counted late
             times.append(time.perf_counter())
             counts.append(len(batch))
-    return sum(counts[1:]) / (times[-1] - times[0])
+    return sum(counts[workers:]) / (times[-1] - times[workers - 1])
 
 
 def run_job(folder: Path, output: Path, config: JobConfig) -> float:
-    """Images/s of the job, from its first block on."""
+    """Images/s of the job, from the first block of each worker on; its blocks are equal."""
     with redirect_stderr(StringIO()):  # each starts its own Ray: none runs beside the bare loop
         code = Job(str(folder / "manifest.parquet"), str(output), config).run()
     if code != OK:
         raise SystemExit(f"the job ended with {code}: its time means nothing")
-    return float(json.loads((output / "report.json").read_text())["images_per_s"])
+    report = json.loads((output / "report.json").read_text())
+    done_s, workers = [at for at, _ in report["speed"]], config.min_workers
+    images = report["images"] * (1 - workers / len(done_s))
+    return float(images / (done_s[-1] - done_s[workers - 1]))
 
 
 def main() -> None:
@@ -182,19 +200,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the uniform workload")
     parser.add_argument("--batch", type=int, default=4, help="max_batch_size of all of them")
     parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1, help="they share the cores")
     args = parser.parse_args()
-    config = JobConfig(engine=EngineConfig(model=args.model, max_batch_size=args.batch))
+    threads = max(EngineConfig().threads // args.workers, 1)
+    engine = EngineConfig(model=args.model, max_batch_size=args.batch, num_threads=threads)
+    config = JobConfig(engine=engine, min_workers=args.workers, max_workers=args.workers)
     spec = find_model(args.model)
-    with tempfile.TemporaryDirectory() as scratch, bare_process(config.engine, spec) as bare:
+    bare = BareLoops(args.workers, engine, spec)
+    with tempfile.TemporaryDirectory() as scratch, closing(bare):
         folder = Path(scratch)
         rows = write_rows(folder, args.rows, args.workload == "mixed", args.steps)
-        bare.submit(BareLoop.run, rows[: args.batch], folder).result()
-        print_machine(config.engine.threads)
+        bare.run(rows[: args.batch * args.workers], folder)
+        print_machine(threads)
         speeds: dict[str, list[float]] = defaultdict(list)
         for pair in range(args.pairs):
             contestants: dict[str, Callable[[], float]] = {
                 "job": lambda pair=pair: run_job(folder, folder / f"out-{pair}", config),
-                "bare": lambda: bare.submit(BareLoop.run, rows, folder).result(),
+                "bare": lambda: bare.run(rows, folder),
                 "naive": lambda: run_naive(rows, folder, config, spec),
             }
             for name in list(contestants)[:: 1 if pair % 2 else -1]:

@@ -129,8 +129,9 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
     os.environ[edge.LIMIT_VARIABLE] = str(config.max_body_bytes)
     wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
-    few = {"num_workers_soft_limit": 0}  # no idle workers: Serve runs no tasks (docs/decisions.md)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=few)
+    # Serve runs no tasks: no idle workers; and nobody reads event_stats (docs/decisions.md)
+    calm = {"num_workers_soft_limit": 0, "event_stats": False}
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=calm)
     try:
         yield
     finally:
