@@ -145,6 +145,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     else:
         cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
         own = {"include_dashboard": False, "num_cpus": cpus}
+        # nobody reads event_stats, and they take a core's time (docs/decisions.md)
         calm = {"num_workers_soft_limit": IDLE_WORKERS, "event_stats": False}
         ray.init(address="local", _system_config=calm, **own, **quiet)
     try:
