@@ -54,9 +54,16 @@ class JobConfig(BaseModel):
     retry: Annotated[
         str | None, Field(description="edit failed rows again: an error code, or all")
     ] = None
-    min_workers: Annotated[int, Field(ge=1, description="model actors to start with")] = 1
+    min_workers: Annotated[
+        int, Field(ge=1, description="model actors to start with, where max_workers is given")
+    ] = 1
     max_workers: Annotated[
-        int | None, Field(ge=1, description="model actors at most; default: what the GPUs hold")
+        int | None,
+        Field(
+            ge=1,
+            description="model actors at most; default: as many as the GPUs, or this machine's "
+            "cores, hold, all of them from the start",
+        ),
     ] = None
     num_gpus: Annotated[float, Field(ge=0, description="GPUs of one model actor")] = 0.0
     num_cpus: Annotated[float, Field(ge=0, description="logical CPUs of one model actor")] = 1.0

@@ -141,15 +141,18 @@ class Job:
 
     def _edit(self, todo: pa.Table, outdated: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
         """(exit code so far, what the report says of this run)."""
-        from batch_jobs.pipeline import edited_entries, ray_cluster
+        from batch_jobs.cluster import fitted, ray_cluster
+        from batch_jobs.pipeline import edited_entries
 
-        settings = (self.config, self.spec, base_of(self.manifest), self.storage)
+        settings = (self.spec, base_of(self.manifest), self.storage)
         size = self.config.commit_rows(len(todo))
         commits = Commits(self.ledger, size, lease.check, outdated)
         progress, budget = JobProgress(len(todo)), ErrorBudget(self.config, len(todo))
         with StopSignals() as stop, ray_cluster(self._address), progress, commits:
             stop.listen()
-            for entries in edited_entries(todo, *settings, self._row_s(outdated)):
+            config = fitted(self.config, self.spec, len(todo))
+            progress.workers = config.max_workers or 1
+            for entries in edited_entries(todo, config, *settings, self._row_s(outdated)):
                 commits.add(entries)
                 failed = sum(entry["status"] == "error" for entry in entries)
                 images = sum(len(entry.get("outputs") or ()) for entry in entries)

@@ -18,8 +18,8 @@ LINE_EVERY_S = 5.0
 POINTS = 100
 
 
-class FirstBlock(NamedTuple):
-    """When the first block was done, and what it brought."""
+class FirstBlocks(NamedTuple):
+    """When each worker's first block was done, and what they brought."""
 
     elapsed_s: float = 0.0
     rows: int = 0
@@ -27,15 +27,17 @@ class FirstBlock(NamedTuple):
 
 
 class JobProgress:
-    """Counts rows as they are done."""
+    """Counts rows as they are done. `workers`: model actors that load at the same time."""
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self.workers = 1
+        self.blocks = 0
         self.done = 0
         self.failed = 0
         self.images = 0
         self._started = time.monotonic()
-        self._first = FirstBlock()
+        self._first = FirstBlocks()
         self._last_s = 0.0  # when the latest block was done
         self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
         self._printed = 0
@@ -73,8 +75,8 @@ class JobProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second from the first block's end to the latest one's: neither the model's load
-        nor Ray's end counts, unless there is only one block."""
+        """Images a second from the end of the workers' first blocks to the latest one's: neither
+        the model's load nor Ray's end counts, unless there are no more blocks than workers."""
         return self._per_s(self.images, self._first.images)
 
     @property
@@ -112,8 +114,9 @@ class JobProgress:
 
     def _note(self) -> None:
         self._last_s = self.elapsed_s
-        if not self._first.rows:
-            self._first = FirstBlock(self._last_s, self.done, self.images)
+        self.blocks += 1
+        if self.blocks == self.workers:
+            self._first = FirstBlocks(self._last_s, self.done, self.images)
         self._speeds.append((self._last_s, self.images))
         if len(self._speeds) >= 20 * POINTS:
             self._speeds = self._speeds[1::2]

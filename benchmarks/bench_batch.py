@@ -3,7 +3,9 @@ same rows, weights, threads; decode and encode included; in turn, in one run, al
 
     python -m benchmarks.bench_batch                     # rows of equal parameters
     python -m benchmarks.bench_batch --workload mixed    # steps, scales, shapes of every kind
-    python -m benchmarks.bench_batch --workers 2         # loops, actors: half of the cores each
+    python -m benchmarks.bench_batch --workers 1         # not a worker for each core
+
+There are as many bare loops and naive actors as the job has workers, with its threads.
 
 Prints ratios of images/s over the whole run, and the least and the greatest of a single turn: the
 same program varies by a tenth from one turn to the next, so many short turns tell more than a few
@@ -36,9 +38,9 @@ import skimage.data
 from PIL import Image
 
 from batch_jobs.blocks import MOST_BATCHES
+from batch_jobs.cluster import fitted, ray_cluster
 from batch_jobs.config import JobConfig
 from batch_jobs.job import OK, Job
-from batch_jobs.pipeline import ray_cluster
 from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
@@ -180,15 +182,20 @@ def run_naive(rows: list[Row], folder: Path, config: JobConfig, spec: ModelSpec)
 
 
 def run_job(folder: Path, output: Path, config: JobConfig) -> float:
-    """Images/s of the job, from the first block of each worker on; its blocks are equal."""
+    """Images/s of the job, from the first block of each worker on."""
     with redirect_stderr(StringIO()):  # each starts its own Ray: none runs beside the bare loop
         code = Job(str(folder / "manifest.parquet"), str(output), config).run()
     if code != OK:
         raise SystemExit(f"the job ended with {code}: its time means nothing")
-    report = json.loads((output / "report.json").read_text())
-    done_s, workers = [at for at, _ in report["speed"]], config.min_workers
-    images = report["images"] * (1 - workers / len(done_s))
-    return float(images / (done_s[-1] - done_s[workers - 1]))
+    return float(json.loads((output / "report.json").read_text())["images_per_s"])
+
+
+def job_config(args: argparse.Namespace, spec: ModelSpec) -> JobConfig:
+    """What the job makes of `args` on this machine."""
+    engine = EngineConfig(model=args.model, max_batch_size=args.batch)
+    given = {} if args.workers is None else {"min_workers": args.workers}
+    with ray_cluster():
+        return fitted(JobConfig(engine=engine, max_workers=args.workers, **given), spec, args.rows)
 
 
 def main() -> None:
@@ -200,18 +207,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the uniform workload")
     parser.add_argument("--batch", type=int, default=4, help="max_batch_size of all of them")
     parser.add_argument("--pairs", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=1, help="they share the cores")
+    parser.add_argument("--workers", type=int, help="default: what a job chooses")
     args = parser.parse_args()
-    threads = max(EngineConfig().threads // args.workers, 1)
-    engine = EngineConfig(model=args.model, max_batch_size=args.batch, num_threads=threads)
-    config = JobConfig(engine=engine, min_workers=args.workers, max_workers=args.workers)
     spec = find_model(args.model)
-    bare = BareLoops(args.workers, engine, spec)
+    config = job_config(args, spec)
+    bare = BareLoops(config.min_workers, config.engine, spec)
     with tempfile.TemporaryDirectory() as scratch, closing(bare):
         folder = Path(scratch)
         rows = write_rows(folder, args.rows, args.workload == "mixed", args.steps)
-        bare.run(rows[: args.batch * args.workers], folder)
-        print_machine(threads)
+        bare.run(rows[: args.batch * config.min_workers], folder)
+        print(f"{config.min_workers} workers", flush=True)
+        print_machine(config.engine.threads)
         speeds: dict[str, list[float]] = defaultdict(list)
         for pair in range(args.pairs):
             contestants: dict[str, Callable[[], float]] = {

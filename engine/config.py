@@ -39,7 +39,12 @@ class EngineConfig(BaseModel):
         ),
     ] = "seeded"
     num_threads: Annotated[
-        int | None, Field(ge=1, description="CPU threads of torch; default: this machine's cores")
+        int | None,
+        Field(
+            ge=1,
+            description="CPU threads of torch; default: this machine's cores, which the workers of "
+            "a job share but in strict",
+        ),
     ] = None
     max_batch_size: Annotated[
         int, Field(ge=1, le=256, description="samples that share a denoising step")
@@ -60,8 +65,15 @@ class EngineConfig(BaseModel):
 
     @property
     def threads(self) -> int:
-        """CPU threads of torch. 1 and 2 threads differ in bits, so every door uses this number."""
-        return self.num_threads or len(os.sched_getaffinity(0))
+        """CPU threads of torch; 1 and 2 threads differ in bits."""
+        return self.num_threads or cores()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def load_config(

@@ -54,6 +54,14 @@ def find_revision(spec: ModelSpec) -> str:
     return Path(cached).name
 
 
+def weights_bytes(spec: ModelSpec) -> int | None:
+    """What a model's weights take on disk; `None` where no folder here holds them."""
+    folder = Path(spec.source)
+    if not folder.is_dir():
+        return None
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+
+
 @lru_cache(maxsize=16)
 def verify_weights(folder: Path) -> str:
     """The digest of all that a model's pictures depend on: weights, configurations, tokenizer.

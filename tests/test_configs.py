@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from batch_jobs.config import JobConfig
-from engine.config import EngineConfig, load_config
+from engine.config import EngineConfig, cores, load_config
 from engine.errors import OptionError
 from engine.registry import find_model
 
@@ -48,5 +49,12 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, says: str) -> 
 
 
 def test_threads_default_to_the_cores_of_this_process() -> None:
-    assert EngineConfig().threads >= 1
+    assert EngineConfig().threads == cores() >= 1
     assert EngineConfig(num_threads=3).threads == 3
+
+
+def test_cores_are_counted_where_no_process_is_bound_to_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert cores() == os.cpu_count()

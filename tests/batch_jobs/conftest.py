@@ -18,7 +18,7 @@ from engine.registry import ModelSpec
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from batch_jobs.pipeline import ray_cluster
+    from batch_jobs.cluster import ray_cluster
 
     with ray_cluster():
         yield

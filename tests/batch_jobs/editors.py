@@ -32,6 +32,14 @@ class TracingEditor(FaultyEditor):
         return super().encode(requests)
 
 
+class CountedThreads(FaultyEditor):
+    """Notes its process and the threads that it computes with."""
+
+    def predict(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        note(f"{os.getpid()} {torch.get_num_threads()}")
+        return super().predict(*args, **kwargs)
+
+
 class DryEditor(Editor):
     """Answers at once with grey pictures: what is left is the job's own work. Notes its process
     for every row."""

@@ -117,6 +117,16 @@ def test_the_speed_counts_neither_the_models_load_nor_rays_end() -> None:
     assert progress.images_per_s == speed
 
 
+def test_the_speed_of_several_workers_begins_when_each_has_ended_a_block() -> None:
+    progress = JobProgress(40)
+    progress.workers = 2
+    for _ in range(5):
+        time.sleep(0.1)
+        for _ in range(2):  # both at once: two blocks in 0.1 s
+            progress.add(done=4, failed=0, images=4)
+    assert 20 < progress.images_per_s < 80.4  # with one block too many 90
+
+
 def test_lines_come_before_the_first_row_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,10 +17,10 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from typer.testing import CliRunner
 
+from batch_jobs.cluster import ray_cluster
 from batch_jobs.job import OK
 from batch_jobs.lease import Lease
 from batch_jobs.ledger import Ledger
-from batch_jobs.pipeline import ray_cluster
 from batch_jobs.storage import Storage
 from cli.main import app
 from engine.errors import OutputBusy, OutputUnusable

@@ -1,0 +1,103 @@
+"""The Ray that a job runs in, and how many workers it has room for."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+import ray.data
+
+from batch_jobs.config import JobConfig
+from engine.config import EngineConfig, cores
+from engine.errors import OptionInvalid
+from engine.registry import ModelSpec
+from engine.weights import weights_bytes
+
+logger = logging.getLogger(__name__)
+
+MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
+IDLE_WORKERS = 2  # kept by a Ray of our own: one to decode, one to publish (docs/decisions.md)
+WORKER_BYTES = 1 << 30  # of a model actor on a CPU beside its weights: 0.75 GiB with `pocket`
+WEIGHTS_COPIES = 4  # files in half precision are float32 here, and a batch takes as much again
+
+
+@contextmanager
+def ray_cluster(address: str | None = None) -> Iterator[None]:
+    """The cluster this process is in, or that `address` or RAY_ADDRESS names, or one of its own
+    that ends with the block. Raises `OptionInvalid` where there is none at the address."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # Ray's own has lost its cause on the way here
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised, and told once
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address or os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except (ValueError, RuntimeError, ConnectionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OptionInvalid(f"--address or RAY_ADDRESS: {reason}", param="address") from None
+    else:
+        cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
+        own = {"include_dashboard": False, "num_cpus": cpus}
+        # nobody reads event_stats, and they take a core's time (docs/decisions.md)
+        calm = {"num_workers_soft_limit": IDLE_WORKERS, "event_stats": False}
+        ray.init(address="local", _system_config=calm, **own, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def fitted(config: JobConfig, spec: ModelSpec, rows: int) -> JobConfig:
+    """`config` with the workers that the connected Ray has room for, where it names none: at most
+    one a row, all of them from the start.
+
+    On GPUs as many as they hold now. On the CPUs of one machine one for each core, with one thread,
+    as far as memory goes: they edit more than one with a thread for each core (docs/decisions.md).
+    In `strict`, and with a calibration, a worker has the threads that it has behind other doors.
+    """
+    found = _workers_on_gpus(config) if config.num_gpus else _workers_on_cpus(config, spec)
+    most = config.max_workers or max(min(found, rows), config.min_workers)
+    least = config.min_workers if config.max_workers else most
+    engine = config.engine
+    if _shares_cores(config) and not _threads_are_fixed(engine):
+        engine = engine.model_copy(update={"num_threads": max(cores() // most, 1)})
+    return config.model_copy(update={"min_workers": least, "max_workers": most, "engine": engine})
+
+
+def _workers_on_gpus(config: JobConfig) -> int:
+    gpus = float(ray.cluster_resources().get("GPU", 0))
+    if config.num_gpus > gpus:
+        logger.warning(
+            "a model actor takes %g GPUs and Ray has %g: nothing is edited before a node with more "
+            "joins; num_gpus: 0 edits on CPUs",
+            config.num_gpus,
+            gpus,
+        )
+    return math.floor(gpus / config.num_gpus)
+
+
+def _workers_on_cpus(config: JobConfig, spec: ModelSpec) -> int:
+    size = weights_bytes(spec)
+    if not _shares_cores(config) or size is None:
+        return 1
+    threads = config.engine.threads if _threads_are_fixed(config.engine) else 1
+    memory = ray.cluster_resources().get("memory", 0.0)
+    return max(min(cores() // threads, int(memory / (WORKER_BYTES + WEIGHTS_COPIES * size))), 1)
+
+
+def _shares_cores(config: JobConfig) -> bool:
+    """Whether the workers compute on the cores of this machine alone."""
+    return not config.num_gpus and sum(node["Alive"] for node in ray.nodes()) == 1
+
+
+def _threads_are_fixed(engine: EngineConfig) -> bool:
+    return bool(engine.num_threads or engine.determinism == "strict" or engine.calibration)
