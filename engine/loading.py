@@ -56,7 +56,7 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     folder, revision = find_weights(spec)
     try:
         editor = _editor_class(spec.editor).load(folder, spec, device, dtype)
-        editor.tune(channels_last=config.channels_last, compile=config.compile)
+        editor.tune(channels_last=_channels_last(config, device), compile=config.compile)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
     logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)
@@ -88,6 +88,12 @@ def _choose_dtype(wanted: str, device: torch.device, spec: ModelSpec) -> torch.d
         wanted = "float32" if device.type == "cpu" else spec.half
         logger.info("dtype %s: the choice for %s", wanted, device.type)
     return getattr(torch, wanted)
+
+
+def _channels_last(config: EngineConfig, device: torch.device) -> bool:
+    if config.channels_last is None:
+        return device.type == "cpu"
+    return config.channels_last
 
 
 def speed_of(config: EngineConfig) -> str:

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from engine import EditActor, EditFailure, EditResult
+import pytest
+
+from engine import EditActor, EditFailure, EditResult, EngineConfig
+from engine.loading import load_model
+from engine.models.instruct_pix2pix import InstructPix2Pix
+from engine.registry import ModelSpec
 from tests.conftest import Prepare
 
 
@@ -77,3 +82,20 @@ with EditActor(EngineConfig(max_batch_size=4), spec) as actor:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     assert int(printed_by(code)) < 5_000
+
+
+class Tuned(InstructPix2Pix):
+    """Keeps what it was told."""
+
+    def tune(self, *, channels_last: bool, compile: bool) -> None:
+        self.channels_last = channels_last
+
+
+@pytest.mark.parametrize(("told", "done"), [(None, True), (True, True), (False, False)])
+def test_weights_are_channels_last_on_a_cpu_unless_told(
+    pocket: ModelSpec, told: bool | None, done: bool
+) -> None:
+    spec = replace(pocket, editor="tests.engine.test_actor:Tuned")
+    loaded = load_model(spec, EngineConfig(device="cpu", channels_last=told))
+    assert isinstance(loaded.editor, Tuned)
+    assert loaded.editor.channels_last is done
