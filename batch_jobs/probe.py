@@ -19,7 +19,7 @@ from batch_jobs.writer import publish_rows
 from engine.registry import ModelSpec
 
 ROWS = 5
-ACTORS = (1, 2, 4, 8)
+COUNTS = (1, 2, 4, 8)
 
 
 class Probe:
@@ -50,11 +50,13 @@ class Probe:
         work = self._work()
         total_s = model_s * work.sum() / work[rows].sum()
         total_s += (all_s - model_s) * len(work) / len(rows)
-        actors = sorted({*ACTORS, self._config.max_workers or 1})
-        times = ", ".join(f"{n}: {duration(total_s / n)}" for n in actors)
+        what, counts = "machines like this one", list(COUNTS)
+        if self._config.num_gpus:  # on CPUs actors share the cores
+            what, counts = "actors (GPUs)", sorted({*COUNTS, self._config.max_workers or 1})
+        times = ", ".join(f"{n}: {duration(total_s / n)}" for n in counts)
         return (
             f"  probe: {len(rows)} rows in {all_s:.1f} s, {model_s:.1f} s of it the model, after "
-            f"{loaded - started:.1f} s of loading\n  about, by number of actors (GPUs): {times}"
+            f"{loaded - started:.1f} s of loading\n  about, by number of {what}: {times}"
         )
 
     def _work(self) -> np.ndarray:

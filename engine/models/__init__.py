@@ -41,7 +41,7 @@ class Editor(Protocol):
         """The model of a diffusers folder, on `device`, its weights as `dtype`."""
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
-        """Make the loaded model faster: weights in channels-last order, repeated blocks compiled."""
+        """Make the loaded model faster: channels-last weights, compiled repeated blocks."""
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Raises `RequestError` for what this model cannot do; returns warning codes.

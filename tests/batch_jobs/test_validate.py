@@ -145,7 +145,7 @@ def test_what_is_checked_is_what_the_job_does(manifest: Write, tmp_path: Path) -
 
 def test_a_good_manifest_is_told_so_and_a_probe_estimates_its_time(manifest: Write) -> None:
     config = manifest(rows(0), "none.parquet").replace("none.parquet", "job.yaml")
-    Path(config).write_text("engine: {resolution: 64}\nmax_workers: 3\n")
+    Path(config).write_text("engine: {resolution: 64}\nnum_gpus: 1\nmax_workers: 3\n")
     heavy = rows(400, caption="a cup") + [row | {"num_images": 2} for row in rows(200)]
     for i, row in enumerate(heavy):
         row["id"] = str(i)
@@ -177,7 +177,8 @@ def test_a_row_that_the_model_refuses_is_found_by_the_probe(
     check = ManifestCheck(open_manifest(manifest(many)), config, pocket)
     check.check_rows()
     assert check.problems == []
-    Probe(check, config, faulty(pocket)).run()
+    told = Probe(check, config, faulty(pocket)).run()
+    assert "by number of machines like this one: 1: " in told  # on CPUs actors share the cores
     (problem,) = check.problems
     assert "internal_error" in problem and "row-2: RuntimeError: injected fault" in problem
 
