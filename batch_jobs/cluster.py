@@ -58,14 +58,15 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
 
 def fitted(config: JobConfig, spec: ModelSpec, rows: int) -> JobConfig:
     """`config` with the workers that the connected Ray has room for, where it names none: at most
-    one a row, all of them from the start.
+    one a block of `rows`, all of them from the start.
 
     On GPUs as many as they hold now. On the CPUs of one machine one for each core, with one thread,
     as far as memory goes: they edit more than one with a thread for each core (docs/decisions.md).
     In `strict`, and with a calibration, a worker has the threads that it has behind other doors.
     """
     found = _workers_on_gpus(config) if config.num_gpus else _workers_on_cpus(config, spec)
-    most = config.max_workers or max(min(found, rows), config.min_workers)
+    blocks = math.ceil(rows / (config.rows_per_block or 1))
+    most = config.max_workers or max(min(found, blocks), config.min_workers)
     least = config.min_workers if config.max_workers else most
     engine = config.engine
     if _shares_cores(config) and not _threads_are_fixed(engine):

@@ -168,6 +168,7 @@ class Job:
             "images_per_s": round(progress.images_per_s, 3),
             "elapsed_s": round(progress.elapsed_s, 1),
             "speed": progress.speed_over_time(),
+            "config": config.model_dump(),
         }
         return OK, facts
 
@@ -183,7 +184,7 @@ class Job:
             raise InternalError("the ledger does not hold each row once: another job wrote to it")
         counts = Counter(results["status"].to_pylist())
         code = FAILED_ROWS if counts["error"] else OK
-        facts |= {"config": self.config.model_dump(), "versions": _versions()}
+        facts = {"config": self.config.model_dump(), "versions": _versions(), **facts}
         report.write_report(self.storage, results, self.manifest, facts)
         success = {
             "rows": len(results),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +69,9 @@ def test_what_is_named_is_taken_and_the_cores_are_shared(machine: Cluster) -> No
     assert room({"num_threads": 5}, max_workers=2) == (1, 2, 5)
 
 
-def test_there_are_no_more_workers_than_rows(machine: Cluster) -> None:
+def test_there_are_no_more_workers_than_blocks(machine: Cluster) -> None:
     assert room(rows=1) == (1, 1, CORES)
+    assert room(rows=100, rows_per_block=100) == (1, 1, CORES)
 
 
 @pytest.mark.parametrize("engine", [{"determinism": "strict"}, {"calibration": "calibration.yaml"}])
@@ -109,6 +111,8 @@ def test_the_workers_of_a_job_run_so(machine: Cluster, trace: Path, tmp_path: Pa
     noted = [line.split() for line in trace.read_text().splitlines()]
     assert len({pid for pid, _ in noted}) == CORES
     assert {threads for _, threads in noted} == {"1"}
+    ran = json.loads((tmp_path / "out" / "report.json").read_text())["config"]
+    assert (ran["max_workers"], ran["engine"]["num_threads"]) == (CORES, 1)
 
 
 def test_a_cluster_of_more_machines_has_one_worker_until_told(machine: Cluster) -> None:
