@@ -4,8 +4,10 @@ same rows, weights, threads; decode and encode included; in turn, in one run, al
     python -m benchmarks.bench_batch                     # rows of equal parameters
     python -m benchmarks.bench_batch --workload mixed    # steps, scales, shapes of every kind
     python -m benchmarks.bench_batch --workers 1         # not a worker for each core
+    python -m benchmarks.bench_batch --loops 1           # one bare loop with all the cores
 
-There are as many bare loops and naive actors as the job has workers, with its threads.
+There are as many bare loops and naive actors as the job has workers, with its threads, where
+`--loops` names no other number of bare ones, which then share the cores.
 
 Prints ratios of images/s over the whole run, and the least and the greatest of a single turn: the
 same program varies by a tenth from one turn to the next, so many short turns tell more than a few
@@ -44,6 +46,7 @@ from batch_jobs.job import OK, Job
 from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
+from engine.config import cores
 from engine.geometry import from_canvas, plan_geometry
 from engine.images import encode
 from engine.registry import ModelSpec, find_model
@@ -208,15 +211,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="max_batch_size of all of them")
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--workers", type=int, help="default: what a job chooses")
+    parser.add_argument("--loops", type=int, help="bare ones; default: one for each worker")
     args = parser.parse_args()
     spec = find_model(args.model)
     config = job_config(args, spec)
-    bare = BareLoops(config.min_workers, config.engine, spec)
+    loops = args.loops or config.min_workers
+    engine = config.engine.model_copy(update={"num_threads": max(cores() // loops, 1)})
+    bare = BareLoops(loops, engine, spec)
     with tempfile.TemporaryDirectory() as scratch, closing(bare):
         folder = Path(scratch)
         rows = write_rows(folder, args.rows, args.workload == "mixed", args.steps)
-        bare.run(rows[: args.batch * config.min_workers], folder)
-        print(f"{config.min_workers} workers", flush=True)
+        bare.run(rows[: args.batch * loops], folder)
+        print(f"{config.min_workers} workers, {loops} bare loops", flush=True)
         print_machine(config.engine.threads)
         speeds: dict[str, list[float]] = defaultdict(list)
         for pair in range(args.pairs):
