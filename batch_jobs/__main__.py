@@ -9,7 +9,7 @@ import typer
 
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, REFUSED, Job
-from batch_jobs.storage import Storage
+from batch_jobs.storage.storage import Storage
 from engine.config import load_config
 from engine.edit import Determinism
 from engine.errors import EngineError

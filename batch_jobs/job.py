@@ -16,15 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import engine
-from batch_jobs import journal, report
 from batch_jobs.budget import ErrorBudget
-from batch_jobs.commits import Commits
 from batch_jobs.config import JobConfig
-from batch_jobs.lease import Lease
-from batch_jobs.ledger import Ledger, digest, engine_identity, with_fingerprints
-from batch_jobs.manifest import base_of, read_manifest
-from batch_jobs.progress import JobProgress
-from batch_jobs.resuming import (
+from batch_jobs.ledger.commit_buffer import Commits
+from batch_jobs.ledger.lease import Lease
+from batch_jobs.ledger.ledger import Ledger, digest, engine_identity, with_fingerprints
+from batch_jobs.ledger.previous_run import (
     JOB,
     KNOWN,
     SUCCESS,
@@ -33,9 +30,13 @@ from batch_jobs.resuming import (
     not_in,
     rows_to_edit,
 )
-from batch_jobs.source_states import source_states
+from batch_jobs.manifest.plan import base_of, read_manifest
+from batch_jobs.manifest.source_versions import source_states
+from batch_jobs.progress import JobProgress
+from batch_jobs.report import page as report
+from batch_jobs.stages import crash_journal as journal
 from batch_jobs.stopping import StopSignals
-from batch_jobs.storage import Storage
+from batch_jobs.storage.storage import Storage
 from engine.errors import InternalError, OutputBusy
 from engine.registry import ModelSpec, find_model
 
@@ -142,7 +143,7 @@ class Job:
     def _edit(self, todo: pa.Table, outdated: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
         """(exit code so far, what the report says of this run)."""
         from batch_jobs.cluster import fitted, ray_cluster
-        from batch_jobs.pipeline import edited_entries
+        from batch_jobs.stages.pipeline import edited_entries
 
         settings = (self.spec, base_of(self.manifest), self.storage)
         size = self.config.commit_rows(len(todo))

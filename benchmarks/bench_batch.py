@@ -39,10 +39,10 @@ import ray.data
 import skimage.data
 from PIL import Image
 
-from batch_jobs.blocks import MOST_BATCHES
 from batch_jobs.cluster import fitted, ray_cluster
 from batch_jobs.config import JobConfig
 from batch_jobs.job import OK, Job
+from batch_jobs.stages.blocks import MOST_BATCHES
 from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig

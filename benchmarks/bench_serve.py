@@ -37,9 +37,9 @@ from benchmarks.overhead import overhead
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine.config import EngineConfig
 from engine.registry import find_model
-from serve_app import edge
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
+from serve_app.proxy import guard as edge
 
 HOST = "127.0.0.1"
 PATHS = {"rayedit": "/v1/images/edits", "naive": "/naive"}

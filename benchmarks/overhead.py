@@ -11,7 +11,7 @@ import httpx
 
 from engine import EditActor, EditOptions, EditResult, EngineConfig
 from engine.sources import prepare
-from serve_app.codec import render
+from serve_app.ingress.codec_tasks import render
 
 WARM_UP = 3
 

@@ -11,12 +11,12 @@ import typer
 
 import engine
 from batch_jobs.__main__ import batch
-from batch_jobs.export import export
-from batch_jobs.status import status
-from batch_jobs.validate import validate
 from cli.calibrate import calibrate
 from cli.edit import edit
+from cli.export import export
 from cli.serve import serve
+from cli.status import status
+from cli.validate import validate
 from engine.errors import EngineError
 
 app = typer.Typer(

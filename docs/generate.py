@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batch_jobs.columns import ALIASES
 from batch_jobs.config import JobConfig
-from batch_jobs.ledger import SCHEMA
+from batch_jobs.ledger.ledger import SCHEMA
+from batch_jobs.manifest.columns import ALIASES
+from docs.reference import api_page
 from engine.config import EngineConfig
 from engine.edit import EditOptions
 from engine.errors import error_classes
 from serve_app.config import ServeConfig
-from serve_app.reference import api_page
 
 HERE = Path(__file__).parent
 

@@ -19,10 +19,10 @@ from ray.serve._private.logging_utils import get_serve_logs_dir
 
 from engine.errors import ModelError, OptionInvalid
 from engine.registry import ModelSpec, find_model
-from serve_app import edge
 from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING, build, load_keys
 from serve_app.exposure import check_exposure
+from serve_app.proxy import guard as edge
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
 

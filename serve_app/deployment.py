@@ -9,16 +9,16 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from engine.registry import ModelSpec
-from serve_app.api import make_app
 from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
-from serve_app.flights import Flight
-from serve_app.journal import log_edit
-from serve_app.keys import ApiKeys
+from serve_app.ingress.api import make_app
+from serve_app.ingress.edit_log import log_edit
+from serve_app.ingress.flights import Flight
+from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.ray_backend import RayBackend
+from serve_app.ingress.service import EditService
 from serve_app.metrics import IngressMetrics
-from serve_app.ray_backend import RayBackend
-from serve_app.replica import EditReplica
-from serve_app.service import EditService
+from serve_app.replica.replica import EditReplica
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
 LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)

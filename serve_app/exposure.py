@@ -7,7 +7,7 @@ import logging
 import socket
 
 from engine.errors import OptionInvalid
-from serve_app.keys import VARIABLE, ApiKeys
+from serve_app.ingress.keys import VARIABLE, ApiKeys
 
 logger = logging.getLogger("ray.serve")
 

@@ -6,7 +6,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from engine.counters import LoopCounters
 from engine.edit import EditOutcome, EditResult
-from serve_app.flights import Flight
+from serve_app.ingress.flights import Flight
 
 SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300]
 STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]

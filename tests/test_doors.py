@@ -9,8 +9,8 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_jobs.ledger import Ledger
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.storage.storage import Storage
 from tests.cli.test_cli import SMALL, rayedit
 from tests.serving import Server, server
 

@@ -116,7 +116,7 @@ def test_importing_the_engine_loads_no_torch() -> None:
 
 def test_planning_a_job_loads_no_torch_and_no_ray() -> None:
     code = (
-        "import batch_jobs.manifest, batch_jobs.ledger, engine.weights, sys;"
+        "import batch_jobs.manifest.plan, batch_jobs.ledger.ledger, engine.weights, sys;"
         "print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
     )
     loaded = subprocess.run(

@@ -14,9 +14,9 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from batch_jobs.journal import Journal
-from batch_jobs.storage import Storage
-from batch_jobs.worker import DECODED, EditWorker
+from batch_jobs.stages.crash_journal import Journal
+from batch_jobs.stages.edit import DECODED, EditWorker
+from batch_jobs.storage.storage import Storage
 from engine.config import EngineConfig
 from engine.errors import WorkerCrashed
 from engine.loading import load_model

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_jobs.manifest import read_embedded
-from batch_jobs.rows import planned_options
+from batch_jobs.manifest.plan import read_embedded
+from batch_jobs.manifest.rows import planned_options
 from engine.errors import EngineError
 from engine.registry import find_model
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from batch_jobs.blocks import BLOCKS_IN_A_COMMIT, rows_per_block
 from batch_jobs.config import JobConfig
+from batch_jobs.stages.blocks import BLOCKS_IN_A_COMMIT, rows_per_block
 from engine.config import EngineConfig, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "batch"

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from batch_jobs.job import FAILED_ROWS, OK, STOPPED
-from batch_jobs.journal import FOLDER, BlockJournal, Gate, Journal
-from batch_jobs.storage import Storage
+from batch_jobs.stages.crash_journal import FOLDER, BlockJournal, Gate, Journal
+from batch_jobs.storage.storage import Storage
 from engine.errors import WorkerCrashed
 from engine.registry import ModelSpec
 from tests.batch_jobs.conftest import CONFIG, run_job

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.manifest import read_manifest
-from batch_jobs.worker import decode_rows
+from batch_jobs.manifest.plan import read_manifest
+from batch_jobs.stages.edit import decode_rows
 from engine.registry import ModelSpec
 from tests.batch_jobs.fault_proxy import FaultProxy
 from tests.batch_jobs.shapes import data_url, write_lines

@@ -13,11 +13,11 @@ import pytest
 from openai.types import ImagesResponse
 from openai.types.shared import ErrorObject
 
-from batch_jobs.export import export
 from batch_jobs.job import FAILED_ROWS
-from batch_jobs.ledger import Ledger
-from batch_jobs.rows import error_of
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.manifest.rows import error_of
+from batch_jobs.storage.storage import Storage
+from cli.export import export
 from engine.errors import OutputUnusable
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.shapes import batch_line, data_url, write_lines

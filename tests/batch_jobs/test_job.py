@@ -18,13 +18,13 @@ import pytest
 import ray.data
 from typer.testing import CliRunner
 
-from batch_jobs.commits import Commits
 from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, JOB, OK, STOPPED, Job
-from batch_jobs.ledger import Ledger
-from batch_jobs.pipeline import build_dataset
-from batch_jobs.source_states import source_states
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.commit_buffer import Commits
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.manifest.source_versions import source_states
+from batch_jobs.stages.pipeline import build_dataset
+from batch_jobs.storage.storage import Storage
 from cli.main import app
 from engine.edit import validate
 from engine.errors import ManifestInvalid, OptionInvalid, OutputUnusable
@@ -343,7 +343,7 @@ def test_a_manifest_that_cannot_be_run_is_refused_before_anything_starts(
 
 
 def test_folders_and_globs_are_manifests_too(tmp_path: Path) -> None:
-    from batch_jobs.manifest import read_manifest
+    from batch_jobs.manifest.plan import read_manifest
 
     for part in range(3):
         rows = [{"image": "x.jpg", "instruction": f"{part}-{i}"} for i in range(4)]

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batch_jobs.lease import BOOT_ID, PATH, Lease
-from batch_jobs.status import describe, status
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.lease import BOOT_ID, PATH, Lease
+from batch_jobs.storage.storage import Storage
+from cli.status import describe, status
 from engine.errors import OutputBusy, OutputUnusable
 from tests.serving import ROOT
 
@@ -28,7 +28,7 @@ ELSEWHERE = {"host": "elsewhere", "machine": "another"}
 OWN_PIDS = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 HOLD = """
 import sys
-from batch_jobs.lease import Lease, Storage
+from batch_jobs.ledger.lease import Lease, Storage
 with Lease(Storage(sys.argv[1]), beat_every_s=0.1):
     print("held", flush=True)
     sys.stdin.read()

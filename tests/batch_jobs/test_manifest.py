@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from s3fs import S3FileSystem
 
-from batch_jobs.jsonl import read_jsonl
-from batch_jobs.manifest import base_of, read_manifest
-from batch_jobs.rows import planned_options
+from batch_jobs.manifest.jsonl import read_jsonl
+from batch_jobs.manifest.plan import base_of, read_manifest
+from batch_jobs.manifest.rows import planned_options
 from engine.edit import EditOptions
 from engine.errors import ManifestInvalid
 from tests.batch_jobs.shapes import POCKET, batch_line, data_url, embedded, fault, write_lines

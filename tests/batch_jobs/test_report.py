@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs import report
-from batch_jobs.charts import speed_chart
-from batch_jobs.ledger import SCHEMA
+from batch_jobs.ledger.ledger import SCHEMA
 from batch_jobs.progress import POINTS, JobProgress
-from batch_jobs.storage import Storage
-from batch_jobs.writer import image_path
+from batch_jobs.report import page as report
+from batch_jobs.report.charts import speed_chart
+from batch_jobs.stages.publish import image_path
+from batch_jobs.storage.storage import Storage
 
 
 def results(count: int) -> pa.Table:

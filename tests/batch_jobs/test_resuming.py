@@ -12,9 +12,9 @@ import pytest
 
 from batch_jobs.budget import ErrorBudget
 from batch_jobs.config import JobConfig
-from batch_jobs.ledger import Ledger
-from batch_jobs.resuming import JOB, KNOWN, SUCCESS, Former, rows_to_edit
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.previous_run import JOB, KNOWN, SUCCESS, Former, rows_to_edit
+from batch_jobs.storage.storage import Storage
 from engine.registry import ModelSpec, find_model
 
 ALL = JobConfig(retry="all")

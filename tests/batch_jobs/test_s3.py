@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from batch_jobs.cluster import ray_cluster
 from batch_jobs.job import OK
-from batch_jobs.lease import Lease
-from batch_jobs.ledger import Ledger
-from batch_jobs.storage import Storage
+from batch_jobs.ledger.lease import Lease
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.storage.storage import Storage
 from cli.main import app
 from engine.errors import OutputBusy, OutputUnusable
 from tests.batch_jobs.conftest import run_job

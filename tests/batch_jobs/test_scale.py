@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.blocks import rows_per_block
 from batch_jobs.config import JobConfig
 from batch_jobs.job import OK, Job
+from batch_jobs.stages.blocks import rows_per_block
 from engine.config import EngineConfig
 from engine.registry import find_model
 from tests.batch_jobs.chaos import TRACE, assert_each_once

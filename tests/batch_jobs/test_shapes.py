@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.manifest import read_manifest
-from batch_jobs.rows import planned_options
+from batch_jobs.manifest.plan import read_manifest
+from batch_jobs.manifest.rows import planned_options
 from engine.edit import EditOptions
 from tests.batch_jobs.shapes import POCKET, batch_line, data_url, embedded, fault, write_lines
 

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from batch_jobs.job import OK
-from batch_jobs.status import describe
 from batch_jobs.stopping import StopSignals
-from batch_jobs.storage import Storage
+from batch_jobs.storage.storage import Storage
+from cli.status import describe
 from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.test_job import digests, good_rows, ledger
 from tests.cli.test_cli import ROOT

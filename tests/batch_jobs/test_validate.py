@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.checking import ManifestCheck
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job
-from batch_jobs.manifest import open_manifest
-from batch_jobs.probe import Probe, duration
-from batch_jobs.worker import decode_rows
+from batch_jobs.manifest.plan import open_manifest
+from batch_jobs.stages.edit import decode_rows
+from batch_jobs.validation.check import ManifestCheck
+from batch_jobs.validation.estimate import Probe, duration
 from engine.config import EngineConfig
 from engine.edit import EditOptions
 from engine.errors import ManifestInvalid, OutputUnusable

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import ray
 
-from serve_app.keys import VARIABLE
+from serve_app.ingress.keys import VARIABLE
 from tests.serving import ROOT, free_port, running_module
 
 CONFIG = "engine: {resolution: 64, determinism: strict}\ndecode_workers: 1\n"

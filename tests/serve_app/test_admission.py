@@ -11,12 +11,12 @@ import pytest
 from engine import EditOptions
 from engine.edit import EditResult
 from engine.registry import ModelSpec
-from serve_app.admission import HOLD_S, Admission, cost_of
-from serve_app.api import make_app
 from serve_app.config import ServeConfig
 from serve_app.errors import EditFailed
-from serve_app.flights import Flights
-from serve_app.service import EditService
+from serve_app.ingress.admission import HOLD_S, Admission, cost_of
+from serve_app.ingress.api import make_app
+from serve_app.ingress.flights import Flights
+from serve_app.ingress.service import EditService
 from tests.conftest import jpeg, photograph
 from tests.serve_app.conftest import Mirror
 

@@ -13,9 +13,9 @@ from ray.serve.schema import ServeDeploySchema
 from engine.config import load_config
 from engine.images import MAX_BYTES
 from engine.registry import find_model
-from serve_app import edge
 from serve_app.config import ServeConfig
-from serve_app.keys import VARIABLE
+from serve_app.ingress.keys import VARIABLE
+from serve_app.proxy import guard as edge
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

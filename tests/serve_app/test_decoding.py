@@ -15,7 +15,7 @@ import pytest
 from engine.edit import EditOptions
 from engine.errors import Overloaded
 from engine.registry import ModelSpec
-from serve_app.decoding import Codec
+from serve_app.ingress.codec import Codec
 from tests.conftest import jpeg, photograph
 
 

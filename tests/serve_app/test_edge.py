@@ -10,7 +10,7 @@ import pytest
 from ray.serve._private.constants import SERVE_SESSION_ID
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.edge import EdgeGuard, clean_headers
+from serve_app.proxy.guard import EdgeGuard, clean_headers
 
 LIMIT = 100_000
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.headers import MAX_BYTES
+from serve_app.proxy.headers import MAX_BYTES
 from tests.serve_app.conftest import post_form
 from tests.serving import Server
 

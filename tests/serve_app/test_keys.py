@@ -11,13 +11,13 @@ import pytest
 
 from engine.errors import OptionInvalid
 from engine.registry import ModelSpec
-from serve_app.api import make_app
 from serve_app.app import run_server
 from serve_app.config import ServeConfig
 from serve_app.errors import EditFailed
 from serve_app.exposure import check_exposure, is_loopback
-from serve_app.keys import VARIABLE, ApiKeys, Key
-from serve_app.service import EditService
+from serve_app.ingress.api import make_app
+from serve_app.ingress.keys import VARIABLE, ApiKeys, Key
+from serve_app.ingress.service import EditService
 
 KEY = "sk-correct-horse"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()

@@ -15,10 +15,10 @@ import pytest
 from engine.edit import EditOptions
 from engine.errors import OptionError, OptionInvalid
 from engine.registry import ModelSpec
-from serve_app.api import make_app
 from serve_app.config import ServeConfig
-from serve_app.parsing import parse_json
-from serve_app.service import EditService
+from serve_app.ingress.api import make_app
+from serve_app.ingress.parsing import parse_json
+from serve_app.ingress.service import EditService
 from tests.serve_app.conftest import post_form
 from tests.serving import SMALL, Server, running_server
 

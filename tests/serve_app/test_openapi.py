@@ -8,11 +8,11 @@ from typing import Any
 import openai
 import pytest
 
+from docs.reference import api_page, openapi
 from engine.errors import OptionInvalid
 from engine.wire import EditBody
-from serve_app.api import EDIT_ERRORS
-from serve_app.parsing import parse_json
-from serve_app.reference import api_page, openapi
+from serve_app.ingress.api import EDIT_ERRORS
+from serve_app.ingress.parsing import parse_json
 from serve_app.schemas import CompletedEvent, PartialImageEvent
 
 SPEC = openapi()

@@ -16,9 +16,9 @@ import pytest
 from engine.edit import EditOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
-from serve_app.flights import Flights
-from serve_app.health import MIN_STALL_S, Watch
+from serve_app.ingress.flights import Flights
 from serve_app.metrics import STAGES
+from serve_app.replica.watch import MIN_STALL_S, Watch
 from tests.serve_app.conftest import post_form
 from tests.serving import Server
 

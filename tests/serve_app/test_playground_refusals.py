@@ -17,10 +17,10 @@ from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.registry import ModelSpec
-from serve_app.api import make_app
 from serve_app.config import ServeConfig
-from serve_app.keys import ApiKeys
-from serve_app.service import EditService
+from serve_app.ingress.api import make_app
+from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.service import EditService
 from tests.serve_app.browser import Open, Visit, chromium, open_page, visit
 from tests.serve_app.conftest import Mirror
 from tests.serving import Server, free_port

@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from engine.errors import WorkerCrashed
-from serve_app.ray_backend import RayBackend
+from serve_app.ingress.ray_backend import RayBackend
 from serve_app.schemas import Readiness
 
 READY = Readiness(model="pocket", revision="1", in_flight=0)

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serve_app.reference import openapi
+from docs.reference import openapi
 from tests.conftest import jpeg, photograph
 from tests.serve_app.conftest import data_url
 from tests.serving import Server

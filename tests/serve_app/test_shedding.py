@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.edit import EditFailure
 from engine.errors import Overloaded
-from serve_app.edge import LIMIT_VARIABLE, EdgeGuard, middlewares
 from serve_app.errors import HOLD, error_response
-from serve_app.shedding import Shedder
+from serve_app.proxy.guard import LIMIT_VARIABLE, EdgeGuard, middlewares
+from serve_app.proxy.shedding import Shedder
 
 HOLD_S = 0.2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.health import MIN_STALL_S
+from serve_app.replica.watch import MIN_STALL_S
 from tests.serve_app.conftest import post_form
 from tests.serving import REPLICA, SMALL, running_server
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.parsing import IDLE_S, MIN_BYTES_PER_S
+from serve_app.ingress.parsing import IDLE_S, MIN_BYTES_PER_S
 from tests.serve_app.conftest import post_form
 from tests.serving import SMALL, Server, running_server
 

@@ -1,0 +1,1 @@
+"""Manifests of every shape, read into one thin plan."""

@@ -1,0 +1,50 @@
+"""DataFlow's JSONL of image edits: `images` and `conversations` in, `output_image` out.
+
+The shape is that of OpenDCAI/DataFlow-MM, `dataflow/example/image_gen/image_edit/` and its operator
+`PromptedImageEditGenerator` (commit a5d48e0): `images` is a path or a list of paths, relative to
+the file; the last message's `content` is the instruction; `output_image` is a list of paths.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from batch_jobs.manifest.rows import Row
+from engine.errors import InstructionEmpty
+from engine.wire import not_one_image
+
+NAMES = {"images": "image", "conversations": "instruction"}
+
+
+def read_line(line: dict[str, Any]) -> Row:
+    """One line; `id` and options, if it has any, are read as in any JSONL."""
+    row = Row()
+    images = line.get("images")
+    images = images if isinstance(images, list) else [images]
+    if len(images) == 1:
+        row.set_image(images[0])
+    elif images:
+        row.refuse(not_one_image(len(images), "images"))
+    conversations = line.get("conversations")
+    last = conversations[-1] if isinstance(conversations, list) and conversations else None
+    if isinstance(last, dict) and isinstance(last.get("content"), str):
+        row.set_instruction(last["content"])
+    else:
+        wanted = '[{"role": "user", "content": "make it night"}]'
+        row.refuse(InstructionEmpty(f"conversations must be such as {wanted}"))
+    return row
+
+
+def export_line(entry: dict[str, Any], source: str, edited: list[str]) -> str:
+    """A ledger row as a line. `source`: where its image is, empty where the manifest holds it;
+    `edited`: where the edited images are, none where the row failed."""
+    line = {
+        "images": source,
+        "conversations": [{"role": "user", "content": entry["instruction"] or ""}],
+        "output_image": edited,
+        "id": entry["id"],
+    }
+    if entry["status"] == "error":
+        line["error"] = {"code": entry["error_code"], "message": entry["error_message"]}
+    return json.dumps(line, ensure_ascii=False)

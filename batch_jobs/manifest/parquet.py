@@ -1,0 +1,185 @@
+"""Parquet manifests: to plan, the known columns only and batch by batch; to decode, the images of
+a whole row group, which each process reads once and keeps until it needs those of another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from batch_jobs.manifest.columns import (
+    ALIASES,
+    OPTIONS,
+    canonical_names,
+    check_required,
+    check_types,
+    is_text,
+)
+from batch_jobs.manifest.rows import THIN, FileRows, Row, options_json, sha256
+from batch_jobs.manifest.source_versions import version_of
+from engine.errors import ManifestInvalid
+from engine.sources import read_data_url
+
+# Of images in a row group: a page may be as large, so whoever reads some of them holds them all.
+MAX_GROUP_BYTES = 2**30
+BATCH_ROWS, BATCH_BYTES = 65536, 2**26  # read together at most, to plan them
+REPEATED_ROWS = 256  # where nobody knows how often an image is repeated
+
+# (file, its version, row group) -> the images that this process read last.
+_held: dict[tuple[str, str, int], pa.ChunkedArray] = {}
+
+
+def read_parquet(source: BinaryIO, file: str) -> FileRows:
+    """Raises `ManifestInvalid` naming the column."""
+    parquet = pq.ParquetFile(source)
+    schema = parquet.schema_arrow
+    names = canonical_names(schema.names, file)
+    check_required(names, schema.names, file)
+    check_types(schema, names, file)
+    for group in range(parquet.num_row_groups):
+        rows = parquet.metadata.row_group(group).num_rows
+        _check_group(_image_bytes(parquet, group), rows, group, file)
+    chunks = [THIN.empty_table()]
+    for group in range(parquet.num_row_groups):
+        first = held_bytes = 0
+        for read in _batches(parquet, group, list(names)):
+            table = read.rename_columns([names[name] for name in read.column_names])
+            held_bytes += table["image"].nbytes
+            _check_group(held_bytes, first + len(table), group, file)
+            chunks.append(_thin(table, group, first))
+            first += len(table)
+    ignored = [column for column in schema.names if column not in names]
+    return FileRows(pa.concat_tables(chunks), names, ignored)
+
+
+def _check_group(size_bytes: int, rows: int, group: int, file: str) -> None:
+    if size_bytes > MAX_GROUP_BYTES:
+        raise ManifestInvalid(
+            f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images in {rows:,} "
+            f"rows, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
+            f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
+            param="image",
+        )
+
+
+def _image_chunks(parquet: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMetaData]:
+    chunks = parquet.metadata.row_group(group)
+    columns = (chunks.column(number) for number in range(chunks.num_columns))
+    return [column for column in columns if _is_image(column.path_in_schema)]
+
+
+def _image_bytes(parquet: pq.ParquetFile, group: int) -> int:
+    """Of the image column of a row group, uncompressed; equal ones may be counted once."""
+    return sum(chunk.total_uncompressed_size for chunk in _image_chunks(parquet, group))
+
+
+def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    rows = parquet.metadata.row_group(group).num_rows
+    fit = rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1)
+    size = min(max(fit, 1), BATCH_ROWS)
+    repeated = any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group))
+    schema = parquet.schema_arrow
+    if repeated and not any(is_text(schema.field(c).type) for c in columns if _is_image(c)):
+        size = min(size, REPEATED_ROWS)
+    for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
+        yield pa.Table.from_batches([batch])
+
+
+def _is_image(column: str) -> bool:
+    column = column.partition(".")[0]  # of a struct, "image.bytes"
+    return ALIASES.get(column, column) == "image"
+
+
+def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
+    rows = len(table)
+    paths, digests, faults = _images(table["image"])
+    ids = pc.cast(table["id"], pa.string()) if "id" in table.column_names else pa.nulls(rows)
+    thin = pa.table(
+        {
+            "id": ids,
+            "image": paths,
+            "image_sha256": digests,
+            "row_group": pa.repeat(group, rows),
+            "row": pa.array(range(first, first + rows)),
+            "instruction": pc.cast(table["instruction"], pa.string()),
+            "options": _options(table, faults),
+        }
+    ).cast(THIN)
+    thin.validate(full=True)  # text of another writer may not be UTF-8
+    return thin
+
+
+def _images(column: pa.ChunkedArray) -> tuple[Any, Any, dict[int, dict[str, Any]]]:
+    """(paths, sha256 of bytes, row -> options of those whose data URL is broken)."""
+    column = column.combine_chunks()
+    paths, data = column, pa.nulls(len(column), pa.binary())
+    if types.is_struct(column.type):
+        parts = {column.type.field(i).name for i in range(column.type.num_fields)}
+        paths = pc.struct_field(column, "path") if "path" in parts else pa.nulls(len(column))
+        data = pc.struct_field(column, "bytes") if "bytes" in parts else data
+    elif not is_text(column.type.value_type if types.is_dictionary(column.type) else column.type):
+        paths, data = pa.nulls(len(column)), column
+    paths = pc.cast(paths, pa.string())
+    if data.null_count == len(data) and not _any_data_url(paths):
+        return paths, pa.nulls(len(column), pa.string()), {}
+    rows = [_row_of(path, value) for path, value in zip(paths, data, strict=True)]
+    digests = [None if row.data is None else sha256(row.data) for row in rows]
+    faults = {index: row.options for index, row in enumerate(rows) if row.options}
+    return (
+        pa.array([row.image for row in rows], pa.string()),
+        pa.array(digests, pa.string()),
+        faults,
+    )
+
+
+def _any_data_url(paths: pa.Array) -> bool:
+    return bool(pc.any(pc.starts_with(paths, "data:", ignore_case=True)).as_py())
+
+
+def _row_of(path: pa.Scalar, data: pa.Scalar) -> Row:
+    row = Row(data=data.as_py() or None)
+    if row.data is None:
+        row.set_image(path.as_py())
+    return row
+
+
+def _options(table: pa.Table, faults: dict[int, dict[str, Any]]) -> pa.Array:
+    names = [name for name in table.column_names if name in OPTIONS]
+    values = table.select(names).to_pylist() if names else [{} for _ in range(len(table))]
+    for index, fault in faults.items():
+        values[index] |= fault
+    return pa.array([options_json(value) for value in values], pa.string())
+
+
+def read_images(file: str, group: int, wanted: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
+    """(row, bytes) of those of the `wanted` rows of a row group that are there."""
+    images = _images_of(file, group)
+    for row in wanted:
+        if row < len(images):
+            value = images[row].as_py()
+            if isinstance(value, dict):
+                value = value.get("bytes") or value.get("path")
+            yield row, read_data_url(value) if isinstance(value, str) else value
+
+
+def _images_of(file: str, group: int) -> pa.ChunkedArray:
+    key = (file, version_of(file), group)
+    images = _held.get(key)
+    if images is None:
+        _held.clear()
+        images = _held[key] = _read_group(file, group)
+    return images
+
+
+def _read_group(file: str, group: int) -> pa.ChunkedArray:
+    with fsspec.open(file, "rb") as source:
+        parquet = pq.ParquetFile(source)
+        name = next((name for name in parquet.schema_arrow.names if _is_image(name)), None)
+        if name is None or group >= parquet.num_row_groups:  # it has changed since it was planned
+            return pa.chunked_array([], pa.null())
+        return parquet.read_row_group(group, columns=[name], use_threads=False)[name]

@@ -1,0 +1,154 @@
+"""The crash journal: what was in flight when a worker died, so that its culprit is found.
+
+Before a worker runs a block it opens an entry in the block's file, which goes when the block is
+done. A retried block that finds its file was in flight at a death: now its rows run alone. A row
+is convicted after two deaths in which it ran alone, so a worker that was killed from outside
+convicts nobody; one that died alone once runs first. Where nothing ever survives, the worker is
+to blame and the job ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from batch_jobs.storage.storage import Storage
+from engine.errors import WorkerCrashed
+
+FOLDER = "journal"
+DEATHS_TO_CONVICT = 2
+CONVICTIONS_TO_GIVE_UP = 5  # without a row that survived
+CONVICTED = "convicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Of one run of a job: `run` begins the names of its files, since workers of a run that has
+    just ended may still be dying."""
+
+    storage: Storage
+    run: str
+
+    def block(self, ids: Sequence[str]) -> BlockJournal:
+        """What earlier attempts at the block with these ids left open."""
+        block = BlockJournal(self.storage, ids, self.run)
+        files = self.storage.list(FOLDER, ".json")
+        block.verdicts = [file for file in files if file.startswith(block.verdicts_prefix)]
+        if block.path in files:
+            block.entries = [tuple(entry) for entry in json.loads(self.storage.read(block.path))]
+        return block
+
+
+@dataclass(slots=True)
+class BlockJournal:
+    """The entries of the block with these ids, oldest first: the id that ran alone (None: all of
+    them together), and whether it survived. They are one file, `path`, so that a death leaves all
+    of them or none. `verdicts`: files of the convicted of blocks of which nothing survived."""
+
+    storage: Storage
+    ids: Sequence[str]
+    run: str
+    entries: list[tuple[str | None, bool]] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return f"{FOLDER}/{self.run}-{_digest(*self.ids)}.json"
+
+    def check(self) -> None:
+        """Raises `WorkerCrashed` after five convictions without a row that survived, in this block
+        or in those before it: the worker itself cannot run."""
+        convictions = {*self.verdicts, *map(self._verdict, self.convicted)}
+        if len(convictions) >= CONVICTIONS_TO_GIVE_UP and not self.cleared:
+            raise WorkerCrashed(
+                f"the worker died again and again, last on the rows {', '.join(self.ids[:3])}...: "
+                "see its log"
+            )
+
+    @property
+    def suspected(self) -> bool:
+        """Whether a worker died on this block."""
+        return bool(self.entries)
+
+    @property
+    def convicted(self) -> set[str]:
+        """Rows that died alone twice."""
+        deaths = Counter(id for id, survived in self.entries if id is not None and not survived)
+        return {id for id, count in deaths.items() if count >= DEATHS_TO_CONVICT}
+
+    @property
+    def cleared(self) -> set[str]:
+        """Rows that survived alone."""
+        return {id for id, survived in self.entries if id is not None and survived}
+
+    def died_alone(self, id: str) -> bool:
+        return (id, False) in self.entries
+
+    def open(self, id: str | None = None) -> None:
+        """Note that a row runs alone now, or (None) the whole block."""
+        self.entries.append((id, False))
+        self._write()
+
+    def survived(self) -> None:
+        """Note that the last entry came to its end."""
+        self.entries[-1] = (self.entries[-1][0], True)
+        self._write()
+
+    def close(self) -> None:
+        """The block is done: forget it, but not that nothing of it survived."""
+        if self.convicted and not self.cleared:
+            for id in self.convicted:
+                self.storage.publish(self._verdict(id), b"")
+        else:
+            for path in self.verdicts:
+                self.storage.remove(path)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove the block's entries."""
+        self.storage.remove(self.path)
+
+    def _verdict(self, id: str) -> str:
+        return f"{self.verdicts_prefix}{_digest(id)}.json"
+
+    @property
+    def verdicts_prefix(self) -> str:
+        """How the names of all verdicts of this run begin."""
+        return f"{FOLDER}/{self.run}-{CONVICTED}-"
+
+    def _write(self) -> None:
+        self.storage.publish(self.path, json.dumps(self.entries).encode())
+
+
+def _digest(*ids: str) -> str:
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+
+
+class Gate:
+    """Blocks pass through a worker together, a suspected row passes alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside)
+            yield  # the lock is held: nobody comes in

@@ -1,0 +1,146 @@
+"""Files of a job, local or in an object store, each published whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from batch_jobs.storage.retrying import is_refused_as_present, retrying
+from engine.errors import OutputUnusable
+
+T = TypeVar("T")
+
+SCHEMES = ("file", "s3", "gs")
+
+
+class Storage:
+    """A folder of a job: a local path, or a URI that fsspec knows (s3://, gs://).
+
+    Raises `OSError` where storage fails; an object store is asked again first (`retrying`).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = (url if "://" in url else os.path.abspath(url)).rstrip("/") or "/"
+        self._fs, root = fsspec.core.url_to_fs(self.url)
+        self._root = root.rstrip("/") or "/"
+        self._local = isinstance(self._fs, LocalFileSystem)
+
+    @classmethod
+    def open(cls, url: str) -> Storage:
+        """Raises `OutputUnusable` where nothing can be read or written."""
+        scheme = url.partition("://")[0] if "://" in url else "file"
+        if scheme not in SCHEMES:
+            raise OutputUnusable(
+                f"{url} cannot be an output: the workers of a job do not share {scheme}://, or "
+                f"cannot write it; give a path or one of {', '.join(SCHEMES)}"
+            )
+        try:
+            storage = cls(url)
+            storage.list("results")
+            return storage
+        except Exception as error:  # storage clients raise dozens of kinds
+            raise OutputUnusable(f"{url} cannot be used as an output: {error}") from None
+
+    def uri(self, path: str) -> str:
+        """Where `path` (relative, with /) can be read by anyone."""
+        return f"{self.url}/{path}"
+
+    def exists(self, path: str) -> bool:
+        self._fs.invalidate_cache()
+        return self._ask(lambda: self._fs.exists(self._full(path)))
+
+    def read(self, path: str) -> bytes:
+        return self._ask(lambda: self._fs.cat_file(self._full(path)))
+
+    def list(self, folder: str, suffix: str = "") -> list[str]:
+        """The files directly in `folder`, sorted, as relative paths; none where it is missing."""
+        self._fs.invalidate_cache()
+        try:
+            entries = self._ask(lambda: self._fs.ls(self._full(folder), detail=False))
+        except FileNotFoundError as error:
+            if type(error.__cause__).__name__ == "NoSuchBucket":  # botocore's; nothing creates one
+                raise OSError(str(error)) from error
+            return []
+        names = sorted(posixpath.basename(entry) for entry in entries)
+        return [f"{folder}/{name}" for name in names if name.endswith(suffix) and name[:1] != "."]
+
+    def publish(self, path: str, data: bytes) -> None:
+        """Write a file so that a reader sees all of it or none of it."""
+        full = self._full(path)
+        if not self._local:
+            self._ask(lambda: self._fs.pipe_file(full, data))
+            return
+        part = _write_part(full, data)
+        try:
+            os.replace(part, full)
+        except BaseException:
+            os.unlink(part)
+            raise
+
+    def publish_new(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; False where there is, which after a retry may be the
+        caller's own: read it back."""
+        full = self._full(path)
+        if not self._local:
+            return self._create_object(full, data)
+        part = _write_part(full, data)
+        try:
+            os.link(part, full)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(part)
+        return True
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens where it is missing."""
+        with suppress(FileNotFoundError):
+            self._ask(lambda: self._fs.rm_file(self._full(path)))
+
+    def _create_object(self, full: str, data: bytes) -> bool:
+        try:
+            self._ask(lambda: self._fs.pipe_file(full, data, mode="create"))
+        except OSError as error:
+            if is_refused_as_present(error):
+                return False
+            raise
+        return True
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        if self._local:
+            return call()
+        try:
+            return retrying(call)
+        except OSError:
+            raise
+        except Exception as error:  # storage clients raise dozens of kinds
+            raise OSError(f"{self.url}: {type(error).__name__}: {error}") from error
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Storage, (self.url,)
+
+
+def _write_part(full: str, data: bytes) -> str:
+    """`data` on the disk beside `full`, under a name that no reader looks at."""
+    os.makedirs(os.path.dirname(full), exist_ok=True)
+    part = f"{os.path.dirname(full)}/.{uuid.uuid4().hex}.part"
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        if os.path.exists(part):
+            os.unlink(part)
+        raise
+    return part

@@ -1,0 +1,65 @@
+"""`rayedit validate`: everything that can be known of a manifest before its job is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batch_jobs.config import JobConfig
+from batch_jobs.job import REFUSED
+from batch_jobs.manifest.plan import open_manifest
+from batch_jobs.validation.check import ManifestCheck
+from engine.config import load_config
+from engine.registry import find_model
+
+
+def validate(
+    manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
+    config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
+    image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
+    images: Annotated[int, typer.Option(min=0, help="How many images to open.")] = 20,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Edit 5 rows and estimate the job's time.")
+    ] = False,
+) -> None:
+    """Check MANIFEST before a job is run on it: every row, and a sample of its images.
+
+    Exit codes: 0 nothing is wrong; 2 something is: the file, the column and the first ten rows of
+    each kind of fault are named. Of a row, the first wrong option is.
+    """
+    overrides = {"engine": {"model": model}, "image_root": image_root}
+    settings = load_config(config, JobConfig, **overrides)
+    spec = find_model(settings.engine.model, settings.engine.resolution)
+    check = ManifestCheck(open_manifest(manifest), settings, spec)
+    check.check_rows()
+    check.check_images(images)
+    timing = None
+    if probe and not check.problems:
+        from batch_jobs.validation.estimate import Probe
+
+        timing = Probe(check, settings, spec).run()
+    if problems := check.problems:
+        kinds = f"{len(problems)} kind{'s' if len(problems) > 1 else ''} of fault"
+        lines = [*problems, f"rayedit: {_counts(check)}: {kinds}"]
+        typer.secho("\n".join(lines), err=True)
+        raise typer.Exit(REFUSED)
+    typer.echo(_summary(check))
+    if timing is not None:
+        typer.echo(timing)
+
+
+def _counts(check: ManifestCheck) -> str:
+    files = len(check.manifest.files)
+    return (
+        f"{check.manifest.location}: {len(check.plan):,} rows in {files:,} "
+        f"file{'s' if files > 1 else ''}, {check.images_opened} images opened"
+    )
+
+
+def _summary(check: ManifestCheck) -> str:
+    ignored = sorted({name for rows in check.manifest.files.values() for name in rows.ignored})
+    unused = f"\n  columns that are not used: {', '.join(ignored)}" if ignored else ""
+    return _counts(check) + unused

@@ -1,0 +1,1 @@
+"""What runs in the ingress: parse, admit, decode, encode."""

@@ -1,0 +1,1 @@
+"""What runs in Serve's own HTTP proxy."""

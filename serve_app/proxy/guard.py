@@ -1,0 +1,158 @@
+"""What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
+
+Serve buffers a body and headers of any length, lets a client's headers switch its timeout off,
+echoes any request id, and asks a full ingress about every request. `run_server` installs the guard
+in the Ray that it starts; on a cluster, set the environment variable
+`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.proxy.guard.middlewares` for every node before
+Ray starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import uuid
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.edit import EditFailure
+from engine.errors import EngineError, WorkerCrashed
+from engine.images import MAX_BYTES
+from serve_app.errors import error_response
+from serve_app.ingress.parsing import body_too_large
+from serve_app.metrics import requests_counter
+from serve_app.proxy.headers import bound_headers
+from serve_app.proxy.shedding import Refused, Shedder
+
+logger = logging.getLogger("ray.serve")
+
+CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxy.guard.middlewares"}
+LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
+
+# Headers by which a client would steer Serve: its timeout, its cancelling, its routing.
+STRIPPED = frozenset(
+    {
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"serve-multiplexed-model-id",
+        b"x-session-id",
+    }
+)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+def middlewares() -> list[Middleware]:
+    """What Serve's proxy calls at its start, before its server; it puts the last of them outermost.
+    The head of a request is bounded in that server, before there is a request to guard."""
+    bound_headers()
+    requests = requests_counter()
+
+    def count(code: str) -> None:
+        requests.inc(tags={"code": code})
+
+    limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
+    return [
+        Middleware(Shedder, refused=count),
+        Middleware(EdgeGuard, max_body_bytes=limit, refused=count),
+    ]
+
+
+class EdgeGuard:
+    """Bounds the body, cleans the headers, gives each request an id that is safe to log, and
+    answers in the stead of an ingress that died."""
+
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, refused: Refused = lambda code: None
+    ) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, request_id = clean_headers(scope["headers"])
+        scope = {**scope, "headers": headers}
+        body = _Body(scope, receive, send, self._max_body_bytes, request_id, self._refused)
+        if body.announced > self._max_body_bytes:
+            await body.refuse(body_too_large(self._max_body_bytes))
+            return
+        try:
+            await self._app(scope, body.receive, body.send)
+        except Exception:
+            if body.answered:
+                raise
+            logger.exception("a request was not answered")
+        if not body.answered and not body.gone:
+            await body.refuse(WorkerCrashed("the process that held the request died"))
+
+
+def clean_headers(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers without `STRIPPED` and what is not UTF-8, and the request id that they now hold:
+    the client's if it is 1-64 characters of A-Z a-z 0-9 . _ -, or a new one."""
+    kept = []
+    request_id = uuid.uuid4().hex.encode()
+    for name, value in headers:
+        if name.lower() == b"x-request-id":
+            request_id = value if _REQUEST_ID.fullmatch(value) else request_id
+        elif name.lower().replace(b"_", b"-") not in STRIPPED and _is_utf8(value):
+            kept.append((name, value))
+    return [*kept, (b"x-request-id", request_id)], request_id
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Body:
+    """One request's body, counted on its way in. Over the limit the client gets 413, and the app
+    sees a client that went away. `gone`: the client has left."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        max_body_bytes: int,
+        request_id: bytes,
+        refused: Refused,
+    ) -> None:
+        self._scope, self._receive, self._send = scope, receive, send
+        self._max_body_bytes = max_body_bytes
+        self._request_id = request_id
+        self._count = refused
+        self._size = 0
+        self.answered = self.gone = self._refused = False
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        self.announced = int(length) if length.isdigit() else 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        self._size += len(message.get("body", b""))
+        if self._size <= self._max_body_bytes:
+            return message
+        if not self.answered:
+            await self.refuse(body_too_large(self._max_body_bytes))
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.answered = True
+        if not self._refused:
+            await self._send(message)
+
+    async def refuse(self, error: EngineError) -> None:
+        """Answer in the app's stead."""
+        self._refused = self.answered = True
+        self._count(error.code)
+        response = error_response(EditFailure.of("", error))
+        response.headers["x-request-id"] = self._request_id.decode()
+        response.headers["connection"] = "close"
+        await response(self._scope, self._receive, self._send)
