@@ -11,8 +11,8 @@ from batch_jobs.config import JobConfig
 from batch_jobs.job import FAILED_ROWS, OK, REFUSED, Job
 from batch_jobs.storage.storage import Storage
 from engine.config import load_config
-from engine.edit import Determinism
 from engine.errors import EngineError
+from engine.options import Determinism
 
 FILES = {
     "results": "results/",

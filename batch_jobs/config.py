@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.config import EngineConfig
-from engine.edit import MAX_SEED, nearest
 from engine.errors import error_classes
+from engine.fields import nearest
+from engine.options import MAX_SEED
 
 BLOCKS_IN_A_COMMIT = 8  # blocks under way at a kill count among the rows of one commit
 COMMITS = 512  # about: each part of a ledger is read alone, and Ray takes 2 ms to plan a block

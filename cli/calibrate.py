@@ -40,8 +40,8 @@ def calibrate(
 
     from engine.calibration import Calibration
     from engine.config import EngineConfig, load_config
-    from engine.edit import parse_size
     from engine.loading import load_model, speed_of
+    from engine.options import parse_size
     from engine.registry import find_model
 
     settings = load_config(config, EngineConfig, "engine", model=model)
@@ -162,7 +162,8 @@ class Bench:
         """An edit of noise: what is drawn changes neither time nor memory."""
         import numpy as np
 
-        from engine.edit import EditOptions, EditRequest
+        from engine.edit import EditRequest
+        from engine.options import EditOptions
 
         pixels = np.random.default_rng(seed).integers(0, 256, (canvas[1], canvas[0], 3), np.uint8)
         options = self.loaded.spec.resolve(EditOptions(num_inference_steps=STEPS), seed)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from engine.edit import Determinism, Resize, Scheduler
+from cli.options import with_options
 from engine.errors import ImageNotFound, OptionInvalid
+from engine.options import Determinism
 
 if TYPE_CHECKING:
     from engine.config import EngineConfig
@@ -20,47 +21,17 @@ if TYPE_CHECKING:
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
-SchedulerName = Annotated[
-    Scheduler | None,
-    typer.Option(metavar="NAME", help=f"One of {', '.join(get_args(Scheduler))}."),
-]
-
-
+@with_options
 def edit(
     source: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP photograph.")],
     instruction: Annotated[str, typer.Argument(help='Such as "make it night".')],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.")],
     config: Annotated[Path | None, typer.Option(help="YAML of the engine's settings.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
-    seed: Annotated[int | None, typer.Option(help="0 to 4294967295; drawn if not given.")] = None,
-    num_inference_steps: Annotated[int | None, typer.Option(help="1 to 100.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="How strongly to follow the instruction, 0 to 20.")
-    ] = None,
-    image_guidance_scale: Annotated[
-        float | None, typer.Option(help="How closely to keep to the photograph, 0 to 5.")
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
-    scheduler: SchedulerName = None,
-    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in px.")] = None,
-    resize: Annotated[Resize, typer.Option(help="How the photograph meets that size.")] = "fit",
-    restore_size: Annotated[
-        bool, typer.Option("--restore-size", help="Return the photograph's own size.")
-    ] = False,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+    **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
-    options = {
-        "seed": seed,
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "image_guidance_scale": image_guidance_scale,
-        "negative_prompt": negative_prompt,
-        "scheduler": scheduler,
-        "size": size,
-        "resize": resize,
-        "restore_size": restore_size,
-    }
     format = _format_of(output)
     settings = _settings(config, model, determinism)
     prepared = _prepare(source, instruction, options, settings)
@@ -86,7 +57,7 @@ def _settings(config: Path | None, model: str | None, determinism: str | None) -
 def _prepare(
     source: Path, instruction: str, options: dict[str, Any], settings: EngineConfig
 ) -> Prepared:
-    from engine.edit import EditOptions
+    from engine.options import EditOptions
     from engine.registry import find_model
     from engine.seeding import draw_seed
     from engine.sources import prepare
@@ -130,12 +101,20 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     from engine.geometry import from_canvas
     from engine.images import encode
 
-    image = from_canvas(result.images[0], prepared.geometry)
-    try:
-        output.write_bytes(encode(image, format))
-    except OSError as error:
-        raise OptionInvalid(f"--output {output}: {error.strerror}") from None
     for warning in (*prepared.warnings, *result.warnings):
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
-    size = f"{image.width}x{image.height} px"
-    typer.echo(f"{output} {size}, seed {result.seeds[0]}, {result.model_s:.1f} s")
+    for pixels, seed, path in zip(result.images, result.seeds, _paths(output, result), strict=True):
+        image = from_canvas(pixels, prepared.geometry)
+        try:
+            path.write_bytes(encode(image, format))
+        except OSError as error:
+            raise OptionInvalid(f"--output {path}: {error.strerror}") from None
+        size = f"{image.width}x{image.height} px"
+        typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
+
+
+def _paths(output: Path, result: EditResult) -> list[Path]:
+    """Where each image goes: `night.png`, or `night-0.png`, `night-1.png` where there are more."""
+    if len(result.images) == 1:
+        return [output]
+    return [output.with_stem(f"{output.stem}-{k}") for k in range(len(result.images))]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from engine.edit import Determinism
+from engine.options import Determinism
 
 
 def serve(

@@ -15,8 +15,9 @@ from batch_jobs.ledger.ledger import SCHEMA
 from batch_jobs.manifest.columns import ALIASES
 from docs.reference import api_page
 from engine.config import EngineConfig
-from engine.edit import EditOptions
 from engine.errors import error_classes
+from engine.fields import bounds
+from engine.options import EditOptions
 from serve_app.config import ServeConfig
 
 HERE = Path(__file__).parent
@@ -95,7 +96,7 @@ def config_page() -> str:
 
 def manifest_page() -> str:
     options = [
-        (f"`{name}`", _type(field.annotation), _bounds(field), field.description or "")
+        (f"`{name}`", _type(field.annotation), bounds(field), field.description or "")
         for name, field in EditOptions.model_fields.items()
     ]
     aliases = [(f"`{alias}`", f"`{name}`") for alias, name in ALIASES.items()]
@@ -143,21 +144,6 @@ def _default(field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return "see above"
     return "" if field.default is None else f"`{field.default}`"
-
-
-def _bounds(field: FieldInfo) -> str:
-    """Such as ">= 0, <= 100"; on the field itself or inside `Annotated[...] | None`."""
-    constraints = list(field.metadata)
-    for part in get_args(field.annotation):
-        for info in get_args(part)[1:] if get_origin(part) is Annotated else ():
-            constraints += info.metadata
-    signs = {"ge": ">=", "le": "<=", "max_length": "characters <="}
-    return ", ".join(
-        f"{sign} {getattr(constraint, name)}"
-        for constraint in constraints
-        for name, sign in signs.items()
-        if getattr(constraint, name, None) is not None
-    )
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -28,7 +28,7 @@ __all__ = [
 _HOME = {
     "EditActor": "actor",
     "EditFailure": "edit",
-    "EditOptions": "edit",
+    "EditOptions": "options",
     "EditOutcome": "edit",
     "EditRequest": "edit",
     "EditResult": "edit",

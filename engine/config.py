@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.edit import Determinism, validate
 from engine.errors import OptionInvalid
+from engine.fields import validate
+from engine.options import Determinism
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from engine.edit import EditOptions
 from engine.errors import OptionInvalid
 from engine.images import MAX_PIXELS
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 
 

@@ -17,11 +17,12 @@ import torch
 
 from engine.capacity import Capacity, Lane
 from engine.counters import LoopCounters
-from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest
+from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import Cancelled, DeadlineExceeded, NonFinite
 from engine.graphs import GraphedSteps
 from engine.isolation import isolate
 from engine.models import Editor
+from engine.options import Determinism
 from engine.previews import PartialImage, show_partial_images
 from engine.probing import SamplerTables
 from engine.samples import Job, Sample

@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 import torch
 
-from engine.edit import Scheduler
 from engine.errors import OptionInvalid
+from engine.options import Scheduler
 from engine.sampling import SamplerTable, advance
 
 logger = logging.getLogger(__name__)

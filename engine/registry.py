@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.edit import EditOptions, nearest
 from engine.errors import ModelError, ModelUnknown, OptionInvalid
+from engine.fields import nearest
+from engine.options import EditOptions
 
 PIX2PIX_EDITOR = "engine.models.instruct_pix2pix:InstructPix2Pix"
 

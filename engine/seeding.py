@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from engine.edit import MAX_SEED
+from engine.options import MAX_SEED
 
 if TYPE_CHECKING:
     import torch

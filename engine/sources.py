@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import fsspec
 
-from engine.edit import EditOptions, EditRequest
+from engine.edit import EditRequest
 from engine.errors import (
     ImageNotFound,
     ImageSourceRefused,
@@ -21,6 +21,7 @@ from engine.errors import (
 )
 from engine.geometry import Geometry, plan_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 
 STORAGE_SCHEMES = ("s3", "gs", "hf", "file", "memory")

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from engine.edit import MAX_INSTRUCTION_CHARACTERS
 from engine.errors import InstructionEmpty, InstructionTooLong
+from engine.options import MAX_INSTRUCTION_CHARACTERS
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SHARE = 0.3  # below this share of the letters, foreign ones are taken for names

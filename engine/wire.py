@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from engine.edit import EditFailure, EditOptions, validate
+from engine.edit import EditFailure
 from engine.errors import ImageMissing, ImageSourceRefused, InstructionError, OptionInvalid
+from engine.fields import validate
+from engine.options import EditOptions
 from engine.text import clean_instruction
 
 OutputFormat = Literal["png", "jpeg", "webp"]
@@ -29,7 +31,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "partial_images": (None, 0),
 }
 STREAMING = frozenset({"stream", "partial_images"})  # what a door that streams takes itself
-_OPTION_NAMES = frozenset(EditOptions.model_fields) - {"num_images"}
+_OPTION_NAMES = tuple(name for name in EditOptions.model_fields if name != "num_images")
 # The engine's word -> OpenAI's, where they differ.
 OPENAI_NAMES = {"instruction": "prompt", "num_images": "n"}
 
@@ -43,8 +45,8 @@ class ImageReference(BaseModel):
     file_id: str | None = None
 
 
-class EditBody(BaseModel):
-    """Everything of an edit but the bytes of its source image."""
+class _OpenAIFields(BaseModel):
+    """Hold what OpenAI's body has beside the options of an edit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -64,17 +66,15 @@ class EditBody(BaseModel):
     mask: Any = None
     stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
-    # rayedit's own, sent as `extra_body` by the OpenAI SDK; checked by EditOptions
-    size: Any = None
-    seed: Any = None
-    num_inference_steps: Any = None
-    guidance_scale: Any = None
-    image_guidance_scale: Any = None
-    negative_prompt: Any = None
-    scheduler: Any = None
-    resize: Any = None
-    restore_size: Any = None
-    strict_language: Any = None
+
+
+# A field for each option, sent as `extra_body` by the OpenAI SDK; `EditOptions` checks its value.
+_UNCHECKED: dict[str, Any] = dict.fromkeys(_OPTION_NAMES, (Any, None))
+_OptionFields: Any = create_model("_OptionFields", **_UNCHECKED)
+
+
+class EditBody(_OptionFields, _OpenAIFields):
+    """Everything of an edit but the bytes of its source image."""
 
     @classmethod
     def parse(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.config import EngineConfig
-from engine.edit import validate
+from engine.fields import validate
 from engine.images import MAX_BYTES
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from engine.edit import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
+from engine.options import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
 from engine.wire import NEUTRAL, STREAMING, EditBody, OutputFormat
 
 

@@ -23,6 +23,8 @@ FORBIDDEN = {
 # A module of `engine` imports only modules that stand before it.
 ENGINE_ORDER = [
     "errors",
+    "fields",
+    "options",
     "edit",
     "text",
     "wire",

@@ -9,8 +9,8 @@ from functools import lru_cache
 import pyarrow as pa
 from pyarrow import types
 
-from engine.edit import EditOptions
 from engine.errors import ManifestInvalid
+from engine.options import EditOptions
 
 ALIASES = {
     "edit_prompt": "instruction",

@@ -13,7 +13,6 @@ from typing import Any, Self
 import pyarrow as pa
 
 from batch_jobs.manifest.columns import ALIASES, OPTIONS
-from engine.edit import EditOptions
 from engine.errors import (
     EngineError,
     ImageMissing,
@@ -25,6 +24,7 @@ from engine.errors import (
     RequestError,
     error_classes,
 )
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from engine.sources import read_data_url
 from engine.wire import EditBody

@@ -16,8 +16,9 @@ from batch_jobs.manifest.rows import planned_options, sha256
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, BlockJournal, Gate, Journal
 from batch_jobs.storage.retrying import retrying
 from engine.config import EngineConfig
-from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
+from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import ImageNotFound, WorkerCrashed
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare, read_source

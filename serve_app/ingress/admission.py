@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
-from engine.edit import EditFailure, EditOptions
+from engine.edit import EditFailure
 from engine.errors import Overloaded
 from engine.guidance import branch_weights
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.errors import EditFailed
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from engine.edit import EditOptions
 from engine.errors import (
     DeadlineExceeded,
     EngineError,
@@ -19,6 +18,7 @@ from engine.errors import (
     WorkerCrashed,
 )
 from engine.geometry import Geometry
+from engine.options import EditOptions
 from engine.pool import DecodePool, TaskLost
 from engine.registry import ModelSpec
 from engine.sources import Prepared

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.edit import EditOptions
 from engine.geometry import Geometry, from_canvas
 from engine.images import encode
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare, read_data_url
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from engine.edit import EditFailure, EditOptions, EditResult
+from engine.edit import EditFailure, EditResult
 from engine.errors import Cancelled, DeadlineExceeded, ImageError, InternalError
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.errors import failure_of

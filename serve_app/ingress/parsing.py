@@ -14,12 +14,13 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from engine.edit import MAX_SHOWN, EditOptions
 from engine.errors import (
     BodyTooLarge,
     ImageMissing,
     OptionInvalid,
 )
+from engine.fields import MAX_SHOWN
+from engine.options import EditOptions
 from engine.wire import EditBody, not_one_image
 
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list

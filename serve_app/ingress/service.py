@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 
-from engine.edit import MAX_SHOWN, EditFailure, EditOutcome, EditRequest, EditResult
+from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import ModelUnknown, NotReady, OptionInvalid
+from engine.fields import MAX_SHOWN
 from engine.registry import ModelSpec
 from engine.seeding import draw_seed
 from engine.sources import Prepared

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 from ray import serve
 
-from engine.edit import EditFailure, EditOptions, EditOutcome, EditRequest
+from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import ModelError
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig

@@ -26,8 +26,8 @@ from batch_jobs.manifest.source_versions import source_states
 from batch_jobs.stages.pipeline import build_dataset
 from batch_jobs.storage.storage import Storage
 from cli.main import app
-from engine.edit import validate
 from engine.errors import ManifestInvalid, OptionInvalid, OutputUnusable
+from engine.fields import validate
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from tests.batch_jobs.conftest import CONFIG, run_job

@@ -18,8 +18,8 @@ from s3fs import S3FileSystem
 from batch_jobs.manifest.jsonl import read_jsonl
 from batch_jobs.manifest.plan import base_of, read_manifest
 from batch_jobs.manifest.rows import planned_options
-from engine.edit import EditOptions
 from engine.errors import ManifestInvalid
+from engine.options import EditOptions
 from tests.batch_jobs.shapes import POCKET, batch_line, data_url, embedded, fault, write_lines
 
 ROWS = [

@@ -12,7 +12,7 @@ import pytest
 
 from batch_jobs.manifest.plan import read_manifest
 from batch_jobs.manifest.rows import planned_options
-from engine.edit import EditOptions
+from engine.options import EditOptions
 from tests.batch_jobs.shapes import POCKET, batch_line, data_url, embedded, fault, write_lines
 
 

@@ -19,8 +19,8 @@ from batch_jobs.stages.edit import decode_rows
 from batch_jobs.validation.check import ManifestCheck
 from batch_jobs.validation.estimate import Probe, duration
 from engine.config import EngineConfig
-from engine.edit import EditOptions
 from engine.errors import ManifestInvalid, OutputUnusable
+from engine.options import EditOptions
 from engine.registry import ModelSpec, find_model
 from tests.batch_jobs.conftest import CONFIG
 from tests.cli.test_cli import rayedit

@@ -137,3 +137,13 @@ def test_help_and_version_read_well() -> None:
 def test_models_are_listed_with_their_defaults() -> None:
     listing = rayedit("models").stdout
     assert "pocket" in listing and "timbrooks/instruct-pix2pix" in listing and "7.5" in listing
+
+
+def test_several_images_are_files_of_their_own(photo: Path) -> None:
+    folder = photo.parent
+    few = ("--config", folder / "small.yaml", "--num-inference-steps", "1", "--seed", "1")
+    done = rayedit("edit", photo, "add fog", "-o", folder / "f.png", "--num-images", "2", *few)
+    assert done.returncode == 0, done.stderr
+    first, second = ((folder / f"f-{k}.png").read_bytes() for k in range(2))
+    assert first != second
+    assert not (folder / "f.png").exists()

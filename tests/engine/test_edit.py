@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import errors
-from engine.edit import EditFailure, EditOptions
+from engine.edit import EditFailure
+from engine.options import EditOptions
 from engine.registry import MODELS, find_model
 from engine.text import clean_instruction, unknown_scripts
 from engine.wire import EditBody

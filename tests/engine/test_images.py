@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from engine import errors
-from engine.edit import EditOptions
 from engine.geometry import from_canvas, plan_geometry, to_canvas
 from engine.images import decode, encode
+from engine.options import EditOptions
 from engine.registry import MODELS, ModelSpec
 from tests.conftest import jpeg, photograph, png
 

@@ -14,11 +14,12 @@ from PIL import Image
 
 from engine import EditOptions, EngineConfig
 from engine.capacity import Capacity
-from engine.edit import Determinism, EditFailure, EditRequest, EditResult
+from engine.edit import EditFailure, EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.models import Conditioning
 from engine.models.instruct_pix2pix import InstructPix2Pix
+from engine.options import Determinism
 from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare
 from tests.editors import poisoned

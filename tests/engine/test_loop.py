@@ -16,9 +16,10 @@ import pytest
 
 from engine import EditActor, EditOptions, EngineConfig, EngineError
 from engine.capacity import Capacity
-from engine.edit import Determinism, EditFailure, EditOutcome, EditRequest, EditResult
+from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
+from engine.options import Determinism
 from engine.registry import ModelSpec
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine import EditActor, EngineConfig
-from engine.edit import EditOutcome, EditRequest, EditResult, Scheduler
+from engine.edit import EditOutcome, EditRequest, EditResult
+from engine.options import Scheduler
 from engine.probing import SamplerTables, make_scheduler
 from engine.registry import ModelSpec
 from engine.sources import Prepared

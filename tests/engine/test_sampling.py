@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from engine.edit import Scheduler
 from engine.errors import OptionInvalid
+from engine.options import Scheduler
 from engine.probing import SCHEDULERS, SamplerTables
 from engine.sampling import SamplerTable, advance
 from engine.step import MAX_SLOTS

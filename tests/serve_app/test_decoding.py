@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
-from engine.edit import EditOptions
 from engine.errors import Overloaded
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.ingress.codec import Codec
 from tests.conftest import jpeg, photograph

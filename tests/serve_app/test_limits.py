@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from engine.edit import EditOptions
 from engine.errors import OptionError, OptionInvalid
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app

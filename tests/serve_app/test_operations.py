@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.edit import EditOptions
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.flights import Flights

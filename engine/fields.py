@@ -1,0 +1,71 @@
+"""Values from outside as pydantic models: the first fault is one sentence with the field's name."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from engine.errors import OptionError, OptionInvalid, OptionUnknown
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_SHOWN = 80  # characters that a message repeats of what was sent
+
+
+def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) -> M:
+    """`values` as a `model`; raises `OptionError` with the first fault in one sentence."""
+    try:
+        return model.model_validate(dict(values), strict=strict)
+    except ValidationError as error:
+        raise _option_error(error.errors(), model) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Did you mean "x"?' for the nearest of `known`, or the list of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=0.6)
+    return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
+
+
+def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> OptionError:
+    """The first of pydantic's `errors()` of a model as one sentence."""
+    first = errors[0]
+    name = ".".join(str(part) for part in first["loc"])[:MAX_SHOWN] or "body"
+    if first["type"] == "extra_forbidden":
+        *sections, field = map(str, first["loc"])
+        for section in sections:
+            inner = getattr(model.model_fields.get(section), "annotation", None)
+            model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
+        return OptionUnknown(
+            f'unknown field "{name}". {nearest(field, model.model_fields)}', param=name
+        )
+    shown = reprlib.repr(first.get("input"))
+    shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+    reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
+    return OptionInvalid(f"{name}: {reason}; got {shown}", param=name)
+
+
+def bounds(field: FieldInfo) -> str:
+    """Describe what a value may be, such as "1 to 100"; empty where the field has no bounds."""
+    found = {type(bound): bound for bound in _constraints(field)}
+    least = f"{found[Ge].ge:.10g}" if Ge in found else ""
+    most = f"{found[Le].le:.10g}" if Le in found else ""
+    if least and most:
+        return f"{least} to {most}"
+    if MaxLen in found:
+        return f"at most {found[MaxLen].max_length} characters"
+    return f"at least {least}" if least else f"at most {most}" if most else ""
+
+
+def _constraints(field: FieldInfo) -> Iterator[Any]:
+    """The field's own, and those inside `Annotated[...] | None`."""
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        for info in get_args(part)[1:] if get_origin(part) is Annotated else ():
+            yield from info.metadata

@@ -1,0 +1,106 @@
+"""The options of an edit, each written here and nowhere else.
+
+A field of `EditOptions` is by that a flag of `rayedit edit`, a form and a JSON field, in OpenAPI, a
+column of manifests and of the ledger, and a part of the fingerprint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from engine.errors import OptionInvalid
+from engine.fields import validate
+
+Determinism = Literal["seeded", "bucket", "strict"]
+Resize = Literal["fit", "crop", "pad"]
+Scheduler = Literal[
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "pndm",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "unipc",
+    "flow_match_euler",
+]
+
+MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
+MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+class EditOptions(BaseModel):
+    """What a caller may set for one edit; `None` means the model's own default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    seed: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
+        Field(description="of the noise; drawn online, from job seed and id in a job"),
+    ] = None
+    num_inference_steps: Annotated[
+        Annotated[int, Field(ge=1, le=100)] | None, Field(description="denoising steps")
+    ] = None
+    guidance_scale: Annotated[
+        Annotated[float, Field(ge=0, le=20)] | None,
+        Field(description="how strongly to follow the instruction"),
+    ] = None
+    image_guidance_scale: Annotated[
+        Annotated[float, Field(ge=0, le=5)] | None,
+        Field(description="how closely to keep to the source image"),
+    ] = None
+    negative_prompt: Annotated[
+        str, Field(max_length=MAX_INSTRUCTION_CHARACTERS, description="what to keep away from")
+    ] = ""
+    scheduler: Annotated[
+        Scheduler | None, Field(description="the sampler; default: the model's own")
+    ] = None
+    num_images: Annotated[
+        int, Field(ge=1, le=4, description="images, each from a seed of its own")
+    ] = 1
+    size: Annotated[
+        str | None, Field(description="WIDTHxHEIGHT in px, or auto: from the model's resolution")
+    ] = None
+    resize: Annotated[
+        Resize,
+        Field(
+            description="fit: about the model's resolution, cropped to its multiple; crop: a "
+            "centred square; pad: the whole picture in the square, cut out again"
+        ),
+    ] = "fit"
+    restore_size: Annotated[bool, Field(description="return the source image's own size")] = False
+    strict_language: Annotated[
+        bool, Field(description="refuse a script the model does not know, instead of a warning")
+    ] = False
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_width_by_height(cls, value: str | None) -> str | None:
+        if value is None or value == "auto":
+            return None
+        if not _SIZE.fullmatch(value):
+            raise ValueError('must be "auto" or WIDTHxHEIGHT in pixels, such as "512x512"')
+        return value
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
+        """Raises `OptionError`. `strict=False` reads numbers from text (forms, CSV)."""
+        return validate(cls, values, strict=strict)
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """(width, height) that the caller asked for."""
+        return parse_size(self.size) if self.size else None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "512x384" -> (512, 384): width, height in pixels."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise OptionInvalid(f"size must be WIDTHxHEIGHT; got {text!r}", param="size")
+    return int(match[1]), int(match[2])
