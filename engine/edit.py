@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.errors import EngineError, InternalError
+from engine.errors import EngineError, InternalError, error_classes
 from engine.options import EditOptions
 
 
@@ -64,6 +64,13 @@ class EditFailure:
             text = f"{type(error).__name__}: {error}"
             error = InternalError(text if len(text) <= 500 else text[:497] + "...")
         return cls(id, error.code, error.message, error.retryable, error.status, error.param)
+
+    def error(self) -> EngineError:
+        """Return the exception that this failure tells of, to be raised."""
+        kinds = {kind.code: kind for kind in error_classes()}
+        error = kinds.get(self.code, InternalError)(self.message)
+        error.param = self.param
+        return error
 
 
 EditOutcome = EditResult | EditFailure

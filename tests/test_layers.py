@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("engine", "serve_app", "batch_jobs", "cli")
+PACKAGES = ("rayedit", "engine", "serve_app", "batch_jobs", "cli")
 
 FORBIDDEN = {
     "engine": {"ray", "fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
     "serve_app": {"batch_jobs", "cli"},
     "batch_jobs": {"serve_app", "cli", "fastapi", "starlette"},
     "cli": set(),
+    "rayedit": {"ray", "fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
 }
 
 # A module of `engine` imports only modules that stand before it.
@@ -106,9 +107,9 @@ def test_the_order_names_every_module() -> None:
     assert {name.removesuffix(".py") for name in modules} - {"__init__"} == set(ENGINE_ORDER)
 
 
-def test_importing_the_engine_loads_no_torch() -> None:
+def test_importing_rayedit_and_its_engine_loads_no_torch() -> None:
     code = (
-        "import engine, sys; print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
+        "import rayedit, sys;print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,0 +1,189 @@
+"""An editor for notebooks and scripts: any image in, PIL images out."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from engine.config import EngineConfig, load_config
+from engine.edit import EditFailure, EditResult
+from engine.errors import EngineError, OptionInvalid
+from engine.geometry import from_canvas
+from engine.options import EditOptions
+from engine.seeding import draw_seed
+from engine.sources import Prepared, prepare, read_source
+from engine.text import clean_instruction
+
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+
+
+class Editor:
+    """A loaded model.
+
+        with rayedit.Editor("pocket", determinism="strict") as editor:
+            night = editor.edit("photo.jpg", "make it night", seed=7)
+
+    An image is a path or storage URI, the bytes of a file, a PIL image, or an array (H, W, 3) uint8
+    RGB; a PIL image or an array is edited as its PNG file would be. Threads may share an editor.
+    """
+
+    def __init__(
+        self, model: str | None = None, *, config: str | Path | None = None, **settings: Any
+    ) -> None:
+        """Load `model`: a registered name, a diffusers folder, or hub_id@revision; default: pocket.
+
+        `config`: YAML of the engine's settings; `settings`: fields of `EngineConfig`, such as
+        `device`, `dtype`, `determinism`, `max_batch_size`. Raises `EngineError`.
+        """
+        from engine.actor import EditActor  # loads torch
+
+        chosen = load_config(config, EngineConfig, "engine", model=model, **settings)
+        self._actor = EditActor(chosen)
+
+    def edit(self, image: ImageLike, instruction: str, **options: Any) -> Image.Image:
+        """Edit one image.
+
+        `options`: fields of `EditOptions`, such as `seed`, `num_inference_steps`,
+        `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
+        codes of what was softened in `info["warnings"]`. Raises `EngineError` where the edit fails.
+        """
+        (edited,) = self.edit_many([image], instruction, **options)
+        if isinstance(edited, EditFailure):
+            raise edited.error()
+        return edited
+
+    def edit_many(
+        self, images: Sequence[ImageLike], instructions: str | Sequence[str], **options: Any
+    ) -> list[Image.Image | EditFailure]:
+        """Edit each image by its instruction, or all by one; they share the model's batches.
+
+        An option that is a list has a value for each image: `seed=[1, 2, 3]`. One that fails gives
+        an `EditFailure` in its place and costs the others nothing. Raises `OptionInvalid` where
+        the lists differ in length.
+        """
+        count = len(images)
+        texts = [instructions] * count if isinstance(instructions, str) else list(instructions)
+        _check_length("instructions", texts, count)
+        for name, values in options.items():
+            if isinstance(values, list):
+                _check_length(name, values, count)
+        prepared = [
+            self._prepare(image, text, {k: _at(i, value) for k, value in options.items()})
+            for i, (image, text) in enumerate(zip(images, texts, strict=True))
+        ]
+        requests = [p.request for p in prepared if isinstance(p, Prepared)]
+        outcomes = iter(self._actor.edit_batch(requests))
+        return [_edited(p, next(outcomes)) if isinstance(p, Prepared) else p for p in prepared]
+
+    def close(self) -> None:
+        """Finish what runs and let the model go."""
+        self._actor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _prepare(
+        self, image: ImageLike, instruction: str, options: Mapping[str, Any]
+    ) -> Prepared | EditFailure:
+        id = uuid.uuid4().hex
+        try:
+            given = EditOptions.parse({k: v for k, v in options.items() if v is not None})
+            if given.num_images > 1:
+                raise OptionInvalid(
+                    "num_images: each call gives an image for each image that it is given; use "
+                    "edit_many([image] * n, ...), each with a seed of its own",
+                    param="num_images",
+                )
+            resolved = self._actor.spec.resolve(given, draw_seed())
+            text = clean_instruction(instruction)
+            return prepare(id, _file_of(image), text, resolved, self._actor.spec)
+        except EngineError as error:
+            return EditFailure.of(id, error)
+
+
+def edit(
+    image: ImageLike, instruction: str, *, model: str = "pocket", **options: Any
+) -> Image.Image:
+    """Edit one image with `model`, which stays loaded until another one is asked for.
+
+    See `Editor.edit`; for settings of the engine, or many images at once, make an `Editor`.
+    """
+    return _kept(model).edit(image, instruction, **options)
+
+
+_keeping = threading.Lock()
+_editors: dict[str, Editor] = {}
+
+
+def _kept(model: str) -> Editor:
+    with _keeping:
+        if model not in _editors:
+            while _editors:
+                _editors.popitem()[1].close()
+            _editors[model] = Editor(model)
+        return _editors[model]
+
+
+def _at(index: int, value: Any) -> Any:
+    return value[index] if isinstance(value, list) else value
+
+
+def _check_length(name: str, values: Sequence[object], count: int) -> None:
+    if len(values) != count:
+        raise OptionInvalid(f"{name}: {len(values)} values for {count} images", param=name)
+
+
+def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Image | EditFailure:
+    if isinstance(outcome, EditFailure):
+        return outcome
+    image = from_canvas(outcome.images[0], prepared.geometry)
+    warnings = (*prepared.warnings, *outcome.warnings)
+    image.info = {"seed": outcome.seeds[0], "warnings": warnings}
+    return image
+
+
+def _file_of(image: ImageLike) -> bytes:
+    """The bytes of an image file; raises `ImageError` and `OptionInvalid`."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return read_source(os.fspath(image))
+    if isinstance(image, np.ndarray):
+        return _png(_of_array(image))
+    if isinstance(image, Image.Image):
+        return _png(image)
+    raise OptionInvalid(
+        f"image must be a path, bytes, a PIL image or an array; got {type(image).__name__}",
+        param="image",
+    )
+
+
+def _of_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise OptionInvalid(
+            f"image: an array must be (H, W, 3) uint8; got {pixels.shape} {pixels.dtype}",
+            param="image",
+        )
+    return Image.fromarray(pixels)
+
+
+def _png(image: Image.Image) -> bytes:
+    """A lossless file with the image's profile and orientation."""
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, exif=image.getexif())
+    return buffer.getvalue()
