@@ -12,14 +12,13 @@ import ray
 import ray.data
 
 from batch_jobs.config import JobConfig
+from cluster.session import joined_ray, local_ray
 from engine.config import EngineConfig, cores
-from engine.errors import OptionInvalid
 from engine.registry import ModelSpec
 from engine.weights import weights_bytes
 
 logger = logging.getLogger(__name__)
 
-MIN_LOCAL_CPUS = 8  # logical: fewer, and Ray Data's operators starve each other
 IDLE_WORKERS = 2  # kept by a Ray of our own: one to decode, one to publish (docs/decisions.md)
 WORKER_BYTES = 1 << 30  # of a model actor on a CPU beside its weights: 0.75 GiB with `pocket`
 WEIGHTS_COPIES = 4  # files in half precision are float32 here, and a batch takes as much again
@@ -27,8 +26,9 @@ WEIGHTS_COPIES = 4  # files in half precision are float32 here, and a batch take
 
 @contextmanager
 def ray_cluster(address: str | None = None) -> Iterator[None]:
-    """The cluster this process is in, or that `address` or RAY_ADDRESS names, or one of its own
-    that ends with the block. Raises `OptionInvalid` where there is none at the address."""
+    """Connect to the cluster that `address` or RAY_ADDRESS names, or start one that ends with the
+    block; a process that is in one stays in it. Raises `OptionInvalid` where there is none at the
+    address, and `ClusterUnavailable` where Ray does not start."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -38,22 +38,9 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         yield
         return
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if address or os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(address=address or "auto", **quiet)
-        except (ValueError, RuntimeError, ConnectionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise OptionInvalid(f"--address or RAY_ADDRESS: {reason}", param="address") from None
-    else:
-        cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1)
-        own = {"include_dashboard": False, "num_cpus": cpus}
-        # nobody reads event_stats, and they take a core's time (docs/decisions.md)
-        calm = {"num_workers_soft_limit": IDLE_WORKERS, "event_stats": False}
-        ray.init(address="local", _system_config=calm, **own, **quiet)
-    try:
+    named = address or os.environ.get("RAY_ADDRESS")
+    with joined_ray(address or "auto", **quiet) if named else local_ray(IDLE_WORKERS, **quiet):
         yield
-    finally:
-        ray.shutdown()
 
 
 def fitted(config: JobConfig, spec: ModelSpec, rows: int) -> JobConfig:

@@ -37,7 +37,7 @@ from batch_jobs.report import page as report
 from batch_jobs.stages import crash_journal as journal
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage.storage import Storage
-from engine.errors import InternalError, OutputBusy
+from engine.errors import ClusterUnavailable, InternalError, OutputBusy
 from engine.registry import ModelSpec, find_model
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Job:
                 return int(self.success()["exit_code"])
             with Lease(self.storage) as lease:
                 return self._run(lease)
-        except (OSError, InternalError) as error:
+        except (OSError, InternalError, ClusterUnavailable) as error:
             message = "%s: stopped: %s; what is done is kept, run it again to go on"
             logger.error(message, self.storage.url, error)
             return STOPPED

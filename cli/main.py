@@ -17,7 +17,7 @@ from cli.export import export
 from cli.serve import serve
 from cli.status import status
 from cli.validate import validate
-from engine.errors import EngineError
+from engine.errors import ClusterUnavailable, EngineError
 
 app = typer.Typer(
     name="rayedit",
@@ -78,7 +78,7 @@ def main() -> None:
         app()
     except EngineError as error:
         typer.secho(f"rayedit: {error.message}", err=True, fg="red")
-        sys.exit(2)
+        sys.exit(4 if isinstance(error, ClusterUnavailable) else 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

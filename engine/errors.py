@@ -28,6 +28,7 @@
     ├── TransientError             ours: the same request may succeed later
     │   ├── OutOfMemory                out_of_memory         503
     │   ├── NotReady                   not_ready             503
+    │   ├── ClusterUnavailable         cluster_unavailable   503
     │   ├── Overloaded                 overloaded            503
     │   ├── DeadlineExceeded           deadline_exceeded     504
     │   ├── WorkerCrashed              worker_crashed        503
@@ -186,6 +187,10 @@ class OutOfMemory(TransientError, code="out_of_memory"):
 
 class NotReady(TransientError, code="not_ready"):
     """The model is still loading, or the worker is shutting down."""
+
+
+class ClusterUnavailable(TransientError, code="cluster_unavailable"):
+    """The Ray that was to do the work did not start; nothing was done, nothing is lost."""
 
 
 class Overloaded(TransientError, code="overloaded"):

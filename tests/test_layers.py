@@ -11,10 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("rayedit", "engine", "serve_app", "batch_jobs", "cli")
+PACKAGES = ("rayedit", "engine", "cluster", "serve_app", "batch_jobs", "cli")
 
 FORBIDDEN = {
-    "engine": {"ray", "fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
+    "engine": {
+        "ray",
+        "fastapi",
+        "starlette",
+        "pyarrow",
+        "cluster",
+        "serve_app",
+        "batch_jobs",
+        "cli",
+    },
+    "cluster": {"fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
     "serve_app": {"batch_jobs", "cli"},
     "batch_jobs": {"serve_app", "cli", "fastapi", "starlette"},
     "cli": set(),
