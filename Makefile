@@ -27,7 +27,7 @@ test: setup ## All tests: those of the engine beside those that wait for Ray.
 
 # Parts run side by side: each line says of which it is.
 named = sed -u 's/^/$(1): /'
-ENGINE_TESTS := tests/engine tests/gpu tests/training
+ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training
 
 test-engine: setup
 	nice -n 19 $(BIN)/python -m pytest $(ENGINE_TESTS) | $(call named,engine)

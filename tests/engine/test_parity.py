@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,9 @@ def pocket_twins() -> Iterator[Twins]:
 
 
 @pytest.fixture(scope="module")
-def sd15_twins(sd15_folder: Path) -> Iterator[Twins]:
-    twins = Twins(sd15_folder, find_model(str(sd15_folder)))
+def sd15_twins(tiny: Callable[[str], Path]) -> Iterator[Twins]:
+    folder = tiny("instruct-pix2pix")
+    twins = Twins(folder, find_model(str(folder)))
     yield twins
     twins.actor.close()
 
