@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Set
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 MIN_LOCAL_CPUS = 8  # Ray's slots, not cores: with fewer, operators and replicas starve each other
 KILL_WAIT_S = 5.0  # a killed process is gone in milliseconds; Ray's own bound is 5 s too
 RAY_FOLDER = os.path.dirname(ray.__file__)
+# Ray's processes look for modules in the folder in which it was joined or started first: it must be
+# ours, as a user's may hold an `engine.py` of its own.
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @contextmanager
@@ -28,7 +31,8 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
     `options` are `ray.init`'s. Raises `OptionInvalid` where there is no cluster.
     """
     try:
-        ray.init(address=address, **options)
+        with chdir(OURS):
+            ray.init(address=address, **options)
     except (ValueError, RuntimeError, ConnectionError) as error:
         message = f"--address or RAY_ADDRESS: {_reason(error)}"
         raise OptionInvalid(message, param="address") from None
@@ -70,7 +74,8 @@ def _start(arguments: dict[str, Any]) -> None:
     take the cores of the next try."""
     before = set(psutil.Process().children())
     try:
-        ray.init(address="local", **arguments)
+        with chdir(OURS):
+            ray.init(address="local", **arguments)
     except BaseException:
         ray.shutdown()
         _kill_ray_since(before)

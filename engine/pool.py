@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
@@ -121,6 +122,13 @@ class DecodePool:
                 return
 
 
+def _our_modules() -> dict[str, str]:
+    """Environment in which a process finds this package, whatever its working folder holds."""
+    ours = str(Path(__file__).parent.parent)
+    path = os.pathsep.join([ours, *filter(None, sys.path)])
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
 class _Child:
     """One process, as its parent sees it."""
 
@@ -128,7 +136,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-            environment |= {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment |= {**_ONE_THREAD, **_our_modules()}
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD % (theirs.fileno(), memory_bytes)],
                 env=environment,

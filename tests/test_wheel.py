@@ -1,0 +1,85 @@
+"""The wheel as a stranger installs it, used in a folder that holds strangers of our names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOT_NEEDED = (".*", "__pycache__", "tests", "training", "demo", "build", "dist", "*.egg-info")
+STRANGERS = ("engine.py", "cli.py", "batch_jobs.py", "serve_app/__init__.py")
+SCRIPT = """
+import rayedit
+with rayedit.Editor("pocket", resolution=64) as editor:
+    edited = editor.edit("coffee.jpg", "make it night", seed=1, num_inference_steps=1)
+print(edited.size, rayedit.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment with the wheel, and this environment behind it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a build leaves its scraps beside what it builds
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_NEEDED))
+    build = ("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+    pip(Path(sys.executable), *build)
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / "bin" / "python"
+    (wheel,) = folder.glob("*.whl")
+    pip(python, "install", "--no-deps", wheel)
+    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # behind the wheel's own
+    return python.parent
+
+
+def pip(python: Path, *arguments: str | Path) -> None:
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([python, "-m", "pip", "-q", *arguments], check=True, env=environment)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
+    """A working folder with a photograph, a manifest, and modules that raise when imported."""
+    for name in STRANGERS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('a stranger was imported')\n")
+    (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
+    (tmp_path / "m.csv").write_text("image,instruction,num_inference_steps\ncoffee.jpg,add fog,1\n")
+    (tmp_path / "small.yaml").write_text("engine: {resolution: 64}\n")
+    return tmp_path
+
+
+def run(installed: Path, folder: Path, *command: str) -> str:
+    """What the command of the environment says; it must end with 0."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [installed / command[0], *command[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_rayedit_finds_its_own(installed: Path, folder: Path) -> None:
+    (folder / "script.py").write_text(SCRIPT)
+    said = run(installed, folder, "python", "script.py")
+    assert said.startswith("(64, 48)")
+    assert str(installed.parent) in said  # the wheel's, not this checkout's
+
+
+def test_edit_and_batch_find_their_own(installed: Path, folder: Path) -> None:
+    run(installed, folder, "rayedit", "edit", "coffee.jpg", "add fog", "-o", "fog.png")
+    said = run(installed, folder, "rayedit", "batch", "m.csv", "out", "--config", "small.yaml")
+    assert "1 ok" in said
