@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from engine import EditRequest
-from engine.guidance import branch_weights
+from engine.guidance import branches
 from engine.models import Editor
 
 
@@ -22,12 +22,14 @@ class Flops:
             encode, row, decode = (_counter() for _ in range(3))
             with encode:
                 (conditioning,) = editor.encode([request])
-            inputs = {n: t[None] for n, t in conditioning.branches["text_image"].items()}
+            inputs = {n: t[None] for n, t in conditioning.rows[0].items()}
             latents = torch.zeros((1, *conditioning.latent_shape), device=editor.device)
             with row:
-                editor.predict(latents, torch.ones(1, device=editor.device), inputs)
+                times = torch.ones(1, device=editor.device)
+                editor.predict(latents, times, inputs, conditioning.layout)
             with decode:
                 editor.decode(latents)
+        self._guidance = editor.spec.guidance
         self._once = encode.get_total_flops() + decode.get_total_flops()
         self._row = row.get_total_flops()
 
@@ -36,8 +38,7 @@ class Flops:
         rows = 0
         for request in requests:
             options = request.options
-            scales = (options.guidance_scale or 0.0, options.image_guidance_scale or 0.0)
-            rows += len(branch_weights(*scales)) * (options.num_inference_steps or 0)
+            rows += len(branches(self._guidance, options)) * options.num_inference_steps
         return float(rows * self._row + len(requests) * self._once)
 
 

@@ -6,6 +6,7 @@ timbrooks/instruct-pix2pix (UNet with 8 input channels, 860 M parameters).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +39,8 @@ class RandomInstructPix2Pix(InstructPix2Pix):
 
 
 # `source` is there for its tokenizer.
-RANDOM_SD15 = ModelSpec(
+RANDOM_SD15 = replace(
+    MODELS["instruct-pix2pix"],
     name="random-sd15",
     source=MODELS["pocket"].source,
     editor="benchmarks.random_sd15:RandomInstructPix2Pix",

@@ -124,10 +124,10 @@ def _edit_of(request: EditRequest) -> Edit:
     return Edit(
         request.instruction,
         Image.fromarray(request.pixels),
-        options.seed or 0,
-        options.num_inference_steps or 0,
-        options.guidance_scale or 0.0,
-        options.image_guidance_scale or 0.0,
+        options.seed,
+        options.num_inference_steps,
+        options.scale("guidance_scale"),
+        options.scale("image_guidance_scale"),
     )
 
 

@@ -43,7 +43,7 @@ def without_row_packing(requests: list[EditRequest]) -> list[EditRequest]:
     return [
         replace(request, options=request.options.model_copy(update={"image_guidance_scale": scale}))
         for request in requests
-        for scale in [(request.options.image_guidance_scale or 0.0) + 1e-6]
+        for scale in [request.options.scale("image_guidance_scale") + 1e-6]
     ]
 
 

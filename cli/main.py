@@ -41,16 +41,18 @@ def models() -> None:
     """List the registered models and their defaults."""
     from engine.registry import MODELS
 
-    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{}"
-    typer.echo(line.format("name", "side", "steps", "guidance", "image", "scripts", "from"))
+    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{:<12}{}"
+    columns = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
+    typer.echo(line.format(*columns))
     for spec in MODELS.values():
         facts = (
             spec.name,
             f"{spec.resolution} px",
-            spec.num_inference_steps,
-            f"{spec.guidance_scale:g}",
-            f"{spec.image_guidance_scale:g}",
+            spec.defaults["num_inference_steps"],
+            spec.defaults.get("guidance_scale", "-"),
+            spec.defaults.get("image_guidance_scale", "-"),
             ", ".join(script.lower() for script in spec.scripts),
+            spec.licence,
             "embedded" if Path(spec.source).is_dir() else spec.source,
         )
         typer.echo(line.format(*facts))

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.calibration import Calibration
+from engine.lane import Lane
 from engine.memory import Memory
 
 logger = logging.getLogger(__name__)
-
-Lane = tuple[int, ...]  # (H, W, 3) of the pixels: samples of one lane can share a model call
 
 SPARE = 0.2  # the share of a device's memory that stays free
 
@@ -35,19 +34,25 @@ class Capacity:
         self._shrunk: dict[Lane, int] = {}
         self._seen: dict[Lane, int] = {}  # the most samples that were measured together
         self._sample_bytes: dict[Lane, int] = {}
+        self._reserved_bytes = 0  # of captured graphs
 
     def samples(self, lane: Lane) -> int:
         """Samples of the lane that may run together now; at least 1."""
         bounds = [self.max_batch_size, self._shrunk.get(lane, self.max_batch_size)]
         if self._calibration is not None:
-            size = self._calibration.size(lane[1], lane[0])
+            size = self._calibration.size(lane.width_px, lane.height_px)
             bounds.append(size.samples)
         elif self._memory is not None:
             bounds.append(2 * self._seen.get(lane, 0))
         if self._memory is not None and self._bytes_of(lane):
             spare = int(SPARE * self._memory.total_bytes)
-            bounds.append((self._memory.available_bytes() - spare) // self._bytes_of(lane))
+            available = self._memory.available_bytes() - self._reserved_bytes
+            bounds.append((available - spare) // self._bytes_of(lane))
         return max(min(bounds), 1)
+
+    def reserve(self, size_bytes: int) -> None:
+        """Count so many bytes as taken for good, though the device calls them available."""
+        self._reserved_bytes += size_bytes
 
     def shrink(self, lane: Lane, size: int) -> None:
         """More than `size` samples of this lane did not fit: remembered from here on."""
@@ -69,4 +74,4 @@ class Capacity:
         known = self._sample_bytes.get(lane, 0)
         if self._calibration is None:
             return known
-        return max(known, self._calibration.size(lane[1], lane[0]).sample_bytes)
+        return max(known, self._calibration.size(lane.width_px, lane.height_px).sample_bytes)

@@ -1,33 +1,26 @@
-"""What a loop did, added up since it began."""
+"""The work of a loop, added up since it began."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.step import MAX_BRANCHES
-
 
 @dataclass(slots=True)
 class LoopCounters:
-    """What a loop did.
-
-    `rows`: branch rows computed; `rows_saved`: those that guidance did not need; `rows_padded`:
-    those that only filled a bucket; `wait_s`: from arrival to the first step, added up over
-    requests; `busy_s`: seconds in `step`; `out_of_memory`: calls that did not fit.
-    """
+    """Counts that only grow."""
 
     steps: int = 0
     calls: int = 0
-    rows: int = 0
-    rows_saved: int = 0
-    rows_padded: int = 0
-    out_of_memory: int = 0
-    wait_s: float = 0.0
-    busy_s: float = 0.0
+    rows: int = 0  # branches computed, without padding
+    rows_saved: int = 0  # branches of the model's kind of guidance that an edit did not need
+    rows_padded: int = 0  # branches that only filled a bucket
+    out_of_memory: int = 0  # calls that did not fit
+    wait_s: float = 0.0  # from arrival to the first step, summed over requests
+    busy_s: float = 0.0  # in `step`
 
-    def count_call(self, samples: int, rows: int, padding: int) -> None:
-        """A model call for this many samples, of this many rows, padding included."""
+    def count_call(self, needed: int, whole: int, padding: int) -> None:
+        """Count a model call of `needed` branches out of `whole`, and `padding` beside them."""
         self.calls += 1
-        self.rows += rows - padding
+        self.rows += needed
         self.rows_padded += padding
-        self.rows_saved += MAX_BRANCHES * samples - (rows - padding)
+        self.rows_saved += whole - needed

@@ -7,27 +7,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.errors import EngineError, InternalError, error_classes
-from engine.options import EditOptions
+from engine.options import ResolvedOptions
 
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
-    """One edit, ready for the model.
-
-    `pixels`: (H, W, 3) uint8 RGB at model size (sides are multiples of the model's `multiple`).
-    `options`: resolved, so no field of it is `None` but `size` and `scheduler`.
-    `timeout_s`: how long its caller waits; the most urgent goes first, what is late is given up.
-    `digest`: of the pixels, so that equal ones are encoded once; empty: not known.
-    `partial_images`: 0-3, the previews that its caller wants while it is being denoised.
-    """
+    """One edit, ready for the model."""
 
     id: str
-    pixels: np.ndarray
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB; both sides are multiples of the model's `multiple`
     instruction: str
-    options: EditOptions
-    timeout_s: float | None = None
-    partial_images: int = 0
-    digest: str = ""
+    options: ResolvedOptions
+    timeout_s: float | None = None  # the most urgent goes first, what is late is given up
+    partial_images: int = 0  # 0 to 3 previews, while it is being denoised
+    digest: str = ""  # of the pixels, so that equal ones are encoded once; empty: not known
+    references: tuple[np.ndarray, ...] = ()  # further sources, each (h, w, 3) uint8 RGB
+    mask: np.ndarray | None = None  # (H, W) uint8; 0: stays the source's, 255: may change
+    style: str | None = None  # the name of an adapter of `ModelSpec.styles`
 
 
 @dataclass(frozen=True, slots=True)

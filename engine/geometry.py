@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from engine.canvas import canvas_of, canvas_scale
 from engine.errors import OptionInvalid
 from engine.images import MAX_PIXELS
 from engine.options import EditOptions
@@ -47,17 +48,8 @@ def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec
     if options.restore_size or options.resize == "pad":
         return _pad(source, options, spec)
     square = (spec.resolution, spec.resolution)
-    canvas = options.size_px or (square if options.resize == "crop" else _fit(source, spec))
+    canvas = options.size_px or (square if options.resize == "crop" else canvas_of(source, spec))
     return Geometry(_centre_box(source, canvas), canvas, (0, 0, 0, 0), canvas)
-
-
-def _fit(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
-    """InstructPix2Pix's rule (`edit_cli.py`), in whole numbers: the long side about `resolution`,
-    the short side rounded up to the multiple, the long side down."""
-    short, long = min(source), max(source)
-    steps = -(-short * spec.resolution // (long * spec.multiple))
-    sides = {short: steps, long: steps * long // short}
-    return sides[source[0]] * spec.multiple, sides[source[1]] * spec.multiple
 
 
 def _centre_box(
@@ -72,10 +64,12 @@ def _centre_box(
 def _pad(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:
     """The whole picture on the canvas; what is added around it is cut off again."""
     bound = options.size_px or (spec.resolution, spec.resolution)
-    scale = min(bound[0] / source[0], bound[1] / source[1])
+    rounded = options.resize == "fit" and not options.size_px
+    inside = min(bound[0] / source[0], bound[1] / source[1])
+    scale = canvas_scale(source, spec) if rounded else inside
     inner = (max(round(source[0] * scale), 1), max(round(source[1] * scale), 1))
     canvas = bound
-    if options.resize == "fit" and not options.size_px:
+    if rounded:
         multiple = spec.multiple
         canvas = (-(-inner[0] // multiple) * multiple, -(-inner[1] // multiple) * multiple)
     left, top = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2

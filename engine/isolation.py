@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from engine.errors import OutOfMemory
+from engine.models import ContractBroken
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +25,18 @@ def isolate(
     fail: Callable[[T, BaseException], None],
     shrink: Callable[[int], None] | None = None,
 ) -> None:
-    """`work` on all items; where it raises, on each half, down to the item that fails alone.
+    """Do `work` on all items; where it raises, on each half, down to the item that fails alone.
 
-    `shrink(size)` is told that more than `size` items together do not fit in memory.
+    `shrink(size)` is told that more than `size` items together do not fit in memory. Raises
+    `ContractBroken` alone: a fault of the family, which halving would only hide.
     """
     if not items:
         return
     try:
         work(items)
         return
+    except ContractBroken:
+        raise
     except Exception as caught:  # whatever a model raises must not reach the neighbours
         error = caught.with_traceback(None)  # its frames hold the tensors that did not fit
     out_of_memory = _is_out_of_memory(error)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -14,7 +12,7 @@ from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
 from engine.memory import keep_freed_memory
 from engine.models import Editor
-from engine.registry import ModelSpec
+from engine.registry import ModelSpec, load_editor_class
 from engine.weights import find_weights
 
 logger = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
         keep_freed_memory()
     folder, revision = find_weights(spec)
     try:
-        editor = _editor_class(spec.editor).load(folder, spec, device, dtype)
+        editor = load_editor_class(spec.editor).load(folder, spec, device, dtype)
         editor.tune(channels_last=_channels_last(config, device), compile=config.compile)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
@@ -67,11 +65,6 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     found = {"model": spec.name, "revision": revision, "device": loaded.device_name}
     calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=speed_of(config))
     return replace(loaded, calibration=calibration)
-
-
-def _editor_class(name: str) -> Any:
-    module, _, cls = name.partition(":")
-    return getattr(importlib.import_module(module), cls)
 
 
 def _choose_device(wanted: str) -> torch.device:

@@ -10,23 +10,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import count
 
 import torch
 
-from engine.capacity import Capacity, Lane
+from engine.capacity import Capacity
 from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import Cancelled, DeadlineExceeded, NonFinite
 from engine.graphs import GraphedSteps
+from engine.guidance import BRANCHES
 from engine.isolation import isolate
+from engine.lane import Lane
 from engine.models import Editor
 from engine.options import Determinism
+from engine.pacing import LaunchPacer
+from engine.packing import Packer
 from engine.previews import PartialImage, show_partial_images
-from engine.probing import SamplerTables
-from engine.samples import Job, Sample
-from engine.step import Pace, Step, Stepped, denoise, pack_rows, pack_step
+from engine.samples import LiveRequest, Sample
+from engine.sampling import SamplerTable
+from engine.scheduler_tables import SamplerTables
+from engine.step import Call, Denoiser, Step, StepResult
 
 logger = logging.getLogger(__name__)
 
@@ -50,21 +55,22 @@ class DenoiseLoop:
     ) -> None:
         self.counters = LoopCounters()
         self._editor = editor
-        self._tables = SamplerTables(editor.scheduler_config)
+        self._tables = SamplerTables(editor.scheduler_config, editor.example)
         self._capacity = capacity
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
-        self._whole = cuda_graphs
-        padded = cuda_graphs or determinism == "bucket"
-        self._rows = lru_cache(maxsize=capacity.max_batch_size)(partial(pack_rows, padded=padded))
-        self._compute: Callable[[Step], Stepped] = partial(denoise, editor.predict)
+        self._packer = Packer(editor, determinism, whole=cuda_graphs)
+        # What a call packs stays the same while its samples do.
+        self._last_calls: dict[tuple[Sample, ...], Call] = {}
+        self._calls_now: dict[tuple[Sample, ...], Call] = {}
+        self._compute: Callable[[Step], StepResult] = Denoiser(editor)
         if cuda_graphs:
-            self._compute = GraphedSteps(editor.predict)
-        self._pace = Pace(editor.device)
+            self._compute = GraphedSteps(self._compute, capacity.reserve)
+        self._pacer = LaunchPacer(editor.device)
         self._order = count()
-        self._waiting: list[Job] = []
-        self._running: list[Job] = []
+        self._waiting: list[LiveRequest] = []
+        self._running: list[LiveRequest] = []
 
     @property
     def idle(self) -> bool:
@@ -72,19 +78,19 @@ class DenoiseLoop:
 
     def check(self, request: EditRequest) -> tuple[str, ...]:
         """Warnings; raises `RequestError` for what cannot be done."""
-        self._tables.table(request.options.scheduler, request.options.num_inference_steps or 1)
+        self._table(request)
         return tuple(self._editor.check(request))
 
     def admit(self, request: EditRequest, warnings: Iterable[str] = ()) -> None:
         """Queue a checked request; it joins its lane at the next step with room."""
-        self._waiting.append(Job(request, next(self._order), tuple(warnings)))
+        self._waiting.append(LiveRequest(request, next(self._order), tuple(warnings)))
 
     def cancel(self, ids: set[str]) -> list[EditOutcome]:
         """Drop these requests at this boundary; their rows are not computed any more."""
-        gone = [job for job in self._waiting + self._running if job.request.id in ids]
+        gone = [live for live in self._waiting + self._running if live.request.id in ids]
         self._forget(gone)
         cancelled = Cancelled("the edit was cancelled by its caller")
-        return [EditFailure.of(job.request.id, cancelled) for job in gone]
+        return [EditFailure.of(live.request.id, cancelled) for live in gone]
 
     @torch.inference_mode()
     def step(self) -> list[EditOutcome]:
@@ -93,92 +99,99 @@ class DenoiseLoop:
         expired = self._expire(now)
         if self.idle:
             return expired
-        lane = min(self._waiting + self._running, key=lambda job: job.urgency).lane
+        lane = min(self._waiting + self._running, key=lambda live: live.urgency).lane
         failures = expired + self._join(lane, now)
-        live = self._live(lane)
+        samples = self._samples_of(lane)
         self.counters.steps += 1
-        for group in self._calls(lane, live):
+        self._last_calls, self._calls_now = self._calls_now, {}
+        for group in self._calls(lane, samples):
             isolate(self._denoise, group, _mark, partial(self._shrink, lane))
-        self._pace.mark()
-        self._report(live)
-        self._decode(lane, [s for s in live if s.finished and s.error is None])
+        self._pacer.launched()
+        self._report(samples)
+        self._decode(lane, [s for s in samples if s.finished and s.error is None])
         self.counters.busy_s += time.monotonic() - now
         return failures + self._collect()
 
     def _expire(self, now: float) -> list[EditOutcome]:
         """Give up what is past its deadline: nobody waits for it any more."""
-        late = [job for job in self._waiting + self._running if job.deadline < now]
+        late = [live for live in self._waiting + self._running if live.deadline < now]
         self._forget(late)
         error = DeadlineExceeded("the edit was not done in time; ask for fewer steps or images")
-        return [EditFailure.of(job.request.id, error) for job in late]
+        return [EditFailure.of(live.request.id, error) for live in late]
 
     def _join(self, lane: Lane, now: float) -> list[EditOutcome]:
         """Let waiting requests of the lane join while there is room, the most urgent first."""
-        room = self._capacity.samples(lane) - len(self._live(lane))
-        joining: list[Job] = []
-        for job in sorted(self._waiting, key=lambda job: job.urgency):
-            if job.lane == lane and room > 0:
-                joining.append(job)
-                room -= job.request.options.num_images
+        room = self._capacity.samples(lane) - len(self._samples_of(lane))
+        joining: list[LiveRequest] = []
+        for live in sorted(self._waiting, key=lambda live: live.urgency):
+            if live.lane == lane and room > 0:
+                joining.append(live)
+                room -= live.request.options.num_images
         failures: list[EditOutcome] = []
 
-        def fail(job: Job, error: BaseException) -> None:
-            failures.append(EditFailure.of(job.request.id, error))
-            self._forget([job])
+        def fail(live: LiveRequest, error: BaseException) -> None:
+            failures.append(EditFailure.of(live.request.id, error))
+            self._forget([live])
 
-        size = self._pictures_together(lane)
+        size = self._max_pictures_a_call(lane)
         for start in range(0, len(joining), size):
             isolate(self._start, joining[start : start + size], fail)
-        self.counters.wait_s += sum(now - job.arrived for job in joining)
+        self.counters.wait_s += sum(now - live.arrived for live in joining)
         return failures
 
-    def _live(self, lane: Lane) -> list[Sample]:
-        samples = (s for job in self._running if job.lane == lane for s in job.samples)
+    def _samples_of(self, lane: Lane) -> list[Sample]:
+        samples = (s for live in self._running if live.lane == lane for s in live.samples)
         return [sample for sample in samples if not sample.finished]
 
     def _shrink(self, lane: Lane, size: int) -> None:
         self._capacity.shrink(lane, size)
         self.counters.out_of_memory += 1
 
-    def _start(self, jobs: Sequence[Job]) -> None:
-        conditionings = self._editor.encode([job.request for job in jobs])
-        for job, conditioning in zip(jobs, conditionings, strict=True):
-            options = job.request.options
-            table = self._tables.table(options.scheduler, options.num_inference_steps or 1)
-            job.start(conditioning, table, self._editor.device)
-        for job in jobs:
-            self._waiting.remove(job)
-            self._running.append(job)
+    def _start(self, starting: Sequence[LiveRequest]) -> None:
+        conditionings = self._editor.encode([live.request for live in starting])
+        for live, conditioning in zip(starting, conditionings, strict=True):
+            live.start(conditioning, self._table(live.request), self._editor.device)
+        for live in starting:
+            self._waiting.remove(live)
+            self._running.append(live)
 
-    def _calls(self, lane: Lane, live: list[Sample]) -> list[list[Sample]]:
-        """The samples of each model call: as many as fit together, or in `strict` one each."""
+    def _table(self, request: EditRequest) -> SamplerTable:
+        return self._tables.table(request.options.scheduler, self._editor.schedule(request))
+
+    def _calls(self, lane: Lane, samples: list[Sample]) -> list[list[Sample]]:
+        """The samples of each model call: those of one layout, as many as fit together, or in
+        `strict` one each."""
         size = 1 if self._determinism == "strict" else self._capacity.samples(lane)
-        return [live[start : start + size] for start in range(0, len(live), size)]
+        groups = self._packer.groups(samples)
+        return [g[start : start + size] for g in groups for start in range(0, len(g), size)]
 
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
-        rows = self._rows(tuple(samples))
-        with self._capacity.measured(samples[0].job.lane, len(samples)):
-            stepped = self._compute(pack_step(samples, rows, whole=self._whole))
-        for sample, state in zip(samples, stepped.state, strict=False):  # the rest is padding
+        key = tuple(samples)
+        call = self._last_calls.get(key) or self._packer.pack_call(samples)
+        with self._capacity.measured(samples[0].live.lane, len(samples)):
+            result = self._compute(self._packer.pack_step(samples, call))
+        self._calls_now[key] = call
+        for sample, state in zip(samples, result.state, strict=False):  # the rest is padding
             sample.move(state)
-            sample.job.batch_size = max(sample.job.batch_size, len(samples))
-        self.counters.count_call(len(samples), len(rows.owner), rows.padding)
+            sample.live.batch_size = max(sample.live.batch_size, len(samples))
+        whole = len(samples) * len(BRANCHES[self._editor.spec.guidance])
+        self.counters.count_call(len(call.owner) - call.padding, whole, call.padding)
         if self._partial_image is not None:
-            show_partial_images(self._editor, self._partial_image, samples, stepped)
+            show_partial_images(self._editor, self._partial_image, samples, result)
 
     def _report(self, samples: Sequence[Sample]) -> None:
         if self._progress is None:
             return
         for sample in samples:
             try:
-                self._progress(sample.job.request.id, sample.calls_done, sample.table.num_calls)
+                self._progress(sample.live.request.id, sample.calls_done, sample.table.num_calls)
             except Exception:  # who watches must not stop the work
                 logger.exception("the progress callback failed")
 
     def _decode(self, lane: Lane, samples: Sequence[Sample]) -> None:
         """Images of finished samples; one that fails, fails alone."""
-        size = self._pictures_together(lane)
+        size = self._max_pictures_a_call(lane)
         for start in range(0, len(samples), size):
             group = samples[start : start + size]
             isolate(self._decode_together, group, self._decode_in_float32)
@@ -189,11 +202,11 @@ class DenoiseLoop:
             raise NonFinite("the model produced NaN or infinity for this image")
         images = self._editor.decode(latents, float32=float32)
         for sample, image in zip(samples, images, strict=True):
-            sample.job.images[sample.index] = image
+            sample.live.images[sample.index] = image
 
-    def _pictures_together(self, lane: Lane) -> int:
+    def _max_pictures_a_call(self, lane: Lane) -> int:
         """Pictures that the encoder and the decoder take at a time: one, but for small ones."""
-        small = PIXELS_TOGETHER // (lane[0] * lane[1])
+        small = PIXELS_TOGETHER // lane.area_px
         return max(small, 1) if self._determinism == "seeded" else 1
 
     def _decode_in_float32(self, sample: Sample, error: BaseException) -> None:
@@ -204,26 +217,26 @@ class DenoiseLoop:
             sample.error = error
 
     def _collect(self) -> list[EditOutcome]:
-        """The outcomes of jobs that are complete or have failed."""
+        """The outcomes of requests that are complete or have failed."""
         outcomes: list[EditOutcome] = []
         done = []
-        for job in self._running:
-            if job.error is not None:
-                outcomes.append(EditFailure.of(job.request.id, job.error))
-            elif len(job.images) == len(job.samples):
-                outcomes.append(job.result())
+        for live in self._running:
+            if live.error is not None:
+                outcomes.append(EditFailure.of(live.request.id, live.error))
+            elif len(live.images) == len(live.samples):
+                outcomes.append(live.result())
             else:
                 continue
-            done.append(job)
+            done.append(live)
         self._forget(done)
         return outcomes
 
-    def _forget(self, jobs: Iterable[Job]) -> None:
-        gone = {id(job) for job in jobs}
-        self._waiting = [job for job in self._waiting if id(job) not in gone]
-        self._running = [job for job in self._running if id(job) not in gone]
+    def _forget(self, lives: Iterable[LiveRequest]) -> None:
+        gone = {id(live) for live in lives}
+        self._waiting = [live for live in self._waiting if id(live) not in gone]
+        self._running = [live for live in self._running if id(live) not in gone]
         if self.idle:
-            self._rows.cache_clear()
+            self._last_calls, self._calls_now = {}, {}
 
 
 def _mark(sample: Sample, error: BaseException) -> None:

@@ -26,9 +26,7 @@ class Memory(Protocol):
 
 
 class CudaMemory:
-    """A GPU's; what torch holds in reserve counts as available, but for that of captured graphs."""
-
-    graph_bytes = 0  # of this process
+    """A GPU's; what torch holds in reserve counts as available."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -38,8 +36,7 @@ class CudaMemory:
     def available_bytes(self) -> int:
         free, _ = torch.cuda.mem_get_info(self._device)
         reserve = torch.cuda.memory_reserved(self._device)
-        spare = reserve - torch.cuda.memory_allocated(self._device) - CudaMemory.graph_bytes
-        return free + max(spare, 0)
+        return free + reserve - torch.cuda.memory_allocated(self._device)
 
     def start(self) -> None:
         torch.cuda.reset_peak_memory_stats(self._device)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from engine.errors import OptionInvalid
+from engine.errors import InternalError, OptionInvalid
 from engine.fields import validate
 
 Determinism = Literal["seeded", "bucket", "strict"]
@@ -54,9 +54,18 @@ class EditOptions(BaseModel):
         Annotated[float, Field(ge=0, le=5)] | None,
         Field(description="how closely to keep to the source image"),
     ] = None
+    true_cfg_scale: Annotated[
+        Annotated[float, Field(ge=1, le=20)] | None,
+        Field(description="how strongly to follow the instruction and not the negative prompt"),
+    ] = None
+    strength: Annotated[
+        Annotated[float, Field(gt=0, le=1)] | None,
+        Field(description="how far from the source image to begin; 1: from noise"),
+    ] = None
     negative_prompt: Annotated[
-        str, Field(max_length=MAX_INSTRUCTION_CHARACTERS, description="what to keep away from")
-    ] = ""
+        Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] | None,
+        Field(description="what to keep away from"),
+    ] = None
     scheduler: Annotated[
         Scheduler | None, Field(description="the sampler; default: the model's own")
     ] = None
@@ -96,6 +105,21 @@ class EditOptions(BaseModel):
     def size_px(self) -> tuple[int, int] | None:
         """(width, height) that the caller asked for."""
         return parse_size(self.size) if self.size else None
+
+
+class ResolvedOptions(EditOptions):
+    """The options of an edit after `ModelSpec.resolve`: seed and steps are always there, and so is
+    every scale that the model has; `None` stays where the model has no such option."""
+
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
+    num_inference_steps: Annotated[int, Field(ge=1, le=100)]
+
+    def scale(self, name: str) -> float:
+        """Return the number of option `name`; raises `InternalError` where it is not resolved."""
+        value = getattr(self, name, None)
+        if not isinstance(value, int | float):
+            raise InternalError(f"option {name} is not resolved: its model's spec has no default")
+        return value
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from engine.isolation import isolate
 from engine.models import Editor
 from engine.samples import Sample
-from engine.step import Stepped
+from engine.step import StepResult
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def show_partial_images(
     editor: Editor,
     show: PartialImage,
     samples: Sequence[Sample],
-    stepped: Stepped,
+    result: StepResult,
 ) -> None:
     """Decode what the step just made says of the samples that want to be seen now. A fault is
     logged: it must not cost anybody the edit."""
@@ -30,11 +30,11 @@ def show_partial_images(
     def decode(items: Sequence[tuple[int, int]]) -> None:
         for i, k in items:
             shown, predicted = samples[i].table.clean[samples[i].calls_done - 1].tolist()
-            clean = shown * stepped.latents[i] + predicted * stepped.output[i]
-            show(samples[i].job.request.id, k, editor.decode(clean[None])[0])
+            clean = shown * result.latents[i] + predicted * result.output[i]
+            show(samples[i].live.request.id, k, editor.decode(clean[None])[0])
 
     for i, sample in enumerate(samples):
-        if (k := due(sample)) is not None:
+        if (k := preview_due(sample)) is not None:
             isolate(decode, [(i, k)], _log)
 
 
@@ -42,10 +42,10 @@ def _log(_: tuple[int, int], error: BaseException) -> None:
     logger.warning("no partial image: %s", error)
 
 
-def due(sample: Sample) -> int | None:
+def preview_due(sample: Sample) -> int | None:
     """Which partial image the step just made is for: they divide the steps evenly, and only the
     first image of a request has them."""
-    wanted, calls = sample.job.request.partial_images, sample.table.num_calls
+    wanted, calls = sample.live.request.partial_images, sample.table.num_calls
     if sample.index > 0 or not wanted:
         return None
     marks = sorted({round(calls * (k + 1) / (wanted + 1)) for k in range(wanted)} - {0, calls})

@@ -1,4 +1,4 @@
-"""What the loop holds: jobs (requests on their way) and their samples."""
+"""Requests on their way, and the images of them that are being denoised."""
 
 from __future__ import annotations
 
@@ -10,70 +10,65 @@ import numpy as np
 import torch
 
 from engine.edit import EditRequest, EditResult
-from engine.guidance import branch_weights
-from engine.models import Conditioning, Inputs
+from engine.lane import Lane
+from engine.models import Conditioning, ContractBroken
 from engine.sampling import SamplerTable
 from engine.seeding import NoiseSource, image_seed
 
-PATIENCE_S = 300.0  # the longest deadline that the API grants
+DEFAULT_DEADLINE_S = 300.0  # the longest deadline that the API grants
 
 
 @dataclass(slots=True, eq=False)
 class Sample:
-    """One image being denoised.
+    """One image being denoised."""
 
-    `state` (S, C, h, w) float32: latents, then the sampler's memory. `rows[j]` are the model's
-    inputs for the branch that counts with `weights[j]`.
-    """
-
-    job: Job
-    index: int
+    live: LiveRequest
+    index: int  # of the request's images
     table: SamplerTable
+    conditioning: Conditioning
     noise: NoiseSource
-    state: torch.Tensor
-    weights: list[float]
-    rows: list[Inputs]
+    state: torch.Tensor  # (S, C, h, w) float32: latents, then the sampler's memory
+    source: torch.Tensor | None  # (C, h, w) float32: where it must stay, and what it began from
+    first: torch.Tensor  # (C, h, w) float32, the first noise
     calls_done: int = 0
     error: BaseException | None = None
     _fresh: torch.Tensor | None = None
 
     def step_noise(self) -> torch.Tensor:
-        """The noise of the current step: drawn once, however often the step is tried."""
+        """Return the current step's noise: drawn once, however often the step is tried."""
         if self._fresh is None:
             stochastic = self.table.stochastic
             self._fresh = self.noise.draw() if stochastic else torch.zeros(self.state.shape[1:])
         return self._fresh
 
     def move(self, state: torch.Tensor) -> None:
-        """To the state (S or more, C, h, w) after the current step."""
+        """Go on to the state (S or more, C, h, w) after the current step."""
         self.state = state[: self.table.num_slots]
         self.calls_done += 1
         self._fresh = None
 
     @property
     def finished(self) -> bool:
+        """Whether no step is left, or one has failed."""
         return self.error is not None or self.calls_done == self.table.num_calls
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """A request on its way: waiting until it has `samples`, done when `images` is full.
-
-    `lane`: the (H, W, 3) of its pixels; samples of one lane can share a model call.
-    """
+class LiveRequest:
+    """A request on its way: waiting until it has `samples`, done when `images` is full."""
 
     request: EditRequest
-    order: int
+    order: int  # of arrival
     warnings: tuple[str, ...]
-    arrived: float = field(default_factory=time.monotonic)
+    arrived: float = field(default_factory=time.monotonic)  # s
     samples: list[Sample] = field(default_factory=list)
-    images: dict[int, np.ndarray] = field(default_factory=dict)
-    batch_size: int = 0
-    started: float = 0.0
+    images: dict[int, np.ndarray] = field(default_factory=dict)  # by the index of their sample
+    batch_size: int = 0  # the most samples that shared a model call with it
+    started: float = 0.0  # s, on the performance counter
+    lane: Lane = field(init=False)
 
-    @property
-    def lane(self) -> tuple[int, ...]:
-        return self.request.pixels.shape
+    def __post_init__(self) -> None:
+        self.lane = Lane.of(self.request)
 
     @property
     def deadline(self) -> float:
@@ -83,38 +78,50 @@ class Job:
 
     @property
     def urgency(self) -> tuple[float, int]:
-        """Smallest first. What has no deadline is as urgent as what had `PATIENCE_S` when it came,
-        so later arrivals overtake nobody for ever."""
-        return min(self.deadline, self.arrived + PATIENCE_S), self.order
+        """The order of service, smallest first.
+
+        A request without a deadline counts as if it had `DEFAULT_DEADLINE_S`, so that later
+        arrivals do not overtake it for ever.
+        """
+        return min(self.deadline, self.arrived + DEFAULT_DEADLINE_S), self.order
 
     @property
     def error(self) -> BaseException | None:
+        """The first fault of its samples."""
         return next((s.error for s in self.samples if s.error is not None), None)
 
     def start(self, conditioning: Conditioning, table: SamplerTable, device: torch.device) -> None:
-        """Make the samples, each with its own noise."""
-        options = self.request.options
-        weights = branch_weights(options.guidance_scale or 0.0, options.image_guidance_scale or 0.0)
-        rows = [conditioning.branches[branch] for branch in weights]
-        shape = conditioning.latent_shape
-        samples = []
-        for index in range(options.num_images):
-            noise = NoiseSource(image_seed(options.seed or 0, index), shape)
-            state = torch.zeros((table.num_slots, *shape))
-            state[0] = noise.draw() * table.init_sigma
-            sample = Sample(
-                self, index, table, noise, state.to(device), list(weights.values()), rows
-            )
-            samples.append(sample)
-        self.samples = samples  # all of them or, where one does not fit, none
+        """Make the samples, each with its own noise: all of them or, where one does not fit in
+        memory, none."""
+        count = self.request.options.num_images
+        self.samples = [self._sample(k, conditioning, table, device) for k in range(count)]
         self.started = time.perf_counter()
 
+    def _sample(
+        self, index: int, conditioning: Conditioning, table: SamplerTable, device: torch.device
+    ) -> Sample:
+        """Draw as diffusers does: the source's posterior first, then the noise."""
+        shape, source = conditioning.latent_shape, conditioning.source
+        noise = NoiseSource(image_seed(self.request.options.seed, index), shape)
+        if source is not None and conditioning.deviation is not None:
+            source = source + conditioning.deviation * noise.draw().to(device)
+        first = noise.draw()
+        state = torch.zeros((table.num_slots, *shape))
+        state[0] = first * table.start.noise
+        state, first = state.to(device), first.to(device)
+        if table.start.source:
+            if source is None:
+                raise ContractBroken("a schedule that begins at the source needs its latents")
+            state[0] += source * table.start.source
+        return Sample(self, index, table, conditioning, noise, state, source, first)
+
     def result(self) -> EditResult:
+        """Return the outcome of a request whose images are all there."""
         options = self.request.options
         return EditResult(
             id=self.request.id,
             images=[self.images[k] for k in range(options.num_images)],
-            seeds=[image_seed(options.seed or 0, k) for k in range(options.num_images)],
+            seeds=[image_seed(options.seed, k) for k in range(options.num_images)],
             warnings=self.warnings,
             batch_size=self.batch_size,
             model_s=time.perf_counter() - self.started,

@@ -21,7 +21,7 @@ from engine.errors import (
 )
 from engine.geometry import Geometry, plan_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
-from engine.options import EditOptions
+from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
 
 STORAGE_SCHEMES = ("s3", "gs", "hf", "file", "memory")
@@ -37,9 +37,9 @@ class Prepared:
 
 
 def prepare(
-    id: str, data: bytes, instruction: str, options: EditOptions, spec: ModelSpec
+    id: str, data: bytes, instruction: str, options: ResolvedOptions, spec: ModelSpec
 ) -> Prepared:
-    """Encoded bytes as a request for `spec`; `options` are resolved. Both doors go through here.
+    """Encoded bytes as a request for `spec`. Both doors go through here.
 
     Raises `ImageError` and `OptionError`.
     """

@@ -8,54 +8,43 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.errors import ModelError
+from engine.hub import MODEL_SUFFIXES, fetch_weights, find_commit
 from engine.registry import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
-_MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model")
-_HUB_FILES = [f"*{suffix}" for suffix in _MODEL_SUFFIXES]
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:
-    """(local folder, revision) of a model; fetches a hub id, verifies a folder with a lock file."""
-    folder = Path(spec.source)
-    if folder.is_dir():
-        return folder, verify_weights(folder)
-    from huggingface_hub import snapshot_download
+    """Find a model's local folder and its revision, fetching what is on the hub.
 
-    try:
-        path = snapshot_download(spec.source, revision=spec.revision, allow_patterns=_HUB_FILES)
-    except Exception as error:  # the hub client raises a dozen kinds
-        raise ModelError(
-            f"model {spec.name}: cannot fetch {spec.source} from the hub ({error}); fetch it where "
-            "there is a network and pass its folder with --model"
-        ) from None
-    return Path(path), Path(path).name
+    Raises `ModelError` where it cannot be fetched, or a lock file disagrees.
+    """
+    folders = [_fetched(spec.source, spec.revision), *_parts(spec)]
+    return folders[0][0], _joined([revision for _, revision in folders])
+
+
+def find_part(spec: ModelSpec, part: str) -> Path:
+    """Find the local folder of one of `spec.parts`, fetching what is on the hub."""
+    return _fetched(*_split(spec.parts[part]))[0]
 
 
 def find_revision(spec: ModelSpec) -> str:
-    """What identifies a model's weights, without loading them: the digest of a folder, or the
-    commit of a hub id, as the hub or, without one, the local cache has it."""
-    folder = Path(spec.source)
-    if folder.is_dir():
-        return verify_weights(folder)
-    from huggingface_hub import HfApi, snapshot_download
+    """Find what identifies a model's weights, without fetching or loading them.
 
-    try:
-        return str(HfApi().model_info(spec.source, revision=spec.revision).sha)
-    except Exception as error:  # the hub client raises a dozen kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    try:
-        cached = snapshot_download(spec.source, revision=spec.revision, local_files_only=True)
-    except Exception:
-        raise ModelError(
-            f"model {spec.name}: the hub does not answer ({reason}) and it is not in the cache; "
-            "pass its folder with --model"
-        ) from None
-    return Path(cached).name
+    The digest of a folder, or the commit of a hub id, as the hub or, without one, the cache has it;
+    joined with those of its parts. Raises `ModelError`.
+    """
+    places = [(spec.source, spec.revision), *(_split(place) for place in spec.parts.values())]
+    return _joined(
+        [
+            verify_weights(Path(source)) if Path(source).is_dir() else find_commit(source, revision)
+            for source, revision in places
+        ]
+    )
 
 
 def weights_bytes(spec: ModelSpec) -> int | None:
-    """What a model's weights take on disk; `None` where no folder here holds them."""
+    """Measure what a model's weights take on disk; `None` where no folder here holds them."""
     folder = Path(spec.source)
     if not folder.is_dir():
         return None
@@ -64,11 +53,11 @@ def weights_bytes(spec: ModelSpec) -> int | None:
 
 @lru_cache(maxsize=16)
 def verify_weights(folder: Path) -> str:
-    """The digest of all that a model's pictures depend on: weights, configurations, tokenizer.
+    """Digest all that a model's pictures depend on: weights, configurations, tokenizer.
 
     Raises `ModelError` where the lock file disagrees.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _MODEL_SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
     if not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"{folder} holds no safetensors; pickle weights are refused")
     found = {str(path.relative_to(folder)): _sha256(path) for path in files if path.name != LOCK}
@@ -80,6 +69,30 @@ def verify_weights(folder: Path) -> str:
             state = "is missing" if actual is None else "is damaged (its sha256 differs)"
             raise ModelError(f"{folder / name} {state}: restore it from {LOCK}'s version")
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _fetched(source: str, revision: str | None) -> tuple[Path, str]:
+    folder = Path(source)
+    if folder.is_dir():
+        return folder, verify_weights(folder)
+    folder = fetch_weights(source, revision)
+    return folder, folder.name
+
+
+def _parts(spec: ModelSpec) -> list[tuple[Path, str]]:
+    return [_fetched(*_split(place)) for place in spec.parts.values()]
+
+
+def _split(place: str) -> tuple[str, str | None]:
+    """ "hub_id@revision" or a folder as its two parts."""
+    if Path(place).is_dir():
+        return place, None
+    hub_id, _, revision = place.partition("@")
+    return hub_id, revision or None
+
+
+def _joined(revisions: list[str]) -> str:
+    return "+".join(revisions)
 
 
 def _sha256(path: Path) -> str:

@@ -83,9 +83,7 @@ class Model(BaseModel):
     resolution_px: int = Field(description="side that an edit without `size` is about")
     size_multiple_px: int = Field(description="each side of `size` is a multiple of it")
     max_side_px: int = Field(description="largest side of `size`")
-    num_inference_steps: int = Field(description="default")
-    guidance_scale: float = Field(description="default")
-    image_guidance_scale: float = Field(description="default")
+    defaults: dict[str, int | float | str] = Field(description="by option of an edit")
 
 
 class ModelList(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
@@ -40,20 +40,21 @@ class FaultyEditor(InstructPix2Pix):
         ]
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         if torch.isnan(inputs["image"]).any() and len(latents) > 3:
             raise RuntimeError("injected fault: this model cannot batch NaN")
-        return super().predict(latents, timesteps, inputs)
+        return super().predict(latents, timesteps, inputs, layout)
 
 
 def poisoned(conditioning: Conditioning) -> Conditioning:
     """The same under a source that is NaN."""
-    branches = {
-        branch: {**inputs, "image": torch.full_like(inputs["image"], torch.nan)}
-        for branch, inputs in conditioning.branches.items()
-    }
-    return replace(conditioning, branches=branches)
+    rows = [{**row, "image": torch.full_like(row["image"], torch.nan)} for row in conditioning.rows]
+    return replace(conditioning, rows=rows)
 
 
 def faulty(spec: ModelSpec) -> ModelSpec:

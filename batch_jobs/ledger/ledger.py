@@ -82,19 +82,8 @@ def fingerprint(row: dict[str, Any], seed: int, engine: Sequence[Any]) -> str:
 
 
 def engine_identity(spec: ModelSpec, revision: str, config: EngineConfig) -> list[Any]:
-    """What of model and engine changes pixels: weights, defaults, geometry, precision."""
-    return [
-        spec.name,
-        revision,
-        spec.resolution,
-        spec.multiple,
-        spec.num_inference_steps,
-        spec.guidance_scale,
-        spec.image_guidance_scale,
-        config.dtype,
-        config.device,
-        config.determinism,
-    ]
+    """What of model and engine changes pixels: the whole spec, the weights, the precision."""
+    return [spec.identity(), revision, config.dtype, config.device, config.determinism]
 
 
 def with_fingerprints(

@@ -18,7 +18,7 @@ from batch_jobs.storage.retrying import retrying
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import ImageNotFound, WorkerCrashed
-from engine.options import EditOptions
+from engine.options import EditOptions, ResolvedOptions
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare, read_source
@@ -223,4 +223,4 @@ def _request(row: dict[str, Any], entry: dict[str, Any]) -> EditRequest:
     pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
     options = {name: entry[name] for name in EditOptions.model_fields if name in entry}
     instruction = clean_instruction(entry["instruction"])
-    return EditRequest(entry["id"], pixels, instruction, EditOptions.parse(options))
+    return EditRequest(entry["id"], pixels, instruction, ResolvedOptions.parse(options))

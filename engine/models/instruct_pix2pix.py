@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from engine.edit import EditRequest
 from engine.errors import InstructionLanguage, InstructionTooLong, ModelError, NonFinite
-from engine.guidance import Branch
+from engine.guidance import branches
 from engine.models import Conditioning, Inputs
-from engine.registry import ModelSpec
+from engine.registry import (
+    PIX2PIX_DEFAULTS,
+    PIX2PIX_EDITOR,
+    PIX2PIX_OPTIONS,
+    ModelSpec,
+    read_json,
+)
+from engine.sampling import Schedule
+from engine.tensor_cache import TensorCache
 from engine.text import unknown_scripts
 
-MAX_SOURCES = 256  # kept latents; 8 MiB at 512 px in half precision
+if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+SOURCE_BYTES = 8 << 20  # of kept latents: 256 sources at 512 px in half precision
+TEXT_BYTES = 128 << 20  # of kept embeddings: 1,100 texts of CLIP-L in half precision
 
 
 class InstructPix2Pix:
     """A UNet over the noisy latents with the source's latents beside them."""
+
+    example = Schedule(4)
+    ragged: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -51,13 +62,35 @@ class InstructPix2Pix:
         self._text_encoder = text_encoder
         self._vae = vae
         self._unet = unet
-        self._sources: dict[tuple[object, ...], torch.Tensor] = {}  # the latest last
-        self._embed = lru_cache(maxsize=1024)(self._embed_text)
+        self._sources = TensorCache(SOURCE_BYTES)
+        self._texts = TensorCache(TEXT_BYTES)
+
+    @classmethod
+    def describe(cls, folder: Path) -> ModelSpec:
+        """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
+        vae = read_json(folder / "vae" / "config.json")
+        unet = read_json(folder / "unet" / "config.json")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        side = unet.get("sample_size")
+        return ModelSpec(
+            name=folder.name,
+            source=str(folder),
+            editor=PIX2PIX_EDITOR,
+            guidance="two_scale",
+            options=PIX2PIX_OPTIONS,
+            defaults=PIX2PIX_DEFAULTS,
+            resolution=side * factor if isinstance(side, int) else 512,
+            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+        )
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
-        """Only safetensors are read, and only the classes named here are built."""
-        transformers_logging.disable_progress_bar()
+        """Load only safetensors, and build only the classes named here."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
         def part(kind: Any, name: str) -> Any:
             weights = kind.from_pretrained(
@@ -71,7 +104,7 @@ class InstructPix2Pix:
             part(CLIPTextModel, "text_encoder"),
             part(AutoencoderKL, "vae"),
             part(UNet2DConditionModel, "unet"),
-            json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
+            read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
@@ -82,12 +115,16 @@ class InstructPix2Pix:
         if compile:
             self._unet.compile_repeated_blocks()
 
+    def schedule(self, request: EditRequest) -> Schedule:
+        """See `Editor.schedule`: the levels depend on the steps alone."""
+        return Schedule(request.options.num_inference_steps)
+
     def check(self, request: EditRequest) -> Sequence[str]:
-        """Instruction and negative prompt must fit the text encoder: nothing is truncated."""
+        """Refuse an instruction or negative prompt that the text encoder would truncate."""
         bound = self._tokenizer.model_max_length
         for name, text in (
             ("instruction", request.instruction),
-            ("negative_prompt", request.options.negative_prompt),
+            ("negative_prompt", request.options.negative_prompt or ""),
         ):
             with self._tokenizing:
                 count = len(self._tokenizer(text, verbose=False).input_ids)
@@ -106,23 +143,29 @@ class InstructPix2Pix:
         return ["language_unsupported"] if unknown else []
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
-        """The text rows are embedded one by one and kept: 0.03% of an edit's arithmetic."""
+        """See `Editor.encode`. The texts are embedded one by one: 0.03% of an edit's arithmetic."""
         images = self._source_latents(requests)
-        blank = torch.zeros_like(images[0])
-        conditionings = []
-        for request, image in zip(requests, images, strict=True):
-            text = self._embed(request.instruction)
-            negative = self._embed(request.options.negative_prompt)
-            branches: dict[Branch, Inputs] = {
-                "text_image": {"text": text, "image": image},
-                "image": {"text": negative, "image": image},
-                "none": {"text": negative, "image": blank},
+        return [self._condition(*pair) for pair in zip(requests, images, strict=True)]
+
+    def _condition(self, request: EditRequest, image: torch.Tensor) -> Conditioning:
+        negative = request.options.negative_prompt or ""
+        texts = {"text_image": request.instruction, "image": negative, "none": negative}
+        weights = branches(self.spec.guidance, request.options)
+        rows = [
+            {
+                "text": self._embed(texts[branch]),
+                "image": torch.zeros_like(image) if branch == "none" else image,
             }
-            conditionings.append(Conditioning(branches, tuple(image.shape)))
-        return conditionings
+            for branch in weights
+        ]
+        return Conditioning(rows, list(weights.values()), tuple(image.shape))
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         """See `Editor.predict`; `inputs`: text (N, T, D), image (N, C, h, w)."""
         rows = torch.cat([latents.to(self._unet.dtype), inputs["image"]], dim=1)
@@ -150,15 +193,14 @@ class InstructPix2Pix:
     def _source_latents(self, requests: Sequence[EditRequest]) -> list[torch.Tensor]:
         """(C, h, w) of each source; one whose digest was met lately is not encoded again."""
         keys = [(request.digest, request.pixels.shape) for request in requests]
-        latents = [self._sources.pop(key, None) for key in keys]
+        latents = [self._sources.get(key) for key in keys]
         new = [i for i, known in enumerate(latents) if known is None]
         if new:
             encoded = self._encode_images(np.stack([requests[i].pixels for i in new]))
             for i, made in zip(new, encoded, strict=True):
                 latents[i] = made
-        self._sources.update((k, v) for k, v in zip(keys, latents, strict=True) if k[0])
-        for key in list(self._sources)[:-MAX_SOURCES]:
-            del self._sources[key]
+                if requests[i].digest:
+                    self._sources.put(keys[i], made)
         return latents
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
@@ -167,8 +209,15 @@ class InstructPix2Pix:
         images = (images.float() / 255 * 2 - 1).contiguous().to(self._vae.dtype)
         return self._vae.encode(images).latent_dist.mode().to(self._unet.dtype)
 
+    def _embed(self, text: str) -> torch.Tensor:
+        """(T, D), padded to the encoder's full length; kept for the next time."""
+        embedding = self._texts.get(text)
+        if embedding is None:
+            embedding = self._embed_text(text)
+            self._texts.put(text, embedding)
+        return embedding
+
     def _embed_text(self, text: str) -> torch.Tensor:
-        """(T, D), padded to the encoder's full length."""
         with self._tokenizing:
             tokens = self._tokenizer(
                 text,

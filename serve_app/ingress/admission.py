@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from engine.edit import EditFailure
 from engine.errors import Overloaded
-from engine.guidance import branch_weights
-from engine.options import EditOptions
+from engine.guidance import branches
+from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
 from serve_app.errors import EditFailed
 
@@ -17,12 +17,14 @@ HOLD_S = 0.5  # of one ingress alone; and a tenth of the wait: its queue must no
 MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
 
 
-def cost_of(options: EditOptions, spec: ModelSpec) -> float:
-    """The work of an edit: steps x pixels x images x branch rows. `options` are resolved; without
-    a size the canvas has about the model's own pixels."""
+def cost_of(options: ResolvedOptions, spec: ModelSpec) -> float:
+    """Estimate the work of an edit: steps x pixels x images x branches.
+
+    Without a size the canvas has about the model's own pixels.
+    """
     width, height = options.size_px or (spec.resolution, spec.resolution)
-    rows = len(branch_weights(options.guidance_scale or 0.0, options.image_guidance_scale or 0.0))
-    return float((options.num_inference_steps or 1) * width * height * options.num_images * rows)
+    count = options.num_images * len(branches(spec.guidance, options))
+    return float(options.num_inference_steps * width * height * count)
 
 
 class Line:

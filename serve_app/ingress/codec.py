@@ -18,7 +18,7 @@ from engine.errors import (
     WorkerCrashed,
 )
 from engine.geometry import Geometry
-from engine.options import EditOptions
+from engine.options import ResolvedOptions
 from engine.pool import DecodePool, TaskLost
 from engine.registry import ModelSpec
 from engine.sources import Prepared
@@ -44,7 +44,12 @@ class Codec:
         self._pool.close()
 
     async def decode(
-        self, id: str, source: bytes | str, instruction: str, options: EditOptions, spec: ModelSpec
+        self,
+        id: str,
+        source: bytes | str,
+        instruction: str,
+        options: ResolvedOptions,
+        spec: ModelSpec,
     ) -> Prepared:
         """Raises `ImageError`, `OptionError`, and `DeadlineExceeded` or `Overloaded` where the
         machine is too busy."""

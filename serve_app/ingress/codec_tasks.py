@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.geometry import Geometry, from_canvas
 from engine.images import encode
-from engine.options import EditOptions
+from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare, read_data_url
 
@@ -17,7 +17,7 @@ MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million 
 
 
 def prepare_source(
-    id: str, source: bytes | str, instruction: str, options: EditOptions, spec: ModelSpec
+    id: str, source: bytes | str, instruction: str, options: ResolvedOptions, spec: ModelSpec
 ) -> Prepared:
     """`source`: an image file's bytes, or a data URL. Raises `ImageError` and `OptionError`."""
     data = read_data_url(source) if isinstance(source, str) else source

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.edit import EditFailure, EditResult
 from engine.errors import Cancelled, DeadlineExceeded, ImageError, InternalError
-from engine.options import EditOptions
+from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.errors import failure_of
@@ -95,9 +95,9 @@ class Flights:
         flight.inside = True
         self._tell(flight)
 
-    def admit(self, flight: Flight, options: EditOptions) -> None:
+    def admit(self, flight: Flight, options: ResolvedOptions) -> None:
         """Before anything is decoded; raises `EditFailed` where it would wait too long."""
-        flight.steps = options.num_inference_steps or 0
+        flight.steps = options.num_inference_steps
         flight.num_images = options.num_images
         cost = cost_of(options, self._spec)
         self._admission.admit(cost)

@@ -217,9 +217,7 @@ class EditService:
             resolution_px=self.spec.resolution,
             size_multiple_px=self.spec.multiple,
             max_side_px=self.spec.max_side,
-            num_inference_steps=self.spec.num_inference_steps,
-            guidance_scale=self.spec.guidance_scale,
-            image_guidance_scale=self.spec.image_guidance_scale,
+            defaults=dict(self.spec.defaults),
         )
 
     async def ready(self) -> Readiness:

@@ -11,16 +11,18 @@ const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there i
 const touched = new Set(); // the fields that the reader has set
 let model = null;
 
+const defaultOf = (name) => model.defaults[name];
+
 // The defaults of `served` (an entry of /v1/models), but for what the reader has set.
 export function setModel(served) {
   model = served;
   node("model").textContent = served.id;
   for (const name of SLIDERS) {
     const slider = node(name);
-    slider.max = String(Math.max(Number(slider.max), 2 * served[name]));
+    slider.max = String(Math.max(Number(slider.max), 2 * defaultOf(name)));
   }
   for (const name of [...SLIDERS, "num_inference_steps"]) {
-    if (!touched.has(name)) node(name).value = String(served[name]);
+    if (!touched.has(name)) node(name).value = String(defaultOf(name));
   }
   offerSizes();
   refresh();
@@ -45,7 +47,7 @@ function refresh() {
     const slider = node(name);
     slider.parentElement.querySelector("output").value = Number(slider.value).toFixed(1);
     if (!model) continue;
-    const standard = model[name];
+    const standard = defaultOf(name);
     node(`standard-${name}`).textContent = text("standard", { value: standard.toFixed(1) });
     node(`reset-${name}`).hidden = Number(slider.value) === standard;
   }
@@ -68,7 +70,7 @@ export function fieldsOf(photograph) {
   if (!model) return fields;
   for (const name of [...SLIDERS, "num_inference_steps"]) {
     const value = node(name).value.trim();
-    if (value && Number(value) !== model[name]) fields[name] = value;
+    if (value && Number(value) !== defaultOf(name)) fields[name] = value;
   }
   if (node("seed").value.trim()) fields.seed = node("seed").value.trim();
   if (node("resize").value !== "fit") fields.resize = node("resize").value;
@@ -82,7 +84,7 @@ export function fieldsOf(photograph) {
 }
 
 export function steps() {
-  return node("num_inference_steps").value.trim() || String(model.num_inference_steps);
+  return node("num_inference_steps").value.trim() || String(defaultOf("num_inference_steps"));
 }
 
 // The first field that cannot be sent, with its error shown; null when all can.

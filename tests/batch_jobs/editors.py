@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 
 from engine.edit import EditRequest
 from engine.models import Conditioning, Editor
+from engine.registry import ModelSpec, read_json
+from engine.sampling import Schedule
 from tests.batch_jobs.chaos import TRACE
 from tests.editors import FaultyEditor
 
@@ -44,14 +45,21 @@ class DryEditor(Editor):
     """Answers at once with grey pictures: what is left is the job's own work. Notes its process
     for every row."""
 
-    def __init__(self, scheduler_config: dict[str, Any]) -> None:
+    example = Schedule(4)
+    ragged: frozenset[str] = frozenset()
+
+    def __init__(self, spec: ModelSpec, scheduler_config: dict[str, Any]) -> None:
+        self.spec = spec
         self.device = torch.device("cpu")
         self.scheduler_config = scheduler_config
         self._shape = (0, 0, 3)
 
     @classmethod
-    def load(cls, folder: Path, *_: object) -> Self:
-        return cls(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+    def load(cls, folder: Path, spec: ModelSpec, *_: object) -> Self:
+        return cls(spec, read_json(folder / "scheduler" / "scheduler_config.json"))
+
+    def schedule(self, request: EditRequest) -> Schedule:
+        return Schedule(request.options.num_inference_steps)
 
     def check(self, request: EditRequest) -> Sequence[str]:
         return []
@@ -59,9 +67,7 @@ class DryEditor(Editor):
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         self._shape = requests[0].pixels.shape
         note(*[str(os.getpid())] * len(requests))
-        inputs = {"image": torch.zeros(1)}
-        branches = {"text_image": inputs, "image": inputs, "none": inputs}
-        return [Conditioning(branches, (1, 1, 1)) for _ in requests]
+        return [Conditioning([{"image": torch.zeros(1)}], [1.0], (1, 1, 1)) for _ in requests]
 
     def predict(self, latents: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.zeros_like(latents)

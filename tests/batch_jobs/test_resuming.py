@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.previous_run import JOB, KNOWN, SUCCESS, Former, rows_to_edit
 from batch_jobs.storage.storage import Storage
-from engine.registry import ModelSpec, find_model
+from engine.registry import MODELS, ModelSpec
 
 ALL = JobConfig(retry="all")
 
@@ -28,7 +29,7 @@ def left(folder: Path, **told: Any) -> Former:
 
 
 def hub_model() -> ModelSpec:
-    return find_model("nobody/nothing")
+    return replace(MODELS["instruct-pix2pix"], source="nobody/nothing")
 
 
 def test_a_job_keeps_the_revision_of_its_model_when_the_hub_moves_on(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from engine.capacity import Capacity
 from engine.config import load_config
 from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
+from engine.lane import Lane
 from engine.loading import load_model, speed_of
 from engine.loop import DenoiseLoop
 from engine.memory import HostMemory, keep_freed_memory
@@ -29,7 +30,7 @@ from engine.sources import Prepared
 
 EditOf = Callable[..., Prepared]
 
-LANE = (64, 64, 3)
+LANE = Lane(64, 64)
 SAMPLE_BYTES = 100
 
 
@@ -58,10 +59,14 @@ class SmallDevice:
 
 class OnSmallDevice(InstructPix2Pix):
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         SmallDevice.use(SAMPLE_BYTES * len(latents) // 3)
-        return super().predict(latents, timesteps, inputs)
+        return super().predict(latents, timesteps, inputs, layout)
 
 
 @pytest.fixture
@@ -130,8 +135,8 @@ def test_a_calibrated_size_starts_at_its_count_and_a_larger_one_is_scaled_down()
     )
     assert Capacity(16, calibration).samples(LANE) == 8
     assert Capacity(4, calibration).samples(LANE) == 4
-    assert Capacity(16, calibration).samples((32, 64, 3)) == 8
-    assert Capacity(16, calibration).samples((128, 64, 3)) == 4
+    assert Capacity(16, calibration).samples(Lane(32, 64)) == 8
+    assert Capacity(16, calibration).samples(Lane(128, 64)) == 4
     SmallDevice.neighbour_bytes = 500
     assert Capacity(16, calibration, SmallDevice()).samples(LANE) == 3
 

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,9 @@ from engine.isolation import DEAD_DEVICE_EXIT_CODE
 from engine.loading import load_model
 from engine.models import Conditioning, Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
+from engine.pacing import LaunchPacer
 from engine.registry import ModelSpec
 from engine.sources import Prepared
-from engine.step import Pace
 from tests.editors import faulty
 from tests.engine.test_loop import make_loop, mixed_requests, pixels, run
 
@@ -38,11 +38,15 @@ class SmallMemory(InstructPix2Pix):
     """A device on which two samples fit, and three do not."""
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         if len(latents) > ROWS_THAT_FIT:
             raise torch.OutOfMemoryError(f"{len(latents)} rows do not fit")
-        return super().predict(latents, timesteps, inputs)
+        return super().predict(latents, timesteps, inputs, layout)
 
 
 class NoMemory(InstructPix2Pix):
@@ -61,7 +65,11 @@ class NarrowRange(InstructPix2Pix):
 
 class DeadDevice(InstructPix2Pix):
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
@@ -70,13 +78,17 @@ class DiesLater(InstructPix2Pix):
     """A device whose fault shows at the next wait for it, outside of any model call."""
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, inputs: Inputs
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
     ) -> torch.Tensor:
         def wait() -> None:
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-        Pace.mark = lambda _: wait()  # type: ignore[method-assign]
-        return super().predict(latents, timesteps, inputs)
+        LaunchPacer.launched = lambda _: wait()  # type: ignore[method-assign]
+        return super().predict(latents, timesteps, inputs, layout)
 
 
 def with_editor(spec: ModelSpec, name: str) -> ModelSpec:

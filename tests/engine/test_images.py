@@ -19,7 +19,7 @@ from engine.options import EditOptions
 from engine.registry import MODELS, ModelSpec
 from tests.conftest import jpeg, photograph, png
 
-SD = ModelSpec(name="sd", source="sd")
+SD = MODELS["instruct-pix2pix"]
 POCKET = MODELS["pocket"]
 
 

@@ -20,10 +20,10 @@ from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.options import Determinism
+from engine.packing import BUCKETS
 from engine.registry import ModelSpec
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared
-from engine.step import BUCKETS
 from engine.weights import LOCK, verify_weights
 from tests.editors import faulty
 
@@ -121,8 +121,8 @@ def state_of(loop: DenoiseLoop, requests: list[EditRequest], id: str) -> bytes:
         loop.admit(request)
     for _ in range(3):
         loop.step()
-    (job,) = [job for job in loop._running if job.request.id == id]
-    return job.samples[0].state.numpy().tobytes()
+    (live,) = [live for live in loop._running if live.request.id == id]
+    return live.samples[0].state.numpy().tobytes()
 
 
 def test_a_nan_neighbour_does_not_change_a_byte(edit_of: EditOf, pocket: ModelSpec) -> None:

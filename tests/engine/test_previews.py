@@ -12,8 +12,10 @@ import torch
 from engine import EditActor, EngineConfig
 from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.options import Scheduler
-from engine.probing import SamplerTables, make_scheduler
 from engine.registry import ModelSpec
+from engine.sampling import Schedule
+from engine.scheduler_tables import SamplerTables
+from engine.schedulers import make_scheduler
 from engine.sources import Prepared
 
 EditOf = Callable[..., Prepared]
@@ -54,7 +56,7 @@ def test_partial_images_come_nearer_and_nearer_to_the_edited_image(
 def test_the_guess_is_the_one_of_diffusers(scheduler: Scheduler, prediction: str) -> None:
     config = {"prediction_type": prediction, "clip_sample": False, "timestep_spacing": "trailing"}
     config = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", **config}
-    table = SamplerTables(config).table(scheduler, 7)
+    table = SamplerTables(config).table(scheduler, Schedule(7))
     theirs = make_scheduler(scheduler, config)
     theirs.set_timesteps(7)
     x, output = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))

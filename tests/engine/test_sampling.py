@@ -11,9 +11,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from engine.errors import OptionInvalid
 from engine.options import Scheduler
-from engine.probing import SCHEDULERS, SamplerTables
-from engine.sampling import SamplerTable, advance
-from engine.step import MAX_SLOTS
+from engine.packing import MAX_SLOTS
+from engine.sampling import SamplerTable, Schedule, advance
+from engine.scheduler_tables import SamplerTables
+from engine.schedulers import SCHEDULERS
 from tests.conftest import POCKET
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
@@ -36,7 +37,7 @@ def test_flow_matching_is_that_of_diffusers() -> None:
     for shift in (1.0, 3.0):
         config = {**FLOW, "shift": shift}
         for steps in (1, 4, 28):
-            table = SamplerTables(config).table(None, steps)
+            table = SamplerTables(config).table(None, Schedule(steps))
             reference = FlowMatchEulerDiscreteScheduler.from_config(config)
             reference.set_timesteps(steps)
             draw = torch.Generator().manual_seed(0)
@@ -52,9 +53,9 @@ def test_flow_matching_is_that_of_diffusers() -> None:
 
 def test_a_flow_and_a_diffusion_do_not_take_each_others_samplers() -> None:
     with pytest.raises(OptionInvalid, match="no flow; use ddim"):
-        SamplerTables(pocket_config()).table("flow_match_euler", 4)
+        SamplerTables(pocket_config()).table("flow_match_euler", Schedule(4))
     with pytest.raises(OptionInvalid, match="a flow; use flow_match_euler"):
-        SamplerTables(FLOW).table("ddim", 4)
+        SamplerTables(FLOW).table("ddim", Schedule(4))
 
 
 @pytest.mark.parametrize("change", [{"clip_sample": True}, {"thresholding": True}])
@@ -65,8 +66,8 @@ def test_a_sampler_that_is_not_linear_is_refused_and_not_the_default(
     assert tables.default == "euler_ancestral"
     assert "cannot be a table" in caplog.text
     with pytest.raises(OptionInvalid, match="use euler_ancestral"):
-        tables.table("ddim", 20)
-    assert tables.table(None, 20).stochastic
+        tables.table("ddim", Schedule(20))
+    assert tables.table(None, Schedule(20)).stochastic
 
 
 def test_every_number_of_steps_ends_at_the_image() -> None:
@@ -74,7 +75,7 @@ def test_every_number_of_steps_ends_at_the_image() -> None:
     tables = SamplerTables(pocket_config())
     for steps in (1, 2, 3, 7, 11, 50, 61, 100):
         for name in ("ddim", "euler_ancestral", "unipc"):
-            table = tables.table(name, steps)
+            table = tables.table(name, Schedule(steps))
             assert table.num_calls == steps
             assert table.timesteps.min() >= 0
             assert torch.isfinite(table.carry).all() and torch.isfinite(table.gain).all()
@@ -83,7 +84,7 @@ def test_every_number_of_steps_ends_at_the_image() -> None:
 def test_no_sampler_keeps_more_than_a_step_of_a_whole_batch_has_room_for() -> None:
     tables = SamplerTables(pocket_config(steps_offset=1, timestep_spacing="leading"))
     diffusions = [name for name in get_args(Scheduler) if name != "flow_match_euler"]
-    slots = {name: tables.table(name, 20).num_slots for name in diffusions}
+    slots = {name: tables.table(name, Schedule(20)).num_slots for name in diffusions}
     assert max(slots.values()) == MAX_SLOTS, slots
 
 
@@ -92,14 +93,15 @@ def test_noise_is_drawn_only_where_the_sampler_asks_for_it() -> None:
     stochastic = {
         name
         for name in get_args(Scheduler)
-        if name not in ("pndm", "flow_match_euler") and tables.table(name, 10).stochastic
+        if name not in ("pndm", "flow_match_euler") and tables.table(name, Schedule(10)).stochastic
     }
     assert stochastic == {"euler_ancestral"}
-    assert tables.table("euler_ancestral", 10).spread[-1, 0] == 0  # the last step adds none
+    last = tables.table("euler_ancestral", Schedule(10)).spread[-1, 0]
+    assert last == 0  # it adds none
 
 
 def test_a_sample_does_not_depend_on_its_place_or_neighbours_in_a_step() -> None:
-    table = SamplerTables(pocket_config()).table("unipc", 5)
+    table = SamplerTables(pocket_config()).table("unipc", Schedule(5))
     draw = torch.Generator().manual_seed(0)
     state = torch.randn((4, table.num_slots, 2, 4, 4), generator=draw)
     output = torch.randn((4, 2, 4, 4), generator=draw)

@@ -5,34 +5,34 @@ So the tables follow upstream; a scheduler that turns out not to be linear is re
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from engine.errors import OptionInvalid
 from engine.options import Scheduler
-from engine.sampling import SamplerTable, advance
+from engine.sampling import Mix, SamplerTable, Schedule, advance
+from engine.schedulers import (
+    SCHEDULERS,
+    begin_run,
+    clean_mix,
+    init_sigma,
+    is_flow,
+    make_scheduler,
+    noise_levels,
+    scale_input,
+    step_once,
+)
 
 logger = logging.getLogger(__name__)
 
-# name -> (diffusers class, settings on top of the model's own configuration)
-SCHEDULERS: dict[Scheduler, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "pndm": ("PNDMScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "flow_match_euler": ("FlowMatchEulerDiscreteScheduler", {}),
-}
+EXAMPLE = Schedule(4)  # few steps, and more than any sampler remembers but PNDM
+MAX_TABLES = 1024  # kept: a family's `mu` makes one for each canvas and step count
 
 _UNIT = 2.0**60  # basis vectors are this long, so a scheduler's own noise rounds away beside them
 _NOISE_FLOOR = 1e-12  # 4096 (the largest sigma) x 5 deviations / 2^60 = 2e-14 is left of noise
@@ -43,75 +43,77 @@ _TOLERANCE = 1e-3
 class SamplerTables:
     """The tables of one model, read from its scheduler configuration; each is built once."""
 
-    def __init__(self, scheduler_config: dict[str, Any]) -> None:
+    def __init__(self, scheduler_config: dict[str, Any], example: Schedule = EXAMPLE) -> None:
+        """Choose the default sampler: the model's own where it can run `example`, a schedule as
+        the family makes them."""
         self._config = scheduler_config
-        self.default: Scheduler = "euler_ancestral"
-        self._build = lru_cache(maxsize=256)(self._build_table)
-        self.default = self._choose_default()
+        self._build = lru_cache(maxsize=MAX_TABLES)(self._build_table)
+        self._spare: Scheduler = (
+            "flow_match_euler" if is_flow(scheduler_config) else "euler_ancestral"
+        )
+        self.default: Scheduler = self._spare
+        self.default = self._choose_default(example)
 
-    def table(self, name: Scheduler | None, num_inference_steps: int) -> SamplerTable:
-        """The table of sampler `name` (`None`: the model's own).
+    def table(self, name: Scheduler | None, schedule: Schedule) -> SamplerTable:
+        """Return the table of sampler `name` (`None`: the model's own) on this schedule.
 
         Raises `OptionInvalid` where this model's configuration does not give a linear map.
         """
-        return self._build(name or self.default, num_inference_steps)
+        return self._build(name or self.default, schedule)
 
-    def _choose_default(self) -> Scheduler:
+    def _choose_default(self, example: Schedule) -> Scheduler:
         wanted = self._config.get("_class_name")
         for name in get_args(Scheduler):
             if SCHEDULERS[name][0] == wanted:
                 try:
-                    self._build(name, 4)
+                    self._build(name, example)
                     return name
                 except OptionInvalid:
                     break
         logger.warning(
-            "the model's scheduler %s cannot be a table: its default is euler_ancestral", wanted
+            "the model's scheduler %s cannot be a table: its default is %s", wanted, self._spare
         )
-        return "flow_match_euler" if str(wanted).startswith("FlowMatch") else "euler_ancestral"
+        return self._spare
 
-    def _build_table(self, name: Scheduler, num_inference_steps: int) -> SamplerTable:
-        is_flow = str(self._config.get("_class_name")).startswith("FlowMatch")
-        if (name == "flow_match_euler") != is_flow:
-            kind = "a flow" if is_flow else "no flow"
+    def _build_table(self, name: Scheduler, schedule: Schedule) -> SamplerTable:
+        if (name == "flow_match_euler") != is_flow(self._config):
+            kind = "a flow" if is_flow(self._config) else "no flow"
             raise OptionInvalid(
                 f"scheduler {name} does not fit this model, which is {kind}; use {self.default}",
                 param="scheduler",
             )
         try:
-            table = _probe(name, self._config, num_inference_steps)
-            error = _deviation(table, make_scheduler(name, self._config), num_inference_steps)
-        except (ValueError, IndexError, ZeroDivisionError) as problem:
-            logger.debug("%s at %d steps: %s", name, num_inference_steps, problem)
+            with np.errstate(all="ignore"):  # a level that is not a number is refused below
+                table = _read_table(name, self._config, schedule)
+                error = _deviation(table, make_scheduler(name, self._config), schedule)
+        except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as problem:
+            logger.debug("%s at %s: %s", name, schedule, problem)
             error = math.nan
         if not error < _TOLERANCE:
+            steps = schedule.num_inference_steps
+            other = "ask for more steps" if name == self._spare else f"use {self._spare}"
             raise OptionInvalid(
-                f"scheduler {name} does not work with this model at {num_inference_steps} steps "
-                "(too few, or its configuration clips samples or divides by zero); "
-                "use euler_ancestral",
+                f"scheduler {name} does not work with this model at {steps} steps (too few, or its "
+                f"configuration clips samples or divides by zero); {other}",
                 param="scheduler",
             )
         return table
 
 
-def make_scheduler(name: Scheduler, config: dict[str, Any]) -> Any:
-    """diffusers' scheduler object of this name for a model's scheduler configuration."""
-    class_name, settings = SCHEDULERS[name]
-    cls = getattr(importlib.import_module("diffusers"), class_name)
-    return cls.from_config({**config, **settings})
+def _read_table(name: Scheduler, config: dict[str, Any], schedule: Schedule) -> SamplerTable:
+    """Step once over basis vectors; a twin steps over zeros, so what comes out of it is noise.
 
-
-def _probe(name: Scheduler, config: dict[str, Any], num_inference_steps: int) -> SamplerTable:
-    """Step once over basis vectors; a twin steps over zeros, so what comes out of it is noise."""
+    The columns of a step's map are its inputs (latents, slots, output), the rows what it makes
+    (latents, slots): column j is the step over basis vector j.
+    """
     scheduler, twin = make_scheduler(name, config), make_scheduler(name, config)
-    scheduler.set_timesteps(num_inference_steps)
-    twin.set_timesteps(num_inference_steps)
-    times = [t for t in scheduler.timesteps if t >= 0]  # trailing spacing may end in -1
+    times = begin_run(scheduler, schedule)
+    begin_run(twin, schedule)
     scales, maps, spreads = [], [], []
     slots: list[Slot] = []
     for t in times:
-        scales.append(float(_scale_input(scheduler, _basis(0), t)[0, 0]) / _UNIT)
-        _scale_input(twin, _basis(0), t)
+        scales.append(float(scale_input(scheduler, _basis(0), t)[0, 0]) / _UNIT)
+        scale_input(twin, _basis(0), t)
         spreads.append(_noise_gain(twin, t))
         for index, slot in enumerate(slots):
             slot.write(scheduler, _basis(1 + index))
@@ -122,7 +124,16 @@ def _probe(name: Scheduler, config: dict[str, Any], num_inference_steps: int) ->
         step_map[: len(vectors)] = torch.stack([v.flatten().double() for v in vectors]) / _UNIT
         step_map[step_map.abs() < _NOISE_FLOOR] = 0
         maps.append(step_map)
-    return _pack(scheduler, times, scales, torch.stack(maps), spreads)
+    levels = _levels(make_scheduler(name, config), schedule, times)
+    return _pack(scheduler, times, scales, torch.stack(maps), spreads, levels)
+
+
+def _levels(scheduler: Any, schedule: Schedule, times: list[torch.Tensor]) -> list[Mix]:
+    """The level of the first latents, then the one after each step; the last is the source."""
+    scheduler.set_timesteps(**schedule.arguments())
+    first, *later = noise_levels(scheduler, times)
+    start = first if schedule.begin is not None else Mix(0.0, init_sigma(scheduler))
+    return [start, *later, Mix(1.0, 0.0)]
 
 
 def _pack(
@@ -131,6 +142,7 @@ def _pack(
     scales: list[float],
     maps: torch.Tensor,
     spreads: list[float],
+    levels: list[Mix],
 ) -> SamplerTable:
     """maps (K, rows, inputs): the last input is the model's output; slots nobody reads go."""
     read = maps[:, :, : _WIDTH - 1].ne(0).any(dim=1).any(dim=0)  # NaN counts as read
@@ -143,8 +155,9 @@ def _pack(
         carry=maps[:, :size, :size].float().contiguous(),
         gain=maps[:, :size, _WIDTH - 1].float().contiguous(),
         spread=spread,
-        clean=torch.tensor([_clean_map(scheduler, float(t)) for t in times]),
-        init_sigma=_init_sigma(scheduler),
+        clean=torch.tensor([clean_mix(scheduler, float(t)) for t in times]),
+        known=torch.tensor(levels[1:]),
+        start=levels[0],
         stochastic=any(spreads),
     )
 
@@ -157,10 +170,12 @@ class Slot:
     index: int | None
 
     def read(self, scheduler: Any) -> torch.Tensor:
+        """Return the tensor that is remembered there."""
         value = getattr(scheduler, self.attribute)
         return value if self.index is None else value[self.index]
 
     def write(self, scheduler: Any, vector: torch.Tensor) -> None:
+        """Put `vector` in its place."""
         if self.index is None:
             setattr(scheduler, self.attribute, vector)
         else:
@@ -186,61 +201,28 @@ def _basis(index: int) -> torch.Tensor:
     return vector
 
 
-def _scale_input(scheduler: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """What the model is shown of `x`; flow-matching schedulers show it as it is."""
-    scale = getattr(scheduler, "scale_model_input", None)
-    return x if scale is None else scale(x, t)
-
-
-def _clean_map(scheduler: Any, t: float) -> tuple[float, float]:
-    """The factors on the scaled input z and the output o whose sum is the clean latents, with
-    z = sqrt(a) clean + sqrt(1 - a) noise; of a flow, z = (1 - s) clean + s noise."""
-    if not hasattr(scheduler, "alphas_cumprod"):
-        return 1.0, -t / scheduler.config.num_train_timesteps
-    alphas = scheduler.alphas_cumprod.double()
-    low = min(int(t), len(alphas) - 1)
-    a = float(torch.lerp(alphas[low], alphas[min(low + 1, len(alphas) - 1)], t - int(t)))
-    if scheduler.config.prediction_type == "v_prediction":
-        return math.sqrt(a), -math.sqrt(1 - a)
-    if scheduler.config.prediction_type == "sample":
-        return 0.0, 1.0
-    return a**-0.5, -(((1 - a) / a) ** 0.5)
-
-
-def _init_sigma(scheduler: Any) -> float:
-    return float(getattr(scheduler, "init_noise_sigma", 1.0))
-
-
 def _noise_gain(twin: Any, t: torch.Tensor) -> float:
     """The factor on fresh noise: what a step over zeros makes of known noise."""
     zeros = torch.zeros(1, _WIDTH, 1, 1)
     known = torch.randn(zeros.shape, generator=torch.Generator().manual_seed(0))
-    stepped = _step(twin, zeros, t, zeros, torch.Generator().manual_seed(0))
+    stepped = step_once(twin, zeros, t, zeros, torch.Generator().manual_seed(0))
     largest = known.abs().argmax()
     return float(stepped.flatten()[largest] / known.flatten()[largest])
 
 
-def _step(
-    scheduler: Any, output: torch.Tensor, t: torch.Tensor, x: torch.Tensor, noise: torch.Generator
-) -> torch.Tensor:
-    takes_noise = "generator" in inspect.signature(scheduler.step).parameters
-    extra = {"generator": noise} if takes_noise else {}
-    return scheduler.step(output, t, x, return_dict=False, **extra)[0]
-
-
-def _deviation(table: SamplerTable, scheduler: Any, num_inference_steps: int) -> float:
+def _deviation(table: SamplerTable, scheduler: Any, schedule: Schedule) -> float:
     """The largest relative difference from the scheduler itself, over a run on random tensors."""
     draw, noise = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
     own_noise = torch.Generator().manual_seed(2)
-    scheduler.set_timesteps(num_inference_steps)
-    x = torch.randn((1, 2, 4, 4), generator=draw) * _init_sigma(scheduler)
+    times = begin_run(scheduler, schedule)
+    x = torch.randn((1, 2, 4, 4), generator=draw) * init_sigma(scheduler)
     state = torch.zeros(1, table.num_slots, 2, 4, 4)
     state[:, 0] = x
     worst, zeros = 0.0, torch.zeros(x.shape)
-    for k, t in enumerate(scheduler.timesteps[: table.num_calls]):
+    for k, t in enumerate(times):
         output = torch.randn(x.shape, generator=draw)
-        _scale_input(scheduler, x, t)
-        x = _step(scheduler, output, t, x, noise)
+        scale_input(scheduler, x, t)
+        x = step_once(scheduler, output, t, x, noise)
         fresh = torch.randn(x.shape, generator=own_noise) if table.stochastic else zeros
         coefficients = (table.carry[k : k + 1], table.gain[k : k + 1], table.spread[k : k + 1])
         state = advance(state, output, fresh, *coefficients)

@@ -1,0 +1,81 @@
+"""What is fetched from the Hugging Face hub: a model's class first, its weights last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.errors import ModelError
+
+MODEL_INDEX = "model_index.json"
+MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model")  # no pickle, no code
+_ALL_FILES = [f"*{suffix}" for suffix in MODEL_SUFFIXES]
+_CONFIGS = [MODEL_INDEX, "*/config.json", "*/*_config.json"]
+
+
+def fetch_model_index(hub_id: str, revision: str | None) -> Path:
+    """Fetch `model_index.json` alone, or find it in the cache; raises `ModelError`."""
+    from huggingface_hub import hf_hub_download
+
+    return _fetch(hub_id, lambda: hf_hub_download(hub_id, MODEL_INDEX, revision=revision))
+
+
+def fetch_configs(hub_id: str, revision: str | None) -> Path:
+    """Fetch the small configuration files; returns their folder; raises `ModelError`."""
+    return _snapshot(hub_id, revision, _CONFIGS)
+
+
+def fetch_weights(hub_id: str, revision: str | None) -> Path:
+    """Fetch everything that a model is loaded from; returns its folder; raises `ModelError`."""
+    folder = _snapshot(hub_id, revision, _ALL_FILES)
+    if not any(folder.rglob("*.safetensors")):  # a cache without a network may hold a part only
+        raise ModelError(
+            f"{hub_id}: {folder} holds no safetensors; fetch it where there is a network (pickle "
+            "weights are refused)"
+        )
+    return folder
+
+
+def find_commit(hub_id: str, revision: str | None) -> str:
+    """Find the commit of a revision, as the hub or, without one, the cache has it.
+
+    Raises `ModelError` where neither knows.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        return str(HfApi().model_info(hub_id, revision=revision).sha)
+    except Exception as error:  # the hub client raises a dozen kinds
+        reason = _first_line(error)
+    try:
+        cached = snapshot_download(hub_id, revision=revision, local_files_only=True)
+    except Exception:
+        raise ModelError(
+            f"{hub_id}: the hub does not answer ({reason}) and it is not in the cache; pass its "
+            "folder with --model"
+        ) from None
+    return Path(cached).name
+
+
+def _snapshot(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return _fetch(
+        hub_id,
+        lambda: snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)),
+    )
+
+
+def _fetch(hub_id: str, call: Callable[[], str]) -> Path:
+    try:
+        return Path(call())
+    except Exception as error:  # the hub client raises a dozen kinds
+        raise ModelError(
+            f"cannot fetch {hub_id} from the hub ({_first_line(error)}) and it is not in the "
+            "cache; fetch it where there is a network and pass its folder with --model"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,31 @@
+"""Which requests can share model calls, as far as it is known before any text is encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from engine.edit import EditRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The shape of an edit: requests of one lane are encoded and stepped together. Hashable."""
+
+    height_px: int
+    width_px: int
+    references: tuple[tuple[int, int], ...] = ()  # (height, width) in px of each further source
+    masked: bool = False
+    style: str | None = None
+
+    @classmethod
+    def of(cls, request: EditRequest) -> Self:
+        """Return the lane that a request belongs to."""
+        height, width = request.pixels.shape[:2]
+        references = tuple((r.shape[0], r.shape[1]) for r in request.references)
+        return cls(height, width, references, request.mask is not None, request.style)
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the canvas."""
+        return self.height_px * self.width_px

@@ -1,0 +1,40 @@
+"""Encoded texts and sources that are kept, as many as fit into so many bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+import torch
+
+
+class TensorCache:
+    """The tensors that were used last, by key. Not for several threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Hashable, torch.Tensor | tuple[torch.Tensor, ...]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Hashable) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
+        """Return what is kept under `key`, which is the last to go from now on."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Hashable, kept: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        """Keep `kept`, and drop what was used longest ago where there is too much."""
+        self._drop(key)
+        self._kept[key] = kept
+        self._bytes += _size_bytes(kept)
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: Hashable) -> None:
+        if (gone := self._kept.pop(key, None)) is not None:
+            self._bytes -= _size_bytes(gone)
+
+
+def _size_bytes(kept: torch.Tensor | tuple[torch.Tensor, ...]) -> int:
+    tensors = (kept,) if isinstance(kept, torch.Tensor) else kept
+    return sum(tensor.nbytes for tensor in tensors)
