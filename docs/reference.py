@@ -97,6 +97,8 @@ def _type(field: dict[str, Any]) -> str:
     name = "file" if field.get("format") == "binary" else field.get("type", _reference(field))
     if name == "array":
         return f"list of {_type(field['items'])}"
+    if "exclusiveMinimum" in field:
+        return f"{name} above {field['exclusiveMinimum']:g}, to {field['maximum']:g}"
     if "maximum" in field:
         return f"{name} {int(field['minimum'])}..{int(field['maximum'])}"
     return f"{name}, at most {field['maxLength']} characters" if "maxLength" in field else name

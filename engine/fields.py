@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -55,6 +55,7 @@ def bounds(field: FieldInfo) -> str:
     """Describe what a value may be, such as "1 to 100"; empty where the field has no bounds."""
     found = {type(bound): bound for bound in _constraints(field)}
     least = f"{found[Ge].ge:.10g}" if Ge in found else ""
+    least = f"above {found[Gt].gt:.10g}" if Gt in found else least
     most = f"{found[Le].le:.10g}" if Le in found else ""
     if least and most:
         return f"{least} to {most}"

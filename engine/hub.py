@@ -14,9 +14,12 @@ _CONFIGS = [MODEL_INDEX, "*/config.json", "*/*_config.json"]
 
 
 def fetch_model_index(hub_id: str, revision: str | None) -> Path:
-    """Fetch `model_index.json` alone, or find it in the cache; raises `ModelError`."""
-    from huggingface_hub import hf_hub_download
+    """Find `model_index.json` in the cache, or fetch it alone; raises `ModelError`."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(hub_id, MODEL_INDEX, revision=revision)
+    if isinstance(cached, str):  # a pipeline's class stays what it was
+        return Path(cached)
     return _fetch(hub_id, lambda: hf_hub_download(hub_id, MODEL_INDEX, revision=revision))
 
 

@@ -145,9 +145,8 @@ def test_every_error_has_a_code_of_its_own_and_survives_a_process_boundary() -> 
         assert failure.retryable == issubclass(cls, errors.TransientError)
 
 
-def test_a_model_is_a_name_a_folder_or_a_hub_id() -> None:
+def test_a_model_is_a_name_or_a_folder() -> None:
     assert find_model("pocket") is MODELS["pocket"]
-    assert find_model("org/model@abc").revision == "abc"
     assert find_model(MODELS["pocket"].source) is MODELS["pocket"]
     with pytest.raises(errors.OptionInvalid, match="multiples of 16"):
         find_model("pocket", resolution=100)

@@ -1,0 +1,153 @@
+"""A hub id is known by its pipeline's class, before anything big is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "c" * 40
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub with these repositories, {hub id: {file: content}}; `asked` holds what was fetched."""
+
+    def __init__(self, repositories: dict[str, dict[str, bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.repositories = repositories
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, *, with_body: bool) -> None:
+        body = self._body(with_body)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("ETag", f'"{hash(body)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if with_body and body is not None:
+            self.wfile.write(body)
+
+    def _body(self, with_body: bool) -> bytes | None:
+        _, *parts = self.path.split("?")[0].split("/")
+        if parts[:2] == ["api", "models"]:
+            return self._told("/".join(parts[2:4]), parts[4:])
+        name = "/".join(parts[4:])
+        if with_body and name:
+            self.server.asked.append(name)
+        return self.server.repositories.get("/".join(parts[:2]), {}).get(name)
+
+    def _told(self, hub_id: str, question: list[str]) -> bytes | None:
+        files = self.server.repositories.get(hub_id)
+        if files is None:
+            return None
+        if question[:1] == ["tree"]:
+            entries = [
+                {"type": "file", "path": n, "size": len(b), "oid": n} for n, b in files.items()
+            ]
+            return json.dumps(entries).encode()
+        siblings = [{"rfilename": name} for name in files]
+        return json.dumps({"id": hub_id, "sha": COMMIT, "siblings": siblings}).encode()
+
+
+def folder_of(pipeline: str) -> dict[str, bytes]:
+    """A repository in the diffusers layout, whose weights nobody may ask for yet."""
+    unet = {"block_out_channels": [8, 16], "sample_size": 32}
+    files: dict[str, object] = {
+        "model_index.json": {"_class_name": pipeline},
+        "vae/config.json": {"block_out_channels": [8, 8, 8, 8]},
+        "unet/config.json": unet,
+        "unet/diffusion_pytorch_model.safetensors": "weights",
+        "README.md": "words",
+    }
+    return {name: json.dumps(content).encode() for name, content in files.items()}
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    server = Hub(
+        {
+            "black-forest-labs/FLUX.1-Kontext-dev": folder_of("SomeOtherPipeline"),
+            "someone/editor": folder_of("StableDiffusionInstructPix2PixPipeline"),
+        }
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def found(hub: Hub, home: Path, model: str, **environment: str) -> tuple[str, list[str]]:
+    """What a fresh process says of a model, and which files it fetched for that."""
+    code = f"""
+from engine.errors import EngineError
+from engine.registry import find_model
+try:
+    spec = find_model({model!r})
+    print(spec.name, spec.source, spec.revision, spec.resolution, spec.multiple, spec.guidance)
+except EngineError as error:
+    print(type(error).__name__, error.message)
+"""
+    hub.asked.clear()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), sorted(hub.asked)
+
+
+def test_another_pipeline_is_refused_by_name_before_anything_else_is_fetched(
+    hub: Hub, tmp_path: Path
+) -> None:
+    said, asked = found(hub, tmp_path, "black-forest-labs/FLUX.1-Kontext-dev")
+    assert said.startswith(
+        "ModelError black-forest-labs/FLUX.1-Kontext-dev is a SomeOtherPipeline, which rayedit has "
+        "no editor for; it knows "
+    )
+    assert asked == ["model_index.json"]
+
+
+def test_a_hub_id_is_described_by_its_own_configuration_and_then_without_a_network(
+    hub: Hub, tmp_path: Path
+) -> None:
+    said, asked = found(hub, tmp_path, "someone/editor@main")
+    assert said == "someone/editor someone/editor main 256 16 two_scale"
+    assert asked == ["model_index.json", "unet/config.json", "vae/config.json"]
+    offline, asked = found(hub, tmp_path, "someone/editor@main", HF_HUB_OFFLINE="1")
+    assert (offline, asked) == (said, [])
+
+
+def test_without_a_network_an_unknown_hub_id_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
+    said, asked = found(hub, tmp_path, "someone/editor", HF_HUB_OFFLINE="1")
+    assert said.startswith("ModelError cannot fetch someone/editor from the hub (")
+    assert said.endswith("fetch it where there is a network and pass its folder with --model")
+    assert asked == []
