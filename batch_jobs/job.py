@@ -130,6 +130,7 @@ class Job:
             "model": self.spec.name,
             "source": self.spec.source,
             "revision": self._revision,
+            "spec": self.spec.identity(),
             "retry_since": self._former.retry_since(self.config).isoformat(),
             "config": self.config.model_dump(),
             "rayedit": engine.__version__,

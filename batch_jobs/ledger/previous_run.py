@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SUCCESS, JOB = "_SUCCESS", "job.json"
 KNOWN = ["id", "fingerprint", "status", "error_code", "attempts", "finished_at"]
-SETTINGS = ("model", "revision", "seed", "engine", "check_sources")  # of every row
+SETTINGS = ("model", "spec", "revision", "seed", "engine", "check_sources")  # of every row
 
 
 class Former:
