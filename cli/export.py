@@ -26,6 +26,7 @@ from batch_jobs.stages.publish import image_path
 from batch_jobs.storage.retrying import retrying
 from batch_jobs.storage.storage import Storage
 from engine.errors import ManifestInvalid, OutputUnusable
+from storage.location import is_uri, located
 
 Shape = Literal["jsonl", "dataflow", "openai-batch"]
 Entry = dict[str, Any]
@@ -89,8 +90,8 @@ def _dataflow_line(entry: Entry, storage: Storage, base: str) -> str:
     source = entry["source"] or ""
     if _IN_MANIFEST.fullmatch(source):
         source = ""
-    elif source and "://" not in source and not os.path.isabs(source):
-        source = f"{base}/{source}"
+    elif source:
+        source = located(source, base)
     return dataflow.export_line(entry, source, [storage.uri(path) for path in _images(entry)])
 
 
@@ -128,8 +129,8 @@ def _natural(id: str) -> list[tuple[int, int, str]]:
 
 def _publish(dest: str, lines: Iterable[str]) -> None:
     """Write a file whole or not at all: beside its place and renamed, or in one upload."""
-    is_uri = "://" in dest
-    folder = None if is_uri else os.path.dirname(os.path.abspath(dest))
+    is_remote = is_uri(dest)
+    folder = None if is_remote else os.path.dirname(os.path.abspath(dest))
     part = None
     try:
         with tempfile.NamedTemporaryFile(
@@ -139,7 +140,7 @@ def _publish(dest: str, lines: Iterable[str]) -> None:
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
-        if is_uri:
+        if is_remote:
             fs, path = fsspec.core.url_to_fs(dest)
             retrying(lambda: fs.put_file(part, path))
         else:
@@ -149,7 +150,7 @@ def _publish(dest: str, lines: Iterable[str]) -> None:
         raise
     except Exception as error:  # storage clients raise dozens of kinds
         reason = getattr(error, "strerror", None) or error
-        if is_uri and getattr(error, "errno", None) == errno.ENOSPC:
+        if is_remote and getattr(error, "errno", None) == errno.ENOSPC:
             reason = f"{reason} in {tempfile.gettempdir()}, where it is put together: set TMPDIR"
         raise OutputUnusable(f"{dest} cannot be written: {reason}") from None
     finally:

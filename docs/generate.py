@@ -19,6 +19,7 @@ from engine.errors import error_classes
 from engine.fields import bounds
 from engine.options import EditOptions
 from serve_app.config import ServeConfig
+from storage.backends import BACKENDS
 
 HERE = Path(__file__).parent
 
@@ -126,6 +127,31 @@ def manifest_page() -> str:
     return _page("Manifest and ledger", intro, body)
 
 
+def storage_page() -> str:
+    rows = [
+        (
+            f"`{backend.scheme}://`",
+            backend.title,
+            f"`{backend.package}`" if backend.package else "",
+            backend.settings,
+            "yes" if backend.may_be_output else "no",
+            ", ".join(f"`{key}`" for key in backend.version_keys) or "its size alone",
+        )
+        for backend in BACKENDS
+    ]
+    head = ("URI", "storage", "package", "set in every node's environment", "output", "version")
+    intro = (
+        "Manifests and images are read from any of these, for example\n"
+        "`hf://datasets/OWNER/NAME/data/*.parquet`; a job writes where `output` says yes. All go\n"
+        "through fsspec. s3fs is in `requirements.lock`; gcsfs is to be installed. Beside the\n"
+        "size `--check-sources` compares the `version`.\n\n"
+        "Time-outs, 408, 425, 429 and 5xx are asked again with growing pauses, about 6 s on top\n"
+        "of the client's own; then a row's source is an `internal_error` of that row, and an\n"
+        "output that cannot be written stops the job with 4. Files appear whole or not at all."
+    )
+    return _page("Storage", intro, _table(head, rows))
+
+
 def _first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().splitlines()[0]
 
@@ -160,6 +186,7 @@ PAGES = {
     "config.md": config_page,
     "errors.md": errors_page,
     "manifest.md": manifest_page,
+    "storage.md": storage_page,
 }
 
 

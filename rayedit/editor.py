@@ -19,8 +19,9 @@ from engine.errors import EngineError, OptionInvalid
 from engine.geometry import from_canvas
 from engine.options import EditOptions
 from engine.seeding import draw_seed
-from engine.sources import Prepared, prepare, read_source
+from engine.sources import Prepared, prepare
 from engine.text import clean_instruction
+from storage.sources import read_source
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 

@@ -11,24 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("rayedit", "engine", "cluster", "serve_app", "batch_jobs", "cli")
+PACKAGES = ("rayedit", "engine", "storage", "cluster", "serve_app", "batch_jobs", "cli")
+
+DOORS = {"serve_app", "batch_jobs", "cli"}
+HTTP = {"fastapi", "starlette"}
 
 FORBIDDEN = {
-    "engine": {
-        "ray",
-        "fastapi",
-        "starlette",
-        "pyarrow",
-        "cluster",
-        "serve_app",
-        "batch_jobs",
-        "cli",
-    },
-    "cluster": {"fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
-    "serve_app": {"batch_jobs", "cli"},
-    "batch_jobs": {"serve_app", "cli", "fastapi", "starlette"},
+    "engine": {"ray", "pyarrow", "fsspec", "storage", "cluster"} | HTTP | DOORS,
+    "storage": {"ray", "pyarrow", "cluster"} | HTTP | DOORS,
+    "cluster": {"pyarrow", "fsspec", "storage"} | HTTP | DOORS,
+    "serve_app": {"batch_jobs", "cli", "fsspec", "storage"},  # a server fetches nothing
+    "batch_jobs": {"serve_app", "cli"} | HTTP,
     "cli": set(),
-    "rayedit": {"ray", "fastapi", "starlette", "pyarrow", "serve_app", "batch_jobs", "cli"},
+    "rayedit": {"ray", "pyarrow"} | HTTP | DOORS,
 }
 
 # A module of `engine` imports only modules that stand before it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,11 +9,10 @@ import fsspec
 
 from batch_jobs.storage.retrying import retrying
 from engine.errors import ManifestInvalid
-from engine.sources import STORAGE_SCHEMES
+from storage.backends import backend_of
+from storage.location import located
 
 THREADS = 32
-# What tells two versions apart, by storage: S3, Google, the hub, HTTP; local files have a time.
-MARKS = ("ETag", "etag", "md5Hash", "blob_id", "mtime")
 
 
 def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
@@ -30,12 +28,10 @@ def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
 
 
 def _state(image: str, base: str) -> str:
-    scheme, is_uri, _ = image.partition("://")
-    if "\0" in image or (is_uri and scheme.lower() not in STORAGE_SCHEMES):
+    if "\0" in image or backend_of(image) is None:
         return "absent"  # what is wrong with it, its row will say
-    location = image if is_uri else posixpath.join(base, image)
     try:
-        return version_of(location)
+        return version_of(located(image, base))
     except (FileNotFoundError, NotADirectoryError):
         return "absent"
     except Exception as error:  # storage clients raise dozens of kinds
@@ -50,5 +46,7 @@ def version_of(location: str) -> str:
     """ "size mark": what tells a file from what was there before it."""
     fs, path = fsspec.core.url_to_fs(location)
     info = retrying(lambda: fs.info(path))
-    mark = next((info[name] for name in MARKS if info.get(name)), "")
-    return f"{info.get('size')} {mark}"
+    backend = backend_of(location)
+    keys = backend.version_keys if backend else ()
+    version = next((info[key] for key in keys if info.get(key)), "")
+    return f"{info.get('size')} {version}"

@@ -22,7 +22,7 @@ from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbn
 from batch_jobs.stages.publish import image_path
 from batch_jobs.storage.storage import Storage
 from engine.images import decode
-from engine.sources import read_source
+from storage.sources import read_source
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,9 @@ from engine.errors import ImageNotFound, WorkerCrashed
 from engine.options import EditOptions, ResolvedOptions
 from engine.registry import ModelSpec
 from engine.seeding import row_seed
-from engine.sources import Prepared, prepare, read_source
+from engine.sources import Prepared, prepare
 from engine.text import clean_instruction
+from storage.sources import read_source
 
 logger = logging.getLogger(__name__)
 

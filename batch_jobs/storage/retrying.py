@@ -8,26 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from storage.backends import REFUSED_AS_PRESENT, TRANSIENT
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 6
 FIRST_PAUSE_S = 0.2  # doubled each time, with jitter: about 6 s in all, on top of the client's own
-# Of aiohttp, requests, botocore and google-auth, by name: none of them need be installed.
-_NAMES = frozenset(
-    {
-        "ClientConnectionError",
-        "ClientPayloadError",
-        "ConnectionClosedError",
-        "ConnectTimeoutError",
-        "EndpointConnectionError",
-        "IncompleteReadError",
-        "ReadTimeoutError",
-        "ResponseStreamingError",
-        "TransportError",
-    }
-)
 
 
 def retrying(call: Callable[[], T]) -> T:
@@ -48,7 +36,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     return any(
         isinstance(cause, TimeoutError | ConnectionError)
-        or any(base.__name__ in _NAMES for base in type(cause).__mro__)
+        or any(base.__name__ in TRANSIENT for base in type(cause).__mro__)
         or http_status(cause) in (408, 425, 429)
         or http_status(cause) >= 500
         for cause in _chain(error)
@@ -58,7 +46,7 @@ def is_transient(error: BaseException) -> bool:
 def is_refused_as_present(error: BaseException) -> bool:
     """Whether an object store refused to create what is there already."""
     return any(
-        isinstance(cause, FileExistsError) or http_status(cause) in (409, 412)
+        isinstance(cause, FileExistsError) or http_status(cause) in REFUSED_AS_PRESENT
         for cause in _chain(error)
     )
 

@@ -14,10 +14,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from batch_jobs.storage.retrying import is_refused_as_present, retrying
 from engine.errors import OutputUnusable
+from storage.backends import NEVER_APPEARS, backend_of, writable
+from storage.location import absolute, scheme_of
 
 T = TypeVar("T")
-
-SCHEMES = ("file", "s3", "gs")
 
 
 class Storage:
@@ -27,7 +27,7 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = (url if "://" in url else os.path.abspath(url)).rstrip("/") or "/"
+        self.url = absolute(url).rstrip("/") or "/"
         self._fs, root = fsspec.core.url_to_fs(self.url)
         self._root = root.rstrip("/") or "/"
         self._local = isinstance(self._fs, LocalFileSystem)
@@ -35,11 +35,11 @@ class Storage:
     @classmethod
     def open(cls, url: str) -> Storage:
         """Raises `OutputUnusable` where nothing can be read or written."""
-        scheme = url.partition("://")[0] if "://" in url else "file"
-        if scheme not in SCHEMES:
+        backend = backend_of(url)
+        if backend is None or not backend.may_be_output:
             raise OutputUnusable(
-                f"{url} cannot be an output: the workers of a job do not share {scheme}://, or "
-                f"cannot write it; give a path or one of {', '.join(SCHEMES)}"
+                f"{url} cannot be an output: the workers of a job do not share "
+                f"{scheme_of(url)}://, or cannot write it; give a path or one of {writable()}"
             )
         try:
             storage = cls(url)
@@ -65,7 +65,7 @@ class Storage:
         try:
             entries = self._ask(lambda: self._fs.ls(self._full(folder), detail=False))
         except FileNotFoundError as error:
-            if type(error.__cause__).__name__ == "NoSuchBucket":  # botocore's; nothing creates one
+            if type(error.__cause__).__name__ in NEVER_APPEARS:
                 raise OSError(str(error)) from error
             return []
         names = sorted(posixpath.basename(entry) for entry in entries)

@@ -208,5 +208,5 @@ def test_one_bad_row_among_many_is_found(tmp_path: Path) -> None:
 
 def test_an_output_that_workers_cannot_share_is_refused(manifest: Write) -> None:
     for output in ("memory://out", "https://host/out"):
-        with pytest.raises(OutputUnusable, match="give a path or one of file, s3, gs"):
+        with pytest.raises(OutputUnusable, match="give a path or one of file://, s3://, gs://"):
             Job(manifest(rows(1)), output, CONFIG)
