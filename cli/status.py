@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import typer
 
 from batch_jobs.job import JOB, SUCCESS
-from batch_jobs.ledger.lease import BEAT_EVERY_S, Lease
+from batch_jobs.ledger.lease import BEAT_EVERY_S, is_alive, owner_of
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.storage.storage import Storage
 from engine.errors import ManifestInvalid
@@ -30,17 +30,17 @@ def status(
 
 
 def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
-    """One line of state, then one for each error code. A holder on another host lives if it beats
-    within `watch_s`."""
+    """One line of state, then one for each error code. An owner on another host lives if it
+    beats within `watch_s`."""
     job: dict[str, Any] = json.loads(storage.read(JOB))
     results = Ledger(storage).read(["status", "error_code", "finished_at"])
     counts = Counter(results["status"].to_pylist())
     errors = Counter(results["error_code"].drop_null().to_pylist())
-    holder = Lease.holder(storage)
+    owner = owner_of(storage)
     if storage.exists(SUCCESS):
         state = "finished"
-    elif holder is not None and Lease(storage, watch_s).is_alive(holder):
-        state = f"held by process {holder['pid']} on {holder['host']}"
+    elif owner is not None and is_alive(owner, storage, watch_s):
+        state = f"held by process {owner.pid} on {owner.host}"
     else:
         state = "stopped; the same command goes on"
     started = datetime.fromisoformat(job["started_at"])

@@ -1,36 +1,35 @@
-"""One job at a time for one output: a lease that names its holder and beats while it lives."""
+"""One job at a time for one output: a lease that names its owner and beats while it lives.
+
+Leases are numbered files, `lease/00000001.json` and on; **the highest number owns the output**. An
+owner that ends marks its file as left, a new one writes the next number. Storage creates a file
+only once, so of many that write the same number one succeeds; and since the highest stays when it
+is left, no number is ever free again. Lower ones are removed by the next owner.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
+import posixpath
 import threading
 import time
-import uuid
-from itertools import count
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import replace
+from typing import Self
 
-import psutil
-
+from batch_jobs.ledger.owner import Owner
 from batch_jobs.storage.storage import Storage
 from engine.errors import OutputBusy
 
 logger = logging.getLogger(__name__)
 
-PATH = "lease.json"
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-ENDED = ("Z", "X", psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+FOLDER = "lease"
 BEAT_EVERY_S = 5.0
-DEAD_AFTER_S = 30.0  # six beats: a remote holder that missed them is gone
+DEAD_AFTER_S = 30.0  # six beats: a remote owner that missed them is gone
 
 
 class Lease:
-    """Held for the length of a `with` block; raises `OutputBusy` naming a living holder.
+    """Owns an output for the length of a `with` block; raises `OutputBusy` naming a living owner.
 
-    A holder of this machine is looked up by pid and start. Any other is watched: if its beat stands
+    An owner on this machine is looked up by pid and start. Any other is watched: if its beat stands
     still for `dead_after_s`, it is dead. No clocks are compared.
     """
 
@@ -43,144 +42,100 @@ class Lease:
         self._storage = storage
         self._beat_every_s = beat_every_s
         self._dead_after_s = dead_after_s
-        self._token = uuid.uuid4().hex
-        self._beat = 0
+        self._owner = Owner()
+        self._path = ""
         self._lost = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        holder = self._read()
-        if holder is not None and self.is_alive(holder):
+        earlier = _files(self._storage)
+        owner = _owner_in(self._storage, earlier)
+        if owner is not None and is_alive(owner, self._storage, self._dead_after_s):
             raise OutputBusy(
-                f"{self._storage.url} is in use by process {holder['pid']} on {holder['host']}; "
+                f"{self._storage.url} is in use by process {owner.pid} on {owner.host}; "
                 "wait for it, or give another output"
             )
-        if holder is not None:
-            self._bury(holder)
-        self._storage.publish_new(PATH, self._content())
+        self._path = _next_file(earlier)
+        self._storage.publish_new(self._path, self._owner.as_json())
         if not self._is_mine():
-            raise self._taken()
+            raise OutputBusy(f"another job took {self._storage.url} at the same moment")
+        for path in earlier:
+            self._storage.remove(path)
         self._thread.start()
         return self
 
-    def _bury(self, holder: dict[str, Any]) -> None:
-        """Remove a dead holder's lease. Of many who try, the one who is first to leave a note of
-        its death may, so that nobody removes the lease of the next one. Who died between the note
-        and the removal is followed by who leaves the next note."""
-        for number in count():
-            note = f"journal/dead-{holder['token']}-{number}"
-            self._storage.publish_new(note, self._content())
-            author = self.holder(self._storage, note)
-            if author is not None and author["token"] == self._token:
-                break
-            if author is None or self._is_burying(author, holder):
-                raise self._taken()
-        if self._is_held_by(holder):
-            self._storage.remove(PATH)
-
-    def _is_burying(self, author: dict[str, Any], holder: dict[str, Any]) -> bool:
-        """Whether the author of a note lives, or has made room for the next lease meanwhile."""
-        if _is_local(author):
-            return not _is_dead(author)
-        time.sleep(self._dead_after_s)  # far more than it takes
-        return not self._is_held_by(holder)
-
-    def _is_held_by(self, holder: dict[str, Any]) -> bool:
-        return (now := self._read()) is not None and now["token"] == holder["token"]
-
-    def _taken(self) -> OutputBusy:
-        return OutputBusy(f"another job took {self._storage.url} at the same moment")
-
     def check(self) -> None:
-        """Raises `OutputBusy` where the lease was lost, as after a standstill of this process: it
-        is looked at anew, since the beat stood still too."""
+        """Raise `OutputBusy` where another has taken the output over, as after a standstill of this
+        process: storage is asked, since the beat stood still too."""
         if self._lost or not self._is_mine():
             raise OutputBusy(f"another job has taken {self._storage.url} over meanwhile")
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        if self._is_mine():
-            self._storage.remove(PATH)
-
-    def is_alive(self, holder: dict[str, Any]) -> bool:
-        """Whether a holder lives, or has made room for another; one from elsewhere is watched."""
-        if _is_local(holder):
-            return not _is_dead(holder)
-        deadline = time.monotonic() + self._dead_after_s
-        while time.monotonic() < deadline:
-            time.sleep(min(1.0, self._dead_after_s / 5))
-            now = self._read()
-            if now is None or now["token"] != holder["token"]:
-                return now is not None
-            if now["beat"] != holder["beat"]:
-                return True
-        return False
+        try:
+            if self._is_mine():
+                self._write(replace(self._owner, has_left=True))
+        except OSError:  # such as a full disk: the next job sees that this process has ended
+            logger.warning("the lease could not be given back", exc_info=True)
 
     def _keep_beating(self) -> None:
         while not self._done.wait(self._beat_every_s):
-            self._beat += 1
             try:
                 if not self._is_mine():
                     self._lost = True
                     return
-                self._storage.publish(PATH, self._content())
+                self._write(replace(self._owner, beat=self._owner.beat + 1))
             except Exception:  # storage may come back before anybody takes over
                 logger.warning("the lease could not be renewed", exc_info=True)
 
+    def _write(self, owner: Owner) -> None:
+        self._owner = owner
+        self._storage.publish(self._path, owner.as_json())
+
     def _is_mine(self) -> bool:
-        return self._is_held_by({"token": self._token})
-
-    @staticmethod
-    def holder(storage: Storage, path: str = PATH) -> dict[str, Any] | None:
-        """Who holds the lease of an output, alive or not."""
-        try:
-            return json.loads(storage.read(path))
-        except FileNotFoundError:
-            return None
-
-    def _read(self) -> dict[str, Any] | None:
-        return self.holder(self._storage)
-
-    def _content(self) -> bytes:
-        holder = {
-            "host": socket.gethostname(),
-            "machine": _machine(),
-            "pid": os.getpid(),
-            "process_start": _process_start(os.getpid()),
-            "token": self._token,
-            "beat": self._beat,
-        }
-        return json.dumps(holder).encode()
+        """Tell whether this lease is the highest, and not another's of the same number."""
+        files = _files(self._storage)
+        owner = _owner_in(self._storage, files)
+        is_highest = files[-1:] == [self._path]
+        return is_highest and owner is not None and owner.token == self._owner.token
 
 
-def _is_local(holder: dict[str, Any]) -> bool:
-    """Whether a holder's pid means the same here."""
-    return holder.get("machine") == _machine()
+def owner_of(storage: Storage) -> Owner | None:
+    """Return the owner of an output, alive or not; None where it was given back."""
+    return _owner_in(storage, _files(storage))
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
-    return _process_start(holder["pid"]) != holder["process_start"]
+def is_alive(owner: Owner, storage: Storage, watch_s: float) -> bool:
+    """Tell whether an owner lives, or another has taken its place; a remote one is watched for
+    `watch_s` seconds."""
+    if owner.is_local():
+        return owner.runs()
+    deadline = time.monotonic() + watch_s
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, watch_s / 5))
+        now = owner_of(storage)
+        if now is None:
+            return False
+        if (now.token, now.beat) != (owner.token, owner.beat):
+            return True
+    return False
 
 
-def _machine() -> str:
-    """What numbers its processes alone: a boot of a host, and of its containers, which may share
-    its name, each."""
-    if not os.path.exists(BOOT_ID):  # macOS
-        return socket.gethostname()
-    return f"{Path(BOOT_ID).read_text().strip()}/{os.readlink('/proc/self/ns/pid')}"
+def _files(storage: Storage) -> list[str]:
+    """List the leases of an output, the highest number last."""
+    return storage.list(FOLDER, ".json")
 
 
-def _process_start(pid: int) -> str | None:
-    """What tells a process from others that had or will have its pid: the ticks from the boot to
-    its start, which no clock moves; None where there is no such process, or only its entry is
-    left, for a parent that does not ask."""
+def _next_file(files: list[str]) -> str:
+    number = int(posixpath.basename(files[-1]).partition(".")[0]) if files else 0
+    return f"{FOLDER}/{number + 1:08}.json"
+
+
+def _owner_in(storage: Storage, files: list[str]) -> Owner | None:
     try:
-        if not os.path.exists(BOOT_ID):  # macOS
-            process = psutil.Process(pid)
-            return None if process.status() in ENDED else str(process.create_time())
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in ENDED else fields[18]
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        owner = Owner.of_json(storage.read(files[-1])) if files else None
+    except FileNotFoundError:  # the next owner has removed it: the next number is not free
         return None
+    return None if owner is None or owner.has_left else owner

@@ -19,7 +19,7 @@ FIRST_PAUSE_S = 0.2  # doubled each time, with jitter: about 6 s in all, on top 
 
 
 def retrying(call: Callable[[], T]) -> T:
-    """What `call` returns; it is asked up to `ATTEMPTS` times while what it raises is transient."""
+    """Return what `call` returns, asking up to `ATTEMPTS` times while its errors are transient."""
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
@@ -33,7 +33,7 @@ def retrying(call: Callable[[], T]) -> T:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed later."""
+    """Tell whether the same call may succeed later."""
     return any(
         isinstance(cause, TimeoutError | ConnectionError)
         or any(base.__name__ in TRANSIENT for base in type(cause).__mro__)
@@ -44,7 +44,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_refused_as_present(error: BaseException) -> bool:
-    """Whether an object store refused to create what is there already."""
+    """Tell whether an object store refused to create what is there already."""
     return any(
         isinstance(cause, FileExistsError) or http_status(cause) in REFUSED_AS_PRESENT
         for cause in _chain(error)
@@ -52,7 +52,7 @@ def is_refused_as_present(error: BaseException) -> bool:
 
 
 def http_status(error: BaseException) -> int:
-    """The status that storage answered with, 0 where the error names none."""
+    """Return the HTTP status that storage answered with, 0 where the error names none."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
         return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -21,20 +21,23 @@ T = TypeVar("T")
 
 
 class Storage:
-    """A folder of a job: a local path, or a URI that fsspec knows (s3://, gs://).
+    """The output folder of a job: a local path, or a URI (`storage.backends`).
 
-    Raises `OSError` where storage fails; an object store is asked again first (`retrying`).
+    Paths in it are relative, with /. Raises `OSError` where storage fails; an object store is asked
+    again first (`retrying`).
     """
 
     def __init__(self, url: str) -> None:
         self.url = absolute(url).rstrip("/") or "/"
-        self._fs, root = fsspec.core.url_to_fs(self.url)
+        # uncached: others write here too
+        self._fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self._root = root.rstrip("/") or "/"
         self._local = isinstance(self._fs, LocalFileSystem)
 
     @classmethod
     def open(cls, url: str) -> Storage:
-        """Raises `OutputUnusable` where nothing can be read or written."""
+        """Open a folder and look into it. Raises `OutputUnusable` where that fails, and for
+        storage that no output may have."""
         backend = backend_of(url)
         if backend is None or not backend.may_be_output:
             raise OutputUnusable(
@@ -49,19 +52,19 @@ class Storage:
             raise OutputUnusable(f"{url} cannot be used as an output: {error}") from None
 
     def uri(self, path: str) -> str:
-        """Where `path` (relative, with /) can be read by anyone."""
+        """Return where anyone can read the file at `path`."""
         return f"{self.url}/{path}"
 
     def exists(self, path: str) -> bool:
-        self._fs.invalidate_cache()
+        """Tell whether a file or folder is at `path`."""
         return self._ask(lambda: self._fs.exists(self._full(path)))
 
     def read(self, path: str) -> bytes:
+        """Read a file. Raises `FileNotFoundError` where there is none."""
         return self._ask(lambda: self._fs.cat_file(self._full(path)))
 
     def list(self, folder: str, suffix: str = "") -> list[str]:
-        """The files directly in `folder`, sorted, as relative paths; none where it is missing."""
-        self._fs.invalidate_cache()
+        """List the files directly in `folder`, as sorted paths; none where it is missing."""
         try:
             entries = self._ask(lambda: self._fs.ls(self._full(folder), detail=False))
         except FileNotFoundError as error:
@@ -85,8 +88,8 @@ class Storage:
             raise
 
     def publish_new(self, path: str, data: bytes) -> bool:
-        """Write a file unless there is one; False where there is, which after a retry may be the
-        caller's own: read it back."""
+        """Write a file unless there is one. Returns False where there is, which after a retry may
+        be the caller's own: read it back."""
         full = self._full(path)
         if not self._local:
             return self._create_object(full, data)

@@ -13,6 +13,8 @@ import psutil
 import pytest
 
 from batch_jobs.job import OK, STOPPED
+from batch_jobs.ledger.lease import owner_of
+from batch_jobs.storage.storage import Storage
 from tests.batch_jobs.test_job import good_rows, ledger
 from tests.cli.test_cli import ROOT
 
@@ -43,7 +45,7 @@ def test_a_job_without_ray_ends_with_4_and_one_sentence_and_goes_on_later(
     told = [line for line in errors.splitlines() if "Ray did not start" in line]
     assert len(told) == 2, errors
     assert "trying once more" in told[0] and "run it again to go on" in told[1]
-    assert not (output / "lease.json").exists() and not (output / "_SUCCESS").exists()
+    assert owner_of(Storage(str(output))) is None and not (output / "_SUCCESS").exists()
 
     later = job(path, output)
     _, errors = later.communicate(timeout=300)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from batch_jobs.job import OK
+from batch_jobs.ledger.lease import owner_of
 from batch_jobs.stopping import StopSignals
 from batch_jobs.storage.storage import Storage
 from cli.status import describe
@@ -102,7 +103,7 @@ def test_a_job_stopped_while_ray_starts_ends_with_143(
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert not (output / "lease.json").exists()
+    assert owner_of(Storage(str(output))) is None
 
 
 def test_the_last_commit_of_a_stopped_job_may_take_its_time() -> None:
@@ -151,6 +152,6 @@ def test_a_job_that_waits_for_workers_in_vain_ends_when_it_is_asked_to(
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert not (output / "lease.json").exists()
+    assert owner_of(Storage(str(output))) is None
     assert process.stderr is not None
     assert "takes 64 GPUs and Ray has 0" in process.stderr.read()
