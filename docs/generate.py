@@ -15,9 +15,10 @@ from batch_jobs.ledger.ledger import SCHEMA
 from batch_jobs.manifest.columns import ALIASES
 from docs.reference import api_page
 from engine.config import EngineConfig
-from engine.errors import error_classes
+from engine.errors import EngineError, error_classes
 from engine.fields import bounds
 from engine.options import EditOptions
+from serve_app import errors as http_errors
 from serve_app.config import ServeConfig
 from storage.backends import BACKENDS
 
@@ -62,17 +63,22 @@ any output can be exported as any shape.
 
 
 def errors_page() -> str:
-    rows = [
-        (f"`{cls.code}`", str(cls.status), "yes" if cls.retryable else "no", _first_line(cls))
-        for cls in error_classes()
-    ]
     intro = (
         "The same codes everywhere: `error.code` of an HTTP answer, `error_code` of the ledger.\n"
-        "Sent again, a retryable one may succeed. HTTP alone also knows `invalid_api_key` (401),\n"
-        "`rate_limit_exceeded` (429, retryable), `route_not_found` (404),\n"
-        "`method_not_allowed` (405), `body_too_slow` (408) and `unsupported_media_type` (415)."
+        "Sent again, a retryable one may succeed."
     )
-    return _page("Errors", intro, _table(("code", "HTTP", "retryable", "meaning"), rows))
+    over_http = _error_table(error_classes(http_errors.__name__))
+    return _page(
+        "Errors", intro, f"{_error_table(error_classes())}\n## Over HTTP alone\n\n{over_http}"
+    )
+
+
+def _error_table(classes: list[type[EngineError]]) -> str:
+    rows = [
+        (f"`{cls.code}`", str(cls.status), "yes" if cls.retryable else "no", _first_line(cls))
+        for cls in classes
+    ]
+    return _table(("code", "HTTP", "retryable", "meaning"), rows)
 
 
 def config_page() -> str:

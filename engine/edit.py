@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.errors import EngineError, InternalError, error_classes
+from engine.errors import EngineError, InternalError, error_class
 from engine.options import ResolvedOptions
 
 
@@ -63,10 +63,7 @@ class EditFailure:
 
     def error(self) -> EngineError:
         """Return the exception that this failure tells of, to be raised."""
-        kinds = {kind.code: kind for kind in error_classes()}
-        error = kinds.get(self.code, InternalError)(self.message)
-        error.param = self.param
-        return error
+        return error_class(self.code)(self.message, param=self.param)
 
 
 EditOutcome = EditResult | EditFailure

@@ -1,4 +1,5 @@
-"""Every way an edit can fail: one class, one code, one HTTP status each.
+"""Every way an edit can fail: one class, one code, one HTTP status each; `serve_app.errors` adds
+what only HTTP knows.
 
     EngineError
     ├── RequestError               the request's fault: the same request fails again
@@ -20,7 +21,6 @@
     │   │   ├── InstructionEmpty       instruction_empty     400
     │   │   ├── InstructionTooLong     instruction_too_long  400
     │   │   └── InstructionLanguage    instruction_language  400
-    │   ├── BodyTooLarge           body_too_large        413
     │   ├── ModelUnknown           model_not_found       404
     │   ├── ManifestInvalid        manifest_invalid      400
     │   ├── OutputUnusable         output_unusable       400
@@ -44,6 +44,7 @@ wrong, the value, the bound, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -63,7 +64,7 @@ class EngineError(Exception):
         self.param = param
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.param)
+        return _rebuild, (type(self), self.message, self.param), self.__dict__
 
 
 def _rebuild(cls: type[EngineError], message: str, param: str | None) -> EngineError:
@@ -152,10 +153,6 @@ class InstructionLanguage(InstructionError, code="instruction_language"):
     """The text encoder does not know this script (with `strict_language`)."""
 
 
-class BodyTooLarge(RequestError, code="body_too_large", status=413):
-    """The HTTP body is over the limit."""
-
-
 class ModelUnknown(RequestError, code="model_not_found", status=404):
     """No such model is registered or served."""
 
@@ -176,9 +173,15 @@ class OutputBusy(RequestError, code="output_busy", status=409):
 
 
 class TransientError(EngineError, status=503):
-    """Ours: sent again, it may succeed."""
+    """Ours: sent again, it may succeed; `retry_after_s`: when it should be, where that is known."""
 
     retryable = True
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class OutOfMemory(TransientError, code="out_of_memory"):
@@ -221,11 +224,19 @@ class ModelError(EngineError, code="model_unusable"):
     """The model cannot be loaded."""
 
 
-def error_classes() -> list[type[EngineError]]:
-    """The classes that an outcome can carry, in the order of the tree: those without children."""
+def error_classes(module: str = __name__) -> list[type[EngineError]]:
+    """List the classes of a module's part of the tree that have a code of their own, in its order:
+    those without children there."""
 
-    def leaves(cls: type[EngineError]) -> list[type[EngineError]]:
-        children = cls.__subclasses__()
-        return [leaf for child in children for leaf in leaves(child)] if children else [cls]
+    def walk(cls: type[EngineError]) -> Iterator[type[EngineError]]:
+        yield cls
+        for child in cls.__subclasses__():
+            yield from walk(child)
 
-    return leaves(EngineError)
+    ours = [cls for cls in walk(EngineError) if cls.__module__ == module]
+    return [cls for cls in ours if not set(cls.__subclasses__()) & set(ours)]
+
+
+def error_class(code: str) -> type[EngineError]:
+    """Find the class of a code; `InternalError` where there is none."""
+    return next((cls for cls in error_classes() if cls.code == code), InternalError)

@@ -20,9 +20,10 @@ from ray.serve._private.logging_utils import get_serve_logs_dir
 from engine.errors import ModelError, OptionInvalid
 from engine.registry import ModelSpec, find_model
 from serve_app.config import ServeConfig
-from serve_app.deployment import LOGGING, build, load_keys
+from serve_app.deployment import LOGGING, build
 from serve_app.exposure import check_exposure
-from serve_app.proxy import guard as edge
+from serve_app.ingress.keys import ApiKeys
+from serve_app.proxy import guard
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
 
@@ -57,7 +58,7 @@ def run_server(
     public `host` without API keys, `ModelUnknown`, and `ModelError` when the model cannot be
     loaded.
     """
-    check_exposure(host, load_keys(config), config.insecure_public)
+    check_exposure(host, ApiKeys.load(config), config.insecure_public)
     spec = spec or find_model(config.engine.model, config.engine.resolution)
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
@@ -125,8 +126,8 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
             ray.shutdown()
         return
     _check_port(host, port)
-    os.environ.update(edge.CALLBACK)
-    os.environ[edge.LIMIT_VARIABLE] = str(config.max_body_bytes)
+    os.environ.update(guard.CALLBACK)
+    os.environ[guard.LIMIT_VARIABLE] = str(config.max_body_bytes)
     wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
     # Serve runs no tasks: no idle workers; and nobody reads event_stats (docs/decisions.md)

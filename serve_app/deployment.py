@@ -13,11 +13,11 @@ from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.ingress.api import make_app
 from serve_app.ingress.edit_log import log_edit
-from serve_app.ingress.flights import Flight
 from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.metrics import IngressMetrics
 from serve_app.ingress.ray_backend import RayBackend
+from serve_app.ingress.record import EditRecord
 from serve_app.ingress.service import EditService
-from serve_app.metrics import IngressMetrics
 from serve_app.replica.replica import EditReplica
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
@@ -33,11 +33,11 @@ class EditIngress:
         check_exposure(_host(), keys, config.insecure_public)
         metrics = IngressMetrics()
 
-        def observe(flight: Flight, held: int, queue_s: float) -> None:
-            metrics.hold(held, queue_s)
-            if flight.ended:
-                metrics.observe(flight)
-                log_edit(flight)
+        def observe(record: EditRecord, in_flight: int, queue_s: float) -> None:
+            metrics.set_queue(in_flight, queue_s)
+            if record.has_ended:
+                metrics.observe(record)
+                log_edit(record)
 
         self._service = EditService(config, spec, RayBackend(replicas), keys, observe)
         self._service.warm_up()
@@ -54,11 +54,6 @@ def _host() -> str | None:
     """Where Serve's proxies listen."""
     client = _get_global_client(raise_if_no_controller_running=False)
     return client.http_config.host if client else None
-
-
-def load_keys(config: ServeConfig) -> ApiKeys:
-    """From the file and the environment of this process. Raises `OptionInvalid`."""
-    return ApiKeys.load(config.api_keys_file, config.requests_per_minute, config.ingress_replicas)
 
 
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
@@ -91,4 +86,4 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         max_constructor_retry_count=1,
         logging_config=LOGGING,
     )
-    return ingress.bind(config, spec, load_keys(config), replicas)
+    return ingress.bind(config, spec, ApiKeys.load(config), replicas)

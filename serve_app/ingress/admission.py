@@ -1,4 +1,4 @@
-"""How much work waits, how fast it is done, and whether one more edit may join."""
+"""Which edits may join, and in how many seconds one that may not should try again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 import time
 from collections.abc import Callable
 
-from engine.edit import EditFailure
-from engine.errors import Overloaded
+from engine.errors import ImageError, Overloaded
 from engine.guidance import branches
 from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
-from serve_app.errors import EditFailed
+from serve_app.ingress.backlog import Backlog
+from serve_app.ingress.record import EditRecord
 
-HOLD_S = 0.5  # of one ingress alone; and a tenth of the wait: its queue must not run dry meanwhile
-MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
+# Called with an edit that entered, was admitted or left, the edits that are in flight now, and how
+# long they will take in s.
+Observe = Callable[[EditRecord, int, float], None]
 
 
 def cost_of(options: ResolvedOptions, spec: ModelSpec) -> float:
@@ -27,79 +28,49 @@ def cost_of(options: ResolvedOptions, spec: ModelSpec) -> float:
     return float(options.num_inference_steps * width * height * count)
 
 
-class Line:
-    """The work that waits for one thing, and how fast that was done lately."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.ahead = 0.0
-        self._work = self._time_s = 0.0
-        self._last_done_s = -math.inf
-
-    @property
-    def is_known(self) -> bool:
-        return self._work > 0
-
-    def seconds(self, cost: float) -> float:
-        """How long so much will take; 0 until something has told the rate."""
-        return cost * self._time_s / self._work if self._work else 0.0
-
-    def done(self, cost: float, took_s: float) -> None:
-        """Work of this cost was done, `took_s` after it came to its turn or a little before.
-
-        Of the time since the work before it, at most `took_s` was spent on it: the rest was idle,
-        or a replica was starting.
-        """
-        now = self._clock()
-        spent_s = min(now - self._last_done_s, took_s)
-        self._last_done_s = now
-        fade = math.exp(-spent_s / MEMORY_S)
-        self._work = self._work * fade + cost
-        self._time_s = self._time_s * fade + spent_s
-
-
 class Admission:
-    """Counts the edits that this process holds, and their work in two lines: for the model in the
-    unit of `cost_of`, for the processes that decode and encode in edits.
+    """Counts the edits that are in flight in this process, and their work in two backlogs: for the
+    model in the unit of `cost_of`, for the processes that decode and encode in edits.
 
-    It refuses the one after `max_in_flight`; when more than `min_held` are there, what would wait
-    longer than `max_wait_s` for its turn; and, unless it is alone, what would not be done within
-    `deadline_s`. Where every edit would be refused it says for how long, but at most `max_hold_s`.
-    `clock` gives seconds.
+    It refuses the one after `max_in_flight`; when `min_in_flight` are there, what would wait longer
+    than `max_wait_s` for its turn; and, unless it is alone, what would not be done within
+    `deadline_s`. `clock` gives seconds.
     """
 
     def __init__(
         self,
         max_in_flight: int,
-        min_held: int,
+        min_in_flight: int,
         max_wait_s: float,
         deadline_s: float,
-        max_hold_s: float = HOLD_S,
+        observe: Observe = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_in_flight, self._min_held = max_in_flight, min_held
-        self._max_hold_s = max_hold_s
+        self._max_in_flight, self._min_in_flight = max_in_flight, min_in_flight
         self._max_wait_s, self._deadline_s = max_wait_s, deadline_s
-        self._model, self._codec = Line(clock), Line(clock)
-        self.held = 0
+        self._observe = observe
+        self._model, self._codec = Backlog(clock), Backlog(clock)
+        self.in_flight = 0
 
     @property
     def wait_s(self) -> float:
-        """How long what is here will take; 0 until an edit has told the rate."""
-        return max(line.seconds(line.ahead) for line in (self._model, self._codec))
+        """Seconds that what is in flight will take; 0 until an edit was made."""
+        return max(backlog.seconds(backlog.ahead) for backlog in (self._model, self._codec))
 
-    def enter(self) -> None:
-        """Take a place, before the body is read. Raises `EditFailed` when there is none, or when
+    def enter(self, record: EditRecord) -> None:
+        """Take a place, before the body is read. Raises `Overloaded` when there is none, or when
         whatever came now would wait too long."""
-        if self.held >= self._max_in_flight:
-            raise self._refusal(f"{self.held} edits are in flight already", self._hold_s)
-        self._refuse_a_long_wait(self.held)
-        self.held += 1
+        if self.in_flight >= self._max_in_flight:
+            raise self._refusal(f"{self.in_flight} edits are in flight already")
+        self._refuse_a_long_wait(self.in_flight)
+        self.in_flight += 1
+        record.has_place = True
+        self._observe(record, self.in_flight, self.wait_s)
 
-    def admit(self, cost: float) -> None:
-        """Queue the work of an edit that has a place; raises `EditFailed` where it would wait too
-        long."""
-        self._refuse_a_long_wait(self.held - 1)  # others were admitted while the body was read
+    def admit(self, record: EditRecord, cost: float) -> None:
+        """Queue the work of an edit that has a place, before its source is decoded. Raises
+        `Overloaded` where it would wait too long."""
+        self._refuse_a_long_wait(self.in_flight - 1)  # others came in while the body was read
         total_s = self.wait_s + self._model.seconds(cost)
         if self._codec.ahead and total_s > self._deadline_s:
             raise self._refusal(
@@ -108,33 +79,30 @@ class Admission:
             )
         self._model.ahead += cost
         self._codec.ahead += 1
+        record.cost = cost
+        self._observe(record, self.in_flight, self.wait_s)
 
-    def edited(self, cost: float, model_s: float) -> None:
-        """The model made an edit of this cost, in `model_s` from its first call to its last."""
-        self._model.done(cost, model_s)
+    def edited(self, record: EditRecord) -> None:
+        """Learn the model's rate from an edit that it has made, in `record.model_s`."""
+        self._model.done(record.cost, record.model_s)
 
-    def coded(self, codec_s: float) -> None:
-        """The source of an edit was decoded, and its images encoded, in so many seconds with what
-        they waited for a process."""
-        self._codec.done(1, codec_s)
+    def leave(self, record: EditRecord, error: BaseException | None = None) -> None:
+        """End an edit with its answer, or with `error`, and give back the place that it has."""
+        if record.decode_s and (error is None or isinstance(error, ImageError)):
+            self._codec.done(1, record.decode_s + record.encode_s)
+        if record.has_place:
+            self.in_flight -= 1
+            ahead = self._model.ahead - record.cost
+            self._model.ahead = max(ahead, 0.0) if self.in_flight else 0.0  # rounding leaves a rest
+            self._codec.ahead -= record.cost > 0
+        record.end(error)
+        self._observe(record, self.in_flight, self.wait_s)
 
-    def leave(self, cost: float) -> None:
-        """Give the place back; `cost`: of what was admitted, or 0."""
-        self.held -= 1
-        self._model.ahead = max(self._model.ahead - cost, 0.0) if self.held else 0.0
-        self._codec.ahead -= cost > 0
+    def _refuse_a_long_wait(self, in_flight: int) -> None:
+        if in_flight >= self._min_in_flight and self.wait_s > self._max_wait_s:
+            raise self._refusal(f"about {self.wait_s:.0f} s of work are queued ahead")
 
-    def _refuse_a_long_wait(self, held: int) -> None:
-        if held >= self._min_held and self.wait_s > self._max_wait_s:
-            reason = f"about {self.wait_s:.0f} s of work are queued ahead"
-            raise self._refusal(reason, self._hold_s)
-
-    @property
-    def _hold_s(self) -> float:
-        return min(self._max_hold_s, self.wait_s / 10)
-
-    def _refusal(self, reason: str, hold_s: float = 0.0) -> EditFailed:
-        guess_s = self.wait_s if self._model.is_known else self._deadline_s
+    def _refusal(self, reason: str) -> Overloaded:
+        guess_s = self.wait_s if self._model.has_rate else self._deadline_s
         wait_s = max(math.ceil(round(guess_s, 3)), 1)
-        error = Overloaded(f"{reason}; try again in {wait_s} s")
-        return EditFailed(EditFailure.of("", error), wait_s, hold_s)
+        return Overloaded(f"{reason}; try again in {wait_s} s", retry_after_s=wait_s)

@@ -7,7 +7,7 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 import engine
-from serve_app.errors import install_error_handlers
+from serve_app.error_response import install_error_handlers
 from serve_app.ingress.service import EditService
 from serve_app.ingress.streaming import EventStream, event_stream
 from serve_app.playground import add_playground

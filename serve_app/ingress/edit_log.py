@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from serve_app.ingress.flights import Flight
+from serve_app.ingress.record import EditRecord
 
 logger = logging.getLogger("ray.serve")
 
-FIELDS = (
+LOGGED_FIELDS = (
     "code",
     "status",
     "key",
@@ -26,14 +26,15 @@ FIELDS = (
 )
 
 
-def record_of(flight: Flight) -> dict[str, Any]:
-    """What is written of `flight`; the request's id stands beside it already."""
-    values = {name: getattr(flight, name) for name in FIELDS}
+def logged_fields(record: EditRecord) -> dict[str, Any]:
+    """Return what is written of an edit; the request's id stands beside it already."""
+    values = {name: getattr(record, name) for name in LOGGED_FIELDS}
     return {
         name: round(value, 4) if isinstance(value, float) else value
         for name, value in values.items()
     }
 
 
-def log_edit(flight: Flight) -> None:
-    logger.info("edit %s in %.3f s", flight.code, flight.total_s, extra=record_of(flight))
+def log_edit(record: EditRecord) -> None:
+    """Write the line of an edit that has ended."""
+    logger.info("edit %s in %.3f s", record.code, record.total_s, extra=logged_fields(record))

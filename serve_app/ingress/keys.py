@@ -12,25 +12,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.edit import EditFailure
 from engine.errors import OptionInvalid
-from serve_app.errors import EditFailed
+from serve_app.config import ServeConfig
+from serve_app.errors import KeyInvalid, RateLimited
 
 VARIABLE = "RAYEDIT_API_KEYS"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Key(NamedTuple):
-    """`name`: what it is called in logs."""
+    """An API key, which itself is not known."""
 
-    digest: str
-    name: str
+    digest: str  # its sha256 in hex
+    name: str  # what it is called in logs
 
 
 class ApiKeys:
-    """`names`: the sha256 (hex) of each key -> what it is called in logs; without any, everybody
-    may ask. A key may make `per_minute` edits a minute, and as many at once, of which each of
-    `shares` processes like this one grants its part; `clock` gives seconds.
+    """Knows who may ask, and how often.
+
+    `names`: the sha256 (hex) of each key -> what it is called in logs; without any, everybody may
+    ask. A key may make `per_minute` edits a minute, and as many at once, of which each of `shares`
+    processes like this one grants its part; `clock` gives seconds.
     """
 
     def __init__(
@@ -49,12 +51,13 @@ class ApiKeys:
         return bool(self._names)
 
     @classmethod
-    def load(cls, file: str | None, per_minute: float | None = None, shares: int = 1) -> ApiKeys:
-        """From `file` and the environment: a key a line (in the environment also commas), its
-        digest and a name, as `sha256sum` prints them. Raises `OptionInvalid`."""
+    def load(cls, config: ServeConfig) -> ApiKeys:
+        """Read the keys of the config's file and of the environment: a line each (in the
+        environment also commas), a digest and a name as `sha256sum` prints them. Raises
+        `OptionInvalid`."""
         lines = os.environ.get(VARIABLE, "").replace(",", "\n").splitlines()
         names = _parse(lines, VARIABLE)
-        if file is not None:
+        if (file := config.api_keys_file) is not None:
             try:
                 text = Path(file).read_text()
             except (OSError, UnicodeDecodeError) as error:
@@ -64,23 +67,23 @@ class ApiKeys:
             names |= _parse(text.splitlines(), file)
             if not names:
                 raise OptionInvalid(f"{file} holds no API key", param="api_keys_file")
-        return cls(names, per_minute, shares)
+        return cls(names, config.requests_per_minute, config.ingress_replicas)
 
     def check(self, authorization: str | None) -> Key:
-        """The key in an `Authorization` header; raises `EditFailed` (401)."""
+        """Find the key of an `Authorization` header; raises `KeyInvalid`."""
         if not self._names:
             return Key("", "")
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise _unauthorized("no API key was sent; send it as `Authorization: Bearer KEY`")
+            raise KeyInvalid("no API key was sent; send it as `Authorization: Bearer KEY`")
         digest = hashlib.sha256(key.strip().encode()).hexdigest()
         found = [known for known in self._names if hmac.compare_digest(known, digest)]
         if not found:
-            raise _unauthorized("the API key is not one of this server's; check it")
+            raise KeyInvalid("the API key is not one of this server's; check it")
         return Key(found[0], self._names[found[0]])
 
     def spend(self, key: Key) -> None:
-        """One edit of `key`; raises `EditFailed` (429) above its rate."""
+        """Count one edit of `key`; raises `RateLimited` above its rate."""
         if not self._names or self._per_minute is None:
             return
         ours = self._per_minute / self._shares
@@ -89,11 +92,11 @@ class ApiKeys:
         left = min(left + (now - then) * rate, most)
         if left < 1:
             wait_s = math.ceil((1 - left) / rate)
-            message = f"this API key may make {self._per_minute:g} edits a minute"
-            failure = EditFailure(
-                "", "rate_limit_exceeded", f"{message}; try again in {wait_s} s", True, 429
+            raise RateLimited(
+                f"this API key may make {self._per_minute:g} edits a minute; try again in "
+                f"{wait_s} s",
+                retry_after_s=wait_s,
             )
-            raise EditFailed(failure, retry_after_s=wait_s)
         self._buckets[key.digest] = left - 1, now
 
 
@@ -111,7 +114,3 @@ def _parse(lines: list[str], source: str) -> dict[str, str]:
             )
         names[digest.lower()] = name.strip(" -*") or f"key-{digest[:8].lower()}"
     return names
-
-
-def _unauthorized(message: str) -> EditFailed:
-    return EditFailed(EditFailure("", "invalid_api_key", message, status=401))

@@ -11,17 +11,13 @@ from typing import Any
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from engine.errors import (
-    BodyTooLarge,
-    ImageMissing,
-    OptionInvalid,
-)
+from engine.errors import ImageMissing, OptionInvalid
 from engine.fields import MAX_SHOWN
 from engine.options import EditOptions
 from engine.wire import EditBody, not_one_image
+from serve_app.errors import BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
 MAX_FIELDS = 64
@@ -33,17 +29,16 @@ MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a da
 
 @dataclass(frozen=True, slots=True)
 class ParsedEdit:
-    """`source`: an image file's bytes, or the image URL of a JSON body, not yet looked at."""
+    """An edit as it was sent, its fields checked."""
 
     body: EditBody
     options: EditOptions
     instruction: str
-    source: bytes | str
+    source: bytes | str  # an image file, or the image URL of a JSON body, not yet looked at
 
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
-    """Raises `RequestError`, and `HTTPException`: 415 for another content type, 408 where the body
-    comes too slowly."""
+    """Read the body of an edit; raises `RequestError`."""
     content_type = request.headers.get("content-type", "")
     kind_bytes, parameters = parse_options_header(content_type)
     kind = kind_bytes.decode("latin-1").strip().lower()
@@ -53,18 +48,19 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
     if kind == "multipart/form-data":
         _check_charset(parameters.get(b"charset", b"utf-8").decode("latin-1"))
         return await _parse_form(request, chunks)
-    raise HTTPException(415, "send multipart/form-data or application/json")
+    raise MediaTypeUnsupported("send multipart/form-data or application/json")
 
 
 def _check_charset(charset: str) -> None:
-    """Of the texts in a form: the parser would take any codec that Python has, slow ones too."""
+    """Refuse other texts in a form: the parser would take any codec that Python has, slow ones
+    too."""
     if charset.lower() not in ("utf-8", "utf8"):
         raise OptionInvalid(f'the charset of a form must be utf-8; got "{charset[:MAX_SHOWN]}"')
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; raises `BodyTooLarge` as soon as they are over the limit, and
-    `HTTPException` where they come too slowly: the edit holds a place meanwhile."""
+    """Yield the body's chunks; raises `BodyTooLarge` as soon as they are over the limit, and
+    `BodyTooSlow` where they come too slowly: the edit has a place meanwhile."""
     size = 0
     stream = request.stream()
     clock = asyncio.get_running_loop().time
@@ -80,27 +76,19 @@ async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[byte
             raise _too_slow(size, clock() - started) from None
         size += len(chunk)
         if size > max_body_bytes:
-            raise body_too_large(max_body_bytes)
+            raise BodyTooLarge.over(max_body_bytes)
         yield chunk
 
 
-def _too_slow(size: int, took_s: float) -> HTTPException:
-    return HTTPException(
-        408,
-        f"the body came too slowly: {size:,} bytes in {took_s:.0f} s; send on within {IDLE_S:g} s, "
-        f"and {MIN_BYTES_PER_S:,} bytes/s or more",
-        {"connection": "close"},
-    )
-
-
-def body_too_large(max_body_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the body of the request is over {max_body_bytes:,} bytes; send a smaller image"
+def _too_slow(size_bytes: int, took_s: float) -> BodyTooSlow:
+    return BodyTooSlow(
+        f"the body came too slowly: {size_bytes:,} bytes in {took_s:.0f} s; send on within "
+        f"{IDLE_S:g} s, and {MIN_BYTES_PER_S:,} bytes/s or more"
     )
 
 
 def parse_json(data: bytes) -> ParsedEdit:
-    """A JSON body, `images: [{"image_url": "data:..."}]`. Raises `RequestError`."""
+    """Read a JSON body, with `images: [{"image_url": "data:..."}]`; raises `RequestError`."""
     body = _check_streaming(EditBody.parse(_load_object(data), streaming=True))
     return ParsedEdit(body, body.options(), body.instruction(), body.image_url())
 

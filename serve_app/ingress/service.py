@@ -23,12 +23,12 @@ from engine.sources import Prepared
 from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
-from serve_app.errors import EditFailed
+from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.codec import Codec
 from serve_app.ingress.codec_tasks import MAX_WEBP_PIXELS
-from serve_app.ingress.flights import Flight, Flights, Observe
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.parsing import ParsedEdit, read_edit
+from serve_app.ingress.record import EditRecord
 from serve_app.ingress.streaming import EventStream
 from serve_app.schemas import (
     CompletedEvent,
@@ -45,17 +45,18 @@ BUSY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """A decoded edit and how its images are to be sent."""
+class DecodedEdit:
+    """An edit whose source is decoded, and how its images are to be sent."""
 
     prepared: Prepared
     format: OutputFormat
     quality: int | None
     partial_images: int
 
-    def request(self, flight: Flight) -> EditRequest:
+    def request(self, record: EditRecord) -> EditRequest:
+        """Make what a replica is sent, with the time that is left."""
         return replace(
-            self.prepared.request, timeout_s=flight.left_s, partial_images=self.partial_images
+            self.prepared.request, timeout_s=record.left_s, partial_images=self.partial_images
         )
 
 
@@ -75,7 +76,13 @@ class EditService:
         self.keys = keys or ApiKeys({})
         self._backend = backend
         self._codec = Codec(config.decode_workers, config.decode_timeout_s)
-        self._flights = Flights(config, spec, observe)
+        self._admission = Admission(
+            config.max_in_flight,
+            2 * config.engine.max_batch_size,
+            config.max_wait_s,
+            config.deadline_s,
+            observe,
+        )
         self._last_ready: Readiness | None = None
         self._last_answer_s = -math.inf
         self._started = int(time.time())
@@ -88,39 +95,38 @@ class EditService:
         self._codec.close()
 
     async def edit(self, request: Request) -> ImagesResponse | EventStream:
-        """One edit within the deadline; raises `EngineError` and `EditFailed`. A stream lands its
-        flight itself."""
-        flight = self._flights.board()
+        """Answer one edit within the deadline; raises `EngineError`. A stream leaves by itself."""
+        record = EditRecord(self.config.deadline_s)
         try:
             key = self.keys.check(request.headers.get("authorization"))
-            flight.key = key.name
+            record.key = key.name
             self.keys.spend(key)
-            self._flights.enter(flight)
-            async with self._flights.limit(flight):
-                parsed = await self._read(request, flight)
-                edit = await self._decode(parsed, flight)
-                if not flight.stream:
-                    response = await self._respond(edit, flight)
+            self._admission.enter(record)
+            async with record.within_deadline():
+                parsed = await self._read(request, record)
+                edit = await self._decode(parsed, record)
+                if not record.stream:
+                    response = await self._respond(edit, record)
         except BaseException as error:
-            self._flights.land(flight, error)
+            self._admission.leave(record, error)
             raise
-        if flight.stream:
+        if record.stream:
             return EventStream(
-                self._events(edit, flight),
-                lambda: self._flights.limit(flight),
-                lambda error: self._flights.land(flight, error),
+                self._events(edit, record),
+                record.within_deadline,
+                lambda error: self._admission.leave(record, error),
             )
-        self._flights.land(flight)
+        self._admission.leave(record)
         return response
 
-    async def _read(self, request: Request, flight: Flight) -> ParsedEdit:
-        with flight.timed("read_s"):
+    async def _read(self, request: Request, record: EditRecord) -> ParsedEdit:
+        with record.timed("read_s"):
             parsed = await read_edit(request, self.config.max_body_bytes)
-        flight.stream = bool(parsed.body.stream)
+        record.stream = bool(parsed.body.stream)
         return parsed
 
-    async def _decode(self, parsed: ParsedEdit, flight: Flight) -> Edit:
-        """Refuses what cannot be or must wait too long before anything is decoded."""
+    async def _decode(self, parsed: ParsedEdit, record: EditRecord) -> DecodedEdit:
+        """Refuse what cannot be or must wait too long, then decode the source."""
         body = parsed.body
         self._check_model(body.model)
         format: OutputFormat = body.output_format or "png"
@@ -131,8 +137,9 @@ class EditService:
                 param="output_compression",
             )
         options = self.spec.resolve(parsed.options, draw_seed())
-        self._flights.admit(flight, options)
-        with flight.timed("decode_s"):
+        record.steps, record.num_images = options.num_inference_steps or 0, options.num_images
+        self._admission.admit(record, cost_of(options, self.spec))
+        with record.timed("decode_s"):
             prepared = await self._codec.decode(
                 uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
             )
@@ -142,13 +149,13 @@ class EditService:
                 "or jpeg, or leave restore_size out",
                 param="output_format",
             )
-        return Edit(prepared, format, body.output_compression, body.partial_images or 0)
+        return DecodedEdit(prepared, format, body.output_compression, body.partial_images or 0)
 
-    async def _respond(self, edit: Edit, flight: Flight) -> ImagesResponse:
-        with flight.timed("replica_s"):
-            outcome = await self._backend.edit(edit.request(flight))
-        result = self._result(outcome, flight)
-        with flight.timed("encode_s"):
+    async def _respond(self, edit: DecodedEdit, record: EditRecord) -> ImagesResponse:
+        with record.timed("replica_s"):
+            outcome = await self._backend.edit(edit.request(record))
+        result = self._result(outcome, record)
+        with record.timed("encode_s"):
             files, (width, height) = await self._codec.encode(
                 result.images, edit.prepared.geometry, edit.format, edit.quality
             )
@@ -164,34 +171,39 @@ class EditService:
             warnings=[*edit.prepared.warnings, *result.warnings],
         )
 
-    def _result(self, outcome: EditOutcome, flight: Flight) -> EditResult:
-        """Raises `EditFailed`."""
+    def _result(self, outcome: EditOutcome, record: EditRecord) -> EditResult:
+        """Note what the model did; raises the error of an edit that failed."""
         self._last_answer_s = time.monotonic()
         if isinstance(outcome, EditFailure):
-            raise EditFailed(outcome)
-        self._flights.made(flight, outcome)
+            raise outcome.error()
+        record.model_s, record.batch_size = outcome.model_s, outcome.batch_size
+        self._admission.edited(record)
         return outcome
 
-    async def _events(self, edit: Edit, flight: Flight) -> AsyncGenerator[ImageEvent, None]:
+    async def _events(
+        self, edit: DecodedEdit, record: EditRecord
+    ) -> AsyncGenerator[ImageEvent, None]:
         """The previews, then an event for each image."""
         start = time.monotonic()
-        async with aclosing(self._backend.edit_stream(edit.request(flight))) as events:
+        async with aclosing(self._backend.edit_stream(edit.request(record))) as events:
             async for event in events:
                 if isinstance(event, Preview):
                     (image,) = await self._images([event.pixels], edit)
                     yield PartialImageEvent(partial_image_index=event.index, **image)
                     continue
-                flight.replica_s = time.monotonic() - start
-                result = self._result(event, flight)
+                record.replica_s = time.monotonic() - start
+                result = self._result(event, record)
                 warnings = [*edit.prepared.warnings, *result.warnings]
-                with flight.timed("encode_s"):
+                with record.timed("encode_s"):
                     images = await self._images(result.images, edit)
                 for image, seed in zip(images, result.seeds, strict=True):
                     yield CompletedEvent(
                         seed=seed, model=self.spec.name, warnings=warnings, **image
                     )
 
-    async def _images(self, pixels: Sequence[np.ndarray], edit: Edit) -> list[dict[str, Any]]:
+    async def _images(
+        self, pixels: Sequence[np.ndarray], edit: DecodedEdit
+    ) -> list[dict[str, Any]]:
         """The fields of an `ImageEvent` for each canvas."""
         files, (width, height) = await self._codec.encode(
             pixels, edit.prepared.geometry, edit.format, edit.quality

@@ -12,7 +12,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from serve_app.errors import error_body, failure_of, log_internal
+from serve_app.error_response import error_body
+from serve_app.errors import engine_error
 from serve_app.schemas import CompletedEvent, ErrorBody, PartialImageEvent
 
 Events = AsyncGenerator[BaseModel, None]
@@ -56,9 +57,7 @@ class EventStream(Response):
                     await self._pump(write)
             except Exception as caught:
                 error = caught
-                failure = failure_of(caught)
-                log_internal(failure)
-                await write(_event("error", json.dumps(error_body(failure))))
+                await write(_event("error", json.dumps(error_body(engine_error(caught)))))
             await write(b"", more=False)
         except BaseException as caught:  # the client has gone
             error = caught

@@ -1,8 +1,8 @@
 """What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
 
-Serve buffers a body and headers of any length, lets a client's headers switch its timeout off,
-echoes any request id, and asks a full ingress about every request. `run_server` installs the guard
-in the Ray that it starts; on a cluster, set the environment variable
+Serve buffers a body and headers of any length, lets a client's headers switch its timeout off, and
+echoes any request id. `run_server` installs the guard in the Ray that it starts; on a cluster, set
+the environment variable
 `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.proxy.guard.middlewares` for every node before
 Ray starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
 """
@@ -13,20 +13,21 @@ import logging
 import os
 import re
 import uuid
+from collections.abc import Callable
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.edit import EditFailure
 from engine.errors import EngineError, WorkerCrashed
 from engine.images import MAX_BYTES
-from serve_app.errors import error_response
-from serve_app.ingress.parsing import body_too_large
+from serve_app.error_response import error_response
+from serve_app.errors import BodyTooLarge
 from serve_app.metrics import requests_counter
 from serve_app.proxy.headers import bound_headers
-from serve_app.proxy.shedding import Refused, Shedder
 
 logger = logging.getLogger("ray.serve")
+
+Refused = Callable[[str], None]  # called with the code of what was refused here
 
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxy.guard.middlewares"}
 LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
@@ -53,13 +54,10 @@ def middlewares() -> list[Middleware]:
         requests.inc(tags={"code": code})
 
     limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
-    return [
-        Middleware(Shedder, refused=count),
-        Middleware(EdgeGuard, max_body_bytes=limit, refused=count),
-    ]
+    return [Middleware(ProxyGuard, max_body_bytes=limit, refused=count)]
 
 
-class EdgeGuard:
+class ProxyGuard:
     """Bounds the body, cleans the headers, gives each request an id that is safe to log, and
     answers in the stead of an ingress that died."""
 
@@ -78,7 +76,7 @@ class EdgeGuard:
         scope = {**scope, "headers": headers}
         body = _Body(scope, receive, send, self._max_body_bytes, request_id, self._refused)
         if body.announced > self._max_body_bytes:
-            await body.refuse(body_too_large(self._max_body_bytes))
+            await body.refuse(BodyTooLarge.over(self._max_body_bytes))
             return
         try:
             await self._app(scope, body.receive, body.send)
@@ -140,7 +138,7 @@ class _Body:
         if self._size <= self._max_body_bytes:
             return message
         if not self.answered:
-            await self.refuse(body_too_large(self._max_body_bytes))
+            await self.refuse(BodyTooLarge.over(self._max_body_bytes))
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -152,7 +150,7 @@ class _Body:
         """Answer in the app's stead."""
         self._refused = self.answered = True
         self._count(error.code)
-        response = error_response(EditFailure.of("", error))
+        response = error_response(error)
         response.headers["x-request-id"] = self._request_id.decode()
         response.headers["connection"] = "close"
         await response(self._scope, self._receive, self._send)

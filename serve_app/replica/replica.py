@@ -18,7 +18,7 @@ from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig
-from serve_app.metrics import ReplicaMetrics
+from serve_app.replica.metrics import ReplicaMetrics
 from serve_app.replica.watch import Watch
 from serve_app.schemas import Readiness
 

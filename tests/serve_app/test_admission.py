@@ -8,14 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
-from engine import EditOptions
-from engine.edit import EditResult
+from engine.edit import EditOptions
+from engine.errors import Overloaded
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
-from serve_app.errors import EditFailed
-from serve_app.ingress.admission import HOLD_S, Admission, cost_of
+from serve_app.ingress.admission import Admission, cost_of
 from serve_app.ingress.api import make_app
-from serve_app.ingress.flights import Flights
+from serve_app.ingress.record import EditRecord
 from serve_app.ingress.service import EditService
 from tests.conftest import jpeg, photograph
 from tests.serve_app.conftest import Mirror
@@ -29,10 +28,22 @@ class Clock:
         return self.now
 
 
-def refusal(admission: Admission, cost: float) -> EditFailed:
-    with pytest.raises(EditFailed) as caught:
-        admission.enter()
-        admission.admit(cost)
+def joined(admission: Admission, cost: float) -> EditRecord:
+    """An edit of this cost that has entered and was admitted."""
+    record = EditRecord(deadline_s=60)
+    admission.enter(record)
+    admission.admit(record, cost)
+    return record
+
+
+def made(admission: Admission, cost: float, model_s: float) -> None:
+    """The model has made an edit of this cost."""
+    admission.edited(EditRecord(deadline_s=60, cost=cost, model_s=model_s))
+
+
+def refusal(admission: Admission, cost: float) -> Overloaded:
+    with pytest.raises(Overloaded) as caught:
+        joined(admission, cost)
     return caught.value
 
 
@@ -49,112 +60,113 @@ def test_the_work_of_an_edit_is_steps_pixels_images_and_rows(pocket: ModelSpec) 
 
 def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None:
     clock = Clock()
-    admission = Admission(max_in_flight=100, min_held=2, max_wait_s=5, deadline_s=60, clock=clock)
+    admission = Admission(
+        max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=clock
+    )
     for _ in range(10):  # one edit of 100 units after another, 2 s each: 50 units a second
-        admission.enter()
-        admission.admit(100)
+        record = joined(admission, 100)
         clock.now += 2
-        admission.edited(100, model_s=2)
-        admission.leave(100)
+        made(admission, 100, model_s=2)
+        admission.leave(record)
     for _ in range(3):
-        admission.enter()
-        admission.admit(100)
+        joined(admission, 100)
     assert admission.wait_s == pytest.approx(6)
-    error = refusal(admission, 100)
-    assert (error.failure.status, error.failure.code) == (503, "overloaded")
-    assert error.retry_after_s == 6
+    assert refusal(admission, 100).retry_after_s == 6
 
 
 def test_where_every_edit_would_wait_too_long_no_body_is_read_and_admitting_looks_again() -> None:
     clock = Clock()
-    admission = Admission(max_in_flight=100, min_held=2, max_wait_s=5, deadline_s=60, clock=clock)
-    admission.edited(100, model_s=2)
-    for _ in range(5):  # four of them read their bodies at the same time
-        admission.enter()
-    for _ in range(3):
-        admission.admit(100)
-    with pytest.raises(EditFailed, match="about 6 s of work are queued ahead"):
-        admission.admit(1)
-    with pytest.raises(EditFailed, match="about 6 s of work are queued ahead"):
-        admission.enter()
-    assert admission.held == 5
-
-
-@pytest.mark.parametrize(("ingresses", "hold_s"), [(1, HOLD_S), (2, 0.0)])
-def test_a_full_ingress_speaks_for_all_edits_only_where_there_is_no_other(
-    pocket: ModelSpec, ingresses: int, hold_s: float
-) -> None:
-    async def fly() -> EditFailed:
-        config = ServeConfig(ingress_replicas=ingresses, max_in_flight=1)
-        flights = Flights(config, pocket, lambda *_: None)
-        flight = flights.board()
-        flights.enter(flight)
-        flights.admit(flight, pocket.resolve(EditOptions(), seed=0))
-        flights.made(flight, EditResult("", [], [], model_s=100))
-        with pytest.raises(EditFailed, match="in flight already") as caught:
-            flights.enter(flights.board())
-        return caught.value
-
-    assert asyncio.run(fly()).hold_s == hold_s
+    admission = Admission(
+        max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=clock
+    )
+    made(admission, 100, model_s=2)
+    records = [EditRecord(deadline_s=60) for _ in range(6)]
+    for record in records[:5]:  # four of them read their bodies at the same time
+        admission.enter(record)
+    for record in records[:3]:
+        admission.admit(record, 100)
+    with pytest.raises(Overloaded, match="about 6 s of work are queued ahead"):
+        admission.admit(records[3], 1)
+    with pytest.raises(Overloaded, match="about 6 s of work are queued ahead"):
+        admission.enter(records[5])
+    assert admission.in_flight == 5
+    for record in records:  # the last of them never had a place
+        admission.leave(record)
+    assert (admission.in_flight, admission.wait_s) == (0, 0)
 
 
 def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:
-    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=0.001, deadline_s=60)
+    admission = Admission(max_in_flight=10, min_in_flight=0, max_wait_s=0.001, deadline_s=60)
     for _ in range(10):
-        admission.enter()
-        admission.admit(1e12)
+        joined(admission, 1e12)
     assert refusal(admission, 1).retry_after_s == 60  # the eleventh has no place until then
 
 
 def test_the_time_that_a_replica_took_to_start_does_not_slow_the_rate() -> None:
     clock = Clock()
-    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=5, deadline_s=60, clock=clock)
-    for _ in range(4):
-        admission.enter()
-        admission.admit(100)
+    admission = Admission(
+        max_in_flight=10, min_in_flight=0, max_wait_s=5, deadline_s=60, clock=clock
+    )
+    records = [joined(admission, 100) for _ in range(4)]
     clock.now += 60
-    admission.edited(100, model_s=1)
-    admission.leave(100)
+    made(admission, 100, model_s=1)
+    admission.leave(records[0])
     assert admission.wait_s == pytest.approx(3)
 
 
 def test_edits_that_are_made_together_count_once_in_the_time() -> None:
     clock = Clock()
-    admission = Admission(max_in_flight=10, min_held=0, max_wait_s=5, deadline_s=60, clock=clock)
-    for _ in range(8):
-        admission.enter()
-        admission.admit(100)
+    admission = Admission(
+        max_in_flight=10, min_in_flight=0, max_wait_s=5, deadline_s=60, clock=clock
+    )
+    records = [joined(admission, 100) for _ in range(8)]
     clock.now += 4
-    for _ in range(4):
-        admission.edited(100, model_s=4)
-        admission.leave(100)
+    for record in records[:4]:
+        made(admission, 100, model_s=4)
+        admission.leave(record)
     assert admission.wait_s == pytest.approx(4)
 
 
 def test_two_batches_are_held_however_long_they_take() -> None:
-    admission = Admission(max_in_flight=10, min_held=2, max_wait_s=1, deadline_s=60, clock=Clock())
-    admission.edited(10, model_s=1)
+    admission = Admission(
+        max_in_flight=10, min_in_flight=2, max_wait_s=1, deadline_s=60, clock=Clock()
+    )
+    made(admission, 10, model_s=1)
     for _ in range(2):
-        admission.enter()
-        admission.admit(100)
-    assert "queued ahead" in refusal(admission, 100).failure.message
+        joined(admission, 100)
+    assert "queued ahead" in refusal(admission, 100).message
 
 
 def test_an_edit_that_cannot_be_done_by_its_deadline_waits_for_nobody() -> None:
-    admission = Admission(max_in_flight=10, min_held=8, max_wait_s=5, deadline_s=60, clock=Clock())
-    admission.edited(10, model_s=1)
-    admission.enter()
-    admission.admit(700)  # alone: the rate may be wrong, and nobody waits behind it
-    error = refusal(admission, 1)
-    assert (error.failure.status, error.retry_after_s) == (503, 70)
-    assert "more than the 60 s it may" in error.failure.message
-    admission.leave(0)
-    admission.leave(700)
-    admission.enter()
-    admission.admit(300)
-    admission.enter()
-    admission.admit(290)
-    assert "about 61 s" in refusal(admission, 20).failure.message
+    admission = Admission(
+        max_in_flight=10, min_in_flight=8, max_wait_s=5, deadline_s=60, clock=Clock()
+    )
+    made(admission, 10, model_s=1)
+    alone = joined(admission, 700)  # the rate may be wrong, and nobody waits behind it
+    late = EditRecord(deadline_s=60)
+    admission.enter(late)
+    with pytest.raises(Overloaded, match="more than the 60 s it may") as caught:
+        admission.admit(late, 1)
+    assert caught.value.retry_after_s == 70
+    admission.leave(late, caught.value)
+    admission.leave(alone)
+    joined(admission, 300)
+    joined(admission, 290)
+    assert "about 61 s" in refusal(admission, 20).message
+
+
+def test_what_is_in_flight_is_told_when_it_comes_and_not_only_when_it_ends() -> None:
+    told: list[tuple[int, bool]] = []
+    admission = Admission(
+        max_in_flight=10,
+        min_in_flight=8,
+        max_wait_s=5,
+        deadline_s=60,
+        observe=lambda record, in_flight, _: told.append((in_flight, record.has_ended)),
+    )
+    joined(admission, 100)
+    admission.leave(joined(admission, 100))
+    assert told == [(1, False), (1, False), (2, False), (2, False), (1, True)]
 
 
 def test_edits_that_wait_for_a_decoder_are_refused_too(pocket: ModelSpec) -> None:

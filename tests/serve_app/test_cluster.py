@@ -15,7 +15,7 @@ from engine.images import MAX_BYTES
 from engine.registry import find_model
 from serve_app.config import ServeConfig
 from serve_app.ingress.keys import VARIABLE
-from serve_app.proxy import guard as edge
+from serve_app.proxy import guard
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -105,12 +105,12 @@ def test_serve_and_this_server_accept_what_it_deploys(deployed: ServeDeploySchem
 
 
 def test_every_node_guards_its_proxy(manifest: dict[str, Any]) -> None:
-    guard = {**edge.CALLBACK, edge.LIMIT_VARIABLE: str(MAX_BYTES)}
+    guarded = {**guard.CALLBACK, guard.LIMIT_VARIABLE: str(MAX_BYTES)}
     pods = list(containers(manifest))
     assert len(pods) == 2
     for pod in pods:
         variables = {entry["name"]: entry.get("value") for entry in pod["env"]}
-        assert guard.items() <= variables.items()
+        assert guarded.items() <= variables.items()
 
 
 def test_the_nodes_hold_every_replica_and_outlive_their_edits(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -13,11 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.options import EditOptions
-from engine.registry import ModelSpec
-from serve_app.config import ServeConfig
-from serve_app.ingress.flights import Flights
-from serve_app.metrics import STAGES
+from serve_app.ingress.metrics import STAGES
 from serve_app.replica.watch import MIN_STALL_S, Watch
 from tests.serve_app.conftest import post_form
 from tests.serving import Server
@@ -119,22 +114,6 @@ def test_no_log_holds_what_a_user_wrote_or_sent(server: Server, edited: dict[str
         if file.is_file():
             text = file.read_bytes()
             assert b"xyzzy" not in text and b"holiday-in-rome" not in text, file
-
-
-def test_what_is_held_is_told_when_it_comes_and_not_only_when_it_ends(pocket: ModelSpec) -> None:
-    told: list[tuple[int, bool]] = []
-
-    async def fly() -> None:
-        flights = Flights(
-            ServeConfig(), pocket, lambda flight, held, _: told.append((held, flight.ended))
-        )
-        for flight in [flights.board(), flights.board()]:
-            flights.enter(flight)
-            flights.admit(flight, pocket.resolve(EditOptions(), seed=0))
-        flights.land(flight)
-
-    asyncio.run(fly())
-    assert told == [(1, False), (1, False), (2, False), (2, False), (1, True)]
 
 
 def test_a_replica_that_makes_no_step_though_it_has_work_is_stalled() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ray.serve._private.constants import SERVE_SESSION_ID
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.proxy.guard import EdgeGuard, clean_headers
+from serve_app.proxy.guard import ProxyGuard, clean_headers
 
 LIMIT = 100_000
 
@@ -35,7 +35,7 @@ class Reader:
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def post(app: EdgeGuard, size_bytes: int, chunked: bool) -> httpx.Response:
+async def post(app: ProxyGuard, size_bytes: int, chunked: bool) -> httpx.Response:
     async def chunks() -> AsyncIterator[bytes]:
         for at in range(0, size_bytes, 1000):
             yield b"x" * min(1000, size_bytes - at)
@@ -49,7 +49,7 @@ async def post(app: EdgeGuard, size_bytes: int, chunked: bool) -> httpx.Response
 @pytest.mark.parametrize("chunked", [False, True])
 def test_the_app_behind_the_guard_never_sees_more_than_the_limit(chunked: bool) -> None:
     reader = Reader()
-    response = asyncio.run(post(EdgeGuard(reader, LIMIT), LIMIT + 1, chunked))
+    response = asyncio.run(post(ProxyGuard(reader, LIMIT), LIMIT + 1, chunked))
     assert (response.status_code, response.json()["error"]["code"]) == (413, "body_too_large")
     assert len(response.headers["x-request-id"]) == 32
     assert reader.size_bytes <= LIMIT
@@ -59,7 +59,7 @@ def test_the_app_behind_the_guard_never_sees_more_than_the_limit(chunked: bool) 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_what_the_guard_refuses_is_counted(chunked: bool) -> None:
     refused: list[str] = []
-    asyncio.run(post(EdgeGuard(Reader(), LIMIT, refused.append), LIMIT + 1, chunked))
+    asyncio.run(post(ProxyGuard(Reader(), LIMIT, refused.append), LIMIT + 1, chunked))
     assert refused == ["body_too_large"]
 
 
@@ -72,7 +72,7 @@ def test_an_app_that_ends_without_an_answer_is_answered_for(raises: bool) -> Non
         if raises:
             raise RuntimeError("the ingress died")
 
-    response = asyncio.run(post(EdgeGuard(dies, LIMIT, refused.append), 1, False))
+    response = asyncio.run(post(ProxyGuard(dies, LIMIT, refused.append), 1, False))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "worker_crashed")
     assert len(response.headers["x-request-id"]) == 32
     assert refused == ["worker_crashed"]
@@ -95,17 +95,17 @@ def test_nobody_is_answered_twice_and_nobody_who_left() -> None:
         await receive()
 
     scope = {"type": "http", "headers": []}
-    asyncio.run(EdgeGuard(hears, LIMIT)(scope, leave, send))
+    asyncio.run(ProxyGuard(hears, LIMIT)(scope, leave, send))
     assert sent == []
     with pytest.raises(RuntimeError):
-        asyncio.run(EdgeGuard(fails_late, LIMIT)(scope, leave, send))
+        asyncio.run(ProxyGuard(fails_late, LIMIT)(scope, leave, send))
     assert sent == ["http.response.start"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_within_the_limit_passes_whole(chunked: bool) -> None:
     reader = Reader()
-    response = asyncio.run(post(EdgeGuard(reader, LIMIT), LIMIT, chunked))
+    response = asyncio.run(post(ProxyGuard(reader, LIMIT), LIMIT, chunked))
     assert (response.status_code, reader.size_bytes) == (200, LIMIT)
 
 

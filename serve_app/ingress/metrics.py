@@ -1,0 +1,45 @@
+"""The metrics of one ingress replica: the edits that have ended, and those that are in flight."""
+
+from __future__ import annotations
+
+from ray.util.metrics import Gauge, Histogram
+
+from serve_app.ingress.record import EditRecord
+from serve_app.metrics import requests_counter
+
+SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300]
+
+STAGES = {
+    "read": "receiving and parsing the body",
+    "decode": "decoding the source, and waiting for a process that does",
+    "wait": "from the ingress to the first step, and back from the last",
+    "model": "from the first step to the last",
+    "encode": "encoding the edited images",
+    "total": "the whole request",
+}
+
+
+class IngressMetrics:
+    """Counts and times edits from their records."""
+
+    def __init__(self) -> None:
+        self._requests = requests_counter()
+        self._stages = {
+            name: Histogram(f"rayedit_{name}_seconds", meaning, SECONDS)
+            for name, meaning in STAGES.items()
+        }
+        self._in_flight = Gauge("rayedit_in_flight", "edits that the ingress holds")
+        self._queue = Gauge("rayedit_queue_seconds", "how long what is in flight will take")
+
+    def set_queue(self, in_flight: int, queue_s: float) -> None:
+        """Show the edits that are in flight now, and how long they will take."""
+        self._in_flight.set(in_flight)
+        self._queue.set(queue_s)
+
+    def observe(self, record: EditRecord) -> None:
+        """Count an edit that has ended."""
+        self._requests.inc(tags={"code": record.code})
+        for name, histogram in self._stages.items():
+            seconds = getattr(record, f"{name}_s")
+            if seconds:
+                histogram.observe(seconds)
