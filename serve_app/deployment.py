@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
@@ -18,6 +17,7 @@ from serve_app.ingress.metrics import IngressMetrics
 from serve_app.ingress.ray_backend import RayBackend
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.service import EditService
+from serve_app.ray_private import proxy_host
 from serve_app.replica.replica import EditReplica
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
@@ -30,7 +30,7 @@ class EditIngress:
     def __init__(
         self, config: ServeConfig, spec: ModelSpec, keys: ApiKeys, replicas: DeploymentHandle
     ) -> None:
-        check_exposure(_host(), keys, config.insecure_public)
+        check_exposure(proxy_host(), keys, config.insecure_public)
         metrics = IngressMetrics()
 
         def observe(record: EditRecord, in_flight: int, queue_s: float) -> None:
@@ -48,12 +48,6 @@ class EditIngress:
     def __del__(self) -> None:
         if hasattr(self, "_service"):
             self._service.close()
-
-
-def _host() -> str | None:
-    """Where Serve's proxies listen."""
-    client = _get_global_client(raise_if_no_controller_running=False)
-    return client.http_config.host if client else None
 
 
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:

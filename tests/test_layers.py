@@ -76,6 +76,7 @@ SERVE_ORDER = [
     "error_response",
     "backend",
     "metrics",
+    "ray_private",
     "playground",
     "proxy",  # by the process that a line runs in: these three
     "ingress",

@@ -24,28 +24,26 @@ from serve_app.error_response import error_response
 from serve_app.errors import BodyTooLarge
 from serve_app.metrics import requests_counter
 from serve_app.proxy.headers import bound_headers
+from serve_app.ray_private import PROXY_MIDDLEWARES_VARIABLE, STEERING_HEADERS
 
 logger = logging.getLogger("ray.serve")
 
 Refused = Callable[[str], None]  # called with the code of what was refused here
 
-CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxy.guard.middlewares"}
 LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
-
-# Headers by which a client would steer Serve: its timeout, its cancelling, its routing.
-STRIPPED = frozenset(
-    {
-        b"x-request-timeout-seconds",
-        b"x-request-disconnect-disabled",
-        b"serve-multiplexed-model-id",
-        b"x-session-id",
-    }
-)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
+def guarded_environment(max_body_bytes: int) -> dict[str, str]:
+    """Return the variables with which a Ray must start for its proxies to be guarded."""
+    return {
+        PROXY_MIDDLEWARES_VARIABLE: f"{__name__}.{middlewares.__name__}",
+        LIMIT_VARIABLE: str(max_body_bytes),
+    }
+
+
 def middlewares() -> list[Middleware]:
-    """What Serve's proxy calls at its start, before its server; it puts the last of them outermost.
+    """Return what Serve's proxy is to wrap itself in; it calls this before it starts its server.
     The head of a request is bounded in that server, before there is a request to guard."""
     bound_headers()
     requests = requests_counter()
@@ -59,7 +57,7 @@ def middlewares() -> list[Middleware]:
 
 class ProxyGuard:
     """Bounds the body, cleans the headers, gives each request an id that is safe to log, and
-    answers in the stead of an ingress that died."""
+    answers in the stead of an ingress that died. `refused` is called with each code it refuses."""
 
     def __init__(
         self, app: ASGIApp, max_body_bytes: int, refused: Refused = lambda code: None
@@ -89,14 +87,14 @@ class ProxyGuard:
 
 
 def clean_headers(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers without `STRIPPED` and what is not UTF-8, and the request id that they now hold:
-    the client's if it is 1-64 characters of A-Z a-z 0-9 . _ -, or a new one."""
+    """Remove `STEERING_HEADERS` and what is not UTF-8; returns the rest, and the request id that is
+    now among it: the client's if it is 1-64 characters of A-Z a-z 0-9 . _ -, or a new one."""
     kept = []
     request_id = uuid.uuid4().hex.encode()
     for name, value in headers:
         if name.lower() == b"x-request-id":
             request_id = value if _REQUEST_ID.fullmatch(value) else request_id
-        elif name.lower().replace(b"_", b"-") not in STRIPPED and _is_utf8(value):
+        elif name.lower().replace(b"_", b"-") not in STEERING_HEADERS and _is_utf8(value):
             kept.append((name, value))
     return [*kept, (b"x-request-id", request_id)], request_id
 
@@ -110,8 +108,8 @@ def _is_utf8(value: bytes) -> bool:
 
 
 class _Body:
-    """One request's body, counted on its way in. Over the limit the client gets 413, and the app
-    sees a client that went away. `gone`: the client has left."""
+    """Counts one request's body on its way in. Over the limit the client gets 413, and the app sees
+    a client that went away."""
 
     def __init__(
         self,
@@ -126,16 +124,18 @@ class _Body:
         self._max_body_bytes = max_body_bytes
         self._request_id = request_id
         self._count = refused
-        self._size = 0
-        self.answered = self.gone = self._refused = False
+        self._size_bytes = 0
+        self.answered = False  # by the app, or here in its stead
+        self.gone = False  # the client has left
+        self._refused = False  # answered here: what the app sends goes nowhere
         length = dict(scope["headers"]).get(b"content-length", b"")
         self.announced = int(length) if length.isdigit() else 0
 
     async def receive(self) -> Message:
         message = await self._receive()
         self.gone = self.gone or message["type"] == "http.disconnect"
-        self._size += len(message.get("body", b""))
-        if self._size <= self._max_body_bytes:
+        self._size_bytes += len(message.get("body", b""))
+        if self._size_bytes <= self._max_body_bytes:
             return message
         if not self.answered:
             await self.refuse(BodyTooLarge.over(self._max_body_bytes))

@@ -15,7 +15,7 @@ from engine.images import MAX_BYTES
 from engine.registry import find_model
 from serve_app.config import ServeConfig
 from serve_app.ingress.keys import VARIABLE
-from serve_app.proxy import guard
+from serve_app.proxy.guard import guarded_environment
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -105,7 +105,7 @@ def test_serve_and_this_server_accept_what_it_deploys(deployed: ServeDeploySchem
 
 
 def test_every_node_guards_its_proxy(manifest: dict[str, Any]) -> None:
-    guarded = {**guard.CALLBACK, guard.LIMIT_VARIABLE: str(MAX_BYTES)}
+    guarded = guarded_environment(MAX_BYTES)
     pods = list(containers(manifest))
     assert len(pods) == 2
     for pod in pods:
