@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,15 +14,15 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.serve._private.logging_utils import get_serve_logs_dir
 
-from engine.errors import ModelError, OptionInvalid
+from engine.errors import ModelError
 from engine.registry import ModelSpec, find_model
 from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING, build
-from serve_app.exposure import check_exposure
+from serve_app.exposure import check_exposure, check_port
 from serve_app.ingress.keys import ApiKeys
-from serve_app.proxy import guard
+from serve_app.proxy.guard import guarded_environment
+from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder, metrics_url
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
 
@@ -34,7 +33,7 @@ MIN_LOCAL_CPUS = 8  # Ray's bookkeeping of slots, not of cores: fewer, and repli
 
 
 def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Application:
-    """The Serve application of a `ServeConfig` or its keys, nested or dotted:
+    """Make the Serve application of a `ServeConfig` or of its keys, nested or dotted:
     `serve run serve_app.app:build_app engine.model=pocket deadline_s=30`.
 
     Raises `OptionError`, `ModelUnknown`, `ModelError`.
@@ -90,20 +89,8 @@ def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
         raise ModelError(_deploy_failure(error)) from error
 
 
-def metrics_url() -> str:
-    """Ray's Prometheus endpoint on this node."""
-    here = ray.get_runtime_context().get_node_id()
-    node = next(node for node in ray.nodes() if node["NodeID"] == here)
-    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-
-
-def logs_folder() -> str:
-    """Where Serve writes its logs on this node, of our replicas in `replica_*.log`: JSON."""
-    return get_serve_logs_dir()
-
-
 def _deploy_failure(error: RuntimeError) -> str:
-    """What a replica said when it could not start: the last line of its traceback."""
+    """Find what a replica said when it could not start: the last line of its traceback."""
     applications = serve.status().applications
     deployments = applications[APP_NAME].deployments if APP_NAME in applications else {}
     messages = [deployment.message for deployment in deployments.values() if deployment.message]
@@ -114,7 +101,7 @@ def _deploy_failure(error: RuntimeError) -> str:
 
 @contextmanager
 def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iterator[None]:
-    """Connected to the cluster at `address`, or to a Ray that lives as long as the block."""
+    """Connect to the cluster at `address`, or to a Ray that lives as long as the block."""
     if ray.is_initialized():
         yield
         return
@@ -125,9 +112,10 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
         finally:
             ray.shutdown()
         return
-    _check_port(host, port)
-    os.environ.update(guard.CALLBACK)
-    os.environ[guard.LIMIT_VARIABLE] = str(config.max_body_bytes)
+    check_port(host, port)
+    os.environ.update(guarded_environment(config.max_body_bytes))
+    for name, value in PROXY_TIMEOUT_VARIABLES.items():
+        os.environ.setdefault(name, value)
     wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
     # Serve runs no tasks: no idle workers; and nobody reads event_stats (docs/decisions.md)
@@ -140,22 +128,9 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
         ray.shutdown()
 
 
-def _check_port(host: str, port: int) -> None:
-    """Raises `OptionInvalid` where nobody could listen: Serve itself would try for ever."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise OptionInvalid(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port",
-                param="port",
-            ) from None
-
-
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """SIGTERM interrupts the block as Ctrl-C does."""
+    """Let SIGTERM interrupt the block as Ctrl-C does."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the way out

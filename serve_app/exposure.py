@@ -1,4 +1,4 @@
-"""Whether an address can be reached from other machines, and whether it then may be served."""
+"""Addresses: what can be listened on, and what strangers can reach."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("ray.serve")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address that `host` names is of this machine alone."""
+    """Tell whether every address that `host` names is of this machine alone."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:
@@ -23,8 +23,8 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str | None, keys: ApiKeys, insecure_public: bool) -> None:
-    """Raises `OptionInvalid` where strangers could use a server that listens on `host` (`None` for
-    nowhere): no keys, and an address that is not loopback."""
+    """Refuse to serve strangers: raises `OptionInvalid` where a server that listens on `host`
+    (`None` for nowhere) has no keys, and an address that is not loopback."""
     if keys or host is None or is_loopback(host):
         return
     if not insecure_public:
@@ -35,3 +35,16 @@ def check_exposure(host: str | None, keys: ApiKeys, insecure_public: bool) -> No
             param="host",
         )
     logger.warning("%s is served without API keys: whoever reaches it may use it", host)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise `OptionInvalid` where nobody can listen: Serve itself would try for ever."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise OptionInvalid(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port",
+                param="port",
+            ) from None

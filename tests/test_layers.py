@@ -93,7 +93,7 @@ APART = {"serve_app": {"proxy", "ingress", "replica"}}
 
 # Imports from one room of a package into another (a module that is in no folder is a room): one
 # more is a decision. 58 when `serve_app` was flat.
-MOST_ARROWS = {"serve_app": 25}
+MOST_ARROWS = {"serve_app": 28}
 
 
 def imports(source: str) -> Iterator[str]:
