@@ -1,4 +1,4 @@
-"""Where the model runs, as the service sees it: no Ray here."""
+"""The place where the model runs, as the service sees it: no Ray here."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from serve_app.schemas import Readiness
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Partial image `index` of a request: `pixels` (H, W, 3) uint8 RGB at model size."""
+    """A partial image of a request."""
 
-    index: int
-    pixels: np.ndarray
+    index: int  # counts from 0
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB at model size
 
 
 class Backend(Protocol):
-    """Where the model runs. Cancelling a call cancels its edit."""
+    """Has the model edit. Cancelling a call cancels its edit."""
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        """Raises `TransientError` where no replica gave an outcome."""
+        """Return the outcome of an edit; raises `TransientError` where no replica gave one."""
 
     def edit_stream(self, request: EditRequest) -> AsyncGenerator[Preview | EditOutcome, None]:
-        """The previews that `request` asks for, then the outcome. Raises as `edit` does."""
+        """Yield the previews that `request` asks for, then the outcome. Raises as `edit` does."""
 
     async def ready(self) -> Readiness:
-        """Returns when a replica with a loaded model has answered."""
+        """Wait until a replica with a loaded model has answered."""

@@ -1,4 +1,4 @@
-"""What an operator of the server sets; `configs/serve/` holds examples."""
+"""The settings of a server; `configs/serve/` has examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.images import MAX_BYTES
 
 
 class ServeConfig(BaseModel):
-    """One served model: how it runs, how many replicas, and what a client may ask of it."""
+    """Says what is served, in how many replicas, and what a client may ask of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -126,14 +126,18 @@ class ServeConfig(BaseModel):
 
     @property
     def max_ongoing_requests(self) -> int:
-        """Edits that one replica may hold, and room for `ready`. One alone holds all that there
-        are: a router asks a full replica again and again whether it has a place. One of several
-        holds two batches: the rest waits for whoever has room first, as one that is started now."""
-        alone = self.max_replicas == 1
-        edits = (
-            self.ingress_replicas * self.max_in_flight if alone else 2 * self.engine.max_batch_size
-        )
-        return edits + 8
+        """Ray Serve's `max_ongoing_requests` of a replica.
+
+        A replica alone takes every edit that there is: Serve's router would ask a full one again
+        and again whether it has a place. One of several takes two batches, so that the model need
+        not wait for its next one; the rest waits in the ingress for the first replica with room,
+        perhaps one that has just started: an edit that has its replica is not moved to another.
+        """
+        if self.max_replicas == 1:
+            edits = self.ingress_replicas * self.max_in_flight
+        else:
+            edits = 2 * self.engine.max_batch_size
+        return edits + 8  # calls of `ready`
 
     @property
     def autoscaling(self) -> dict[str, Any]:
@@ -148,7 +152,7 @@ class ServeConfig(BaseModel):
 
     @classmethod
     def of(cls, args: ServeConfig | Mapping[str, Any] | None) -> Self:
-        """A config from what `serve run` and `serve deploy` pass: nested keys, or dotted ones
+        """Make a config of what `serve run` and `serve deploy` pass: nested keys, or dotted ones
         (`engine.model=pocket`) with text as values. Raises `OptionError`."""
         if isinstance(args, ServeConfig):
             return cast(Self, args)
@@ -156,7 +160,7 @@ class ServeConfig(BaseModel):
 
 
 def _nest(args: Mapping[str, Any]) -> dict[str, Any]:
-    """{"engine.model": "pocket"} -> {"engine": {"model": "pocket"}}."""
+    """Nest dotted keys: {"engine.model": "pocket"} -> {"engine": {"model": "pocket"}}."""
     nested: dict[str, Any] = {}
     for name, value in args.items():
         section, dot, rest = name.partition(".")

@@ -25,7 +25,7 @@ LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
 
 
 class EditIngress:
-    """Thin: parses, decodes, asks a replica, encodes. Loads no torch."""
+    """Speaks HTTP: parses, decodes, asks a replica, encodes. Loads no torch."""
 
     def __init__(
         self, config: ServeConfig, spec: ModelSpec, keys: ApiKeys, replicas: DeploymentHandle
@@ -51,8 +51,11 @@ class EditIngress:
 
 
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
-    """The application graph: ingress -> model replicas. The ingress takes the digests of the keys
-    along: it may run where neither the file nor the environment of this process is."""
+    """Make the application: an ingress in front of model replicas.
+
+    The ingress takes the digests of the keys along: it may run where neither the file nor the
+    environment of this process is. Raises `OptionInvalid` for keys that cannot be read.
+    """
     replicas = (
         serve.deployment(EditReplica)
         .options(

@@ -7,4 +7,5 @@ from ray.util.metrics import Counter
 
 
 def requests_counter() -> Counter:
+    """Make the counter of edits by the code with which they ended."""
     return Counter("rayedit_requests_total", "edits by how they ended", ("code",))

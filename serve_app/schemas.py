@@ -1,4 +1,4 @@
-"""What the API answers and accepts, as OpenAPI documents it."""
+"""The answers and bodies of the API, as OpenAPI documents them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Usage(BaseModel):
 
 
 class ImageEvent(BaseModel):
-    """What both events of a stream carry."""
+    """The fields of both events of a stream."""
 
     b64_json: str = Field(description="the image file, base64")
     created_at: int = Field(description="unix time in seconds")
@@ -57,7 +57,7 @@ class ImageEvent(BaseModel):
 
 
 class PartialImageEvent(ImageEvent):
-    """`image_edit.partial_image`: what the model thinks the first image will be."""
+    """`image_edit.partial_image`: the first image as the model expects it at this step."""
 
     type: Literal["image_edit.partial_image"] = "image_edit.partial_image"
     partial_image_index: int = Field(ge=0, le=2, description="counts from 0")
@@ -149,7 +149,7 @@ _DESCRIPTIONS = {
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's `responses` for these statuses."""
+    """Return FastAPI's `responses` for these statuses."""
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
 
 

@@ -1,1 +1,1 @@
-"""What runs in the ingress: parse, admit, decode, encode."""
+"""The process that speaks HTTP: it parses, admits, decodes and encodes."""

@@ -1,4 +1,4 @@
-"""Which edits may join, and in how many seconds one that may not should try again."""
+"""The decision whether an edit may join, and when one that may not should try again."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def cost_of(options: ResolvedOptions, spec: ModelSpec) -> float:
 
 
 class Admission:
-    """Counts the edits that are in flight in this process, and their work in two backlogs: for the
-    model in the unit of `cost_of`, for the processes that decode and encode in edits.
+    """Admits edits to this process, or refuses them with the time to come back.
 
-    It refuses the one after `max_in_flight`; when `min_in_flight` are there, what would wait longer
-    than `max_wait_s` for its turn; and, unless it is alone, what would not be done within
-    `deadline_s`. `clock` gives seconds.
+    It counts those in flight, and their work in two backlogs: for the model in the unit of
+    `cost_of`, for the processes that decode and encode in edits. It refuses the edit after
+    `max_in_flight`; with `min_in_flight` of them there, what would wait longer than `max_wait_s`
+    for its turn; and, unless it is alone, what would not be done within `deadline_s`. `clock` gives
+    seconds.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Admission:
 
     @property
     def wait_s(self) -> float:
-        """Seconds that what is in flight will take; 0 until an edit was made."""
+        """Estimate in how many seconds what is in flight is done; 0 until an edit was made."""
         return max(backlog.seconds(backlog.ahead) for backlog in (self._model, self._codec))
 
     def enter(self, record: EditRecord) -> None:

@@ -25,7 +25,7 @@ EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
 def make_app(service: EditService) -> FastAPI:
-    """The ASGI app over `service`; its `/openapi.json` is the API's contract."""
+    """Make the ASGI app over `service`; its `/openapi.json` is the API's contract."""
     app = FastAPIOffline(  # /docs without a CDN: many clusters reach none
         title="rayedit",
         version=engine.__version__,
@@ -60,24 +60,24 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
 
     @app.get("/v1/models", responses=error_responses(401), dependencies=open_to)
     async def list_models() -> ModelList:
-        """The one model that is served."""
+        """List the one model that is served."""
         return ModelList(data=[service.model(service.spec.name)])
 
     @app.get(
         "/v1/models/{model_id:path}", responses=error_responses(401, 404, 422), dependencies=open_to
     )
     async def get_model(model_id: str) -> Model:
-        """The served model, by its name."""
+        """Describe the served model, by its name."""
         return service.model(model_id)
 
 
 def _add_operators_routes(app: FastAPI, service: EditService) -> None:
     @app.get("/healthz")
     async def healthz() -> Health:
-        """Whether this process answers."""
+        """Show that this process answers."""
         return Health()
 
     @app.get("/readyz", responses=error_responses(500, 503))
     async def readyz() -> Readiness:
-        """Whether a replica has its model loaded and answers."""
+        """Show that a replica has its model loaded and answers."""
         return await service.ready()

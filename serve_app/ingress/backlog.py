@@ -1,4 +1,4 @@
-"""The work that waits for one thing, and the rate at which that was done lately."""
+"""The work that waits for one thing, and the rate at which it was done lately."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
 
 
 class Backlog:
-    """Work in any unit, and how long it will take; `clock` gives seconds."""
+    """Estimates how long work will take, in any unit; `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -22,7 +22,7 @@ class Backlog:
         return self._done > 0
 
     def seconds(self, work: float) -> float:
-        """Return how long so much will take; 0 until something was done."""
+        """Estimate how long so much will take; 0 until something was done."""
         return work * self._time_s / self._done if self._done else 0.0
 
     def done(self, work: float, took_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Decoding and encoding, in processes that an image may kill; and what that means to its client."""
+"""Decoding and encoding in processes that an image may kill, and a lost process as an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ ENCODE_S = 20.0  # the largest image that `restore_size` may ask for takes about
 
 
 class Codec:
-    """The pool of one ingress. `decode_s`: processor time that one image may take."""
+    """Decodes and encodes in the pool of one ingress. `decode_s`: processor time that decoding one
+    image may take."""
 
     def __init__(self, workers: int, decode_s: float) -> None:
         self._workers, self._decode_s = workers, decode_s
@@ -51,8 +52,11 @@ class Codec:
         options: ResolvedOptions,
         spec: ModelSpec,
     ) -> Prepared:
-        """Raises `ImageError`, `OptionError`, and `DeadlineExceeded` or `Overloaded` where the
-        machine is too busy."""
+        """Decode a source to model size. `source`: an image file, or a data URL.
+
+        Raises `ImageError`, `OptionError`, and `DeadlineExceeded` or `Overloaded` where the machine
+        is too busy.
+        """
         try:
             return await self._run(
                 self._decode_s, prepare_source, id, source, instruction, options, spec
@@ -63,15 +67,15 @@ class Codec:
     async def encode(
         self, images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
     ) -> tuple[list[str], tuple[int, int]]:
-        """Edited canvases as base64 files, and their (width, height) in px. Raises
-        `TransientError`."""
+        """Encode edited canvases, (H, W, 3) uint8 RGB; returns base64 files, and their common
+        (width, height) in px. Raises `TransientError`."""
         try:
             return await self._run(ENCODE_S, render, images, geometry, format, quality)
         except TaskLost as lost:
             raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
 
     async def _run(self, timeout_s: float, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)` in a process of the pool, which ends with its caller. Raises
+        """Call a function in a process of the pool; it is killed when its caller leaves. Raises
         `Overloaded` and `TaskLost`."""
         gone = threading.Event()
         task = self._pool.submit(timeout_s, function, *arguments, stop=gone)

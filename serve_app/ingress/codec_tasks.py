@@ -1,4 +1,4 @@
-"""What runs in the decode processes: source bytes to pixels, edited pixels to files."""
+"""The functions that run in the decode processes: sources to pixels, edited pixels to files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million 
 def prepare_source(
     id: str, source: bytes | str, instruction: str, options: ResolvedOptions, spec: ModelSpec
 ) -> Prepared:
-    """`source`: an image file's bytes, or a data URL. Raises `ImageError` and `OptionError`."""
+    """Decode a source to model size. `source`: an image file, or a data URL. Raises `ImageError`
+    and `OptionError`."""
     data = read_data_url(source) if isinstance(source, str) else source
     return prepare(id, data, instruction, options, spec)
 
@@ -27,11 +28,12 @@ def prepare_source(
 def render(
     images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
 ) -> tuple[list[str], tuple[int, int]]:
-    """Edited canvases as base64 files, and their common (width, height) in px."""
+    """Encode edited canvases, (H, W, 3) uint8 RGB; returns base64 files, and their common
+    (width, height) in px."""
     restored = (from_canvas(image, geometry) for image in images)  # one at a time: 4 bytes a pixel
     files = [base64.b64encode(encode(image, format, quality)).decode() for image in restored]
     return files, geometry.output
 
 
 def load() -> None:
-    """Does nothing: to find it, a process has loaded all that the others need."""
+    """Load what the other functions need, by being found in this module."""

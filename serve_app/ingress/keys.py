@@ -1,4 +1,4 @@
-"""API keys: who may ask, and how often. Only their sha256 digests are ever held."""
+"""API keys: who may ask, and how often. Only their sha256 digests are ever kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP request to `POST /v1/images/edits` as one record, from multipart or JSON."""
+"""The body of `POST /v1/images/edits` as one record, from multipart or JSON."""
 
 from __future__ import annotations
 

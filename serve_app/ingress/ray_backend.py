@@ -1,4 +1,4 @@
-"""`EditReplica`s behind a Ray Serve handle: their deaths and absence as our errors."""
+"""The replicas behind a Ray Serve handle, their deaths and absence as our errors."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ FAULTS = (RayError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 class RayBackend:
-    """An edit whose replica dies or leaves is run again on another, once: Serve itself never
-    repeats what a replica had taken."""
+    """Sends an edit to a replica, and to another one if that dies or leaves, once: Serve itself
+    never repeats what a replica had taken."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        start = time.monotonic()
+        start_s = time.monotonic()
         try:
             outcome = await _answer(self._handle.edit.remote(request))
             if not _is_leaving(outcome):
                 return outcome
         except WorkerCrashed:
             pass
-        return await _answer(self._handle.edit.remote(await _again(request, start)))
+        return await _answer(self._handle.edit.remote(await _again(request, start_s)))
 
     async def edit_stream(
         self, request: EditRequest
     ) -> AsyncGenerator[Preview | EditOutcome, None]:
-        start, shown = time.monotonic(), 0
+        start_s, shown = time.monotonic(), 0
         for last_try in (False, True):
             send = self._handle.options(stream=True).edit_stream.remote
             try:
@@ -61,10 +61,10 @@ class RayBackend:
             except WorkerCrashed:
                 if last_try:
                     raise
-            request = await _again(request, start)
+            request = await _again(request, start_s)
 
     async def ready(self) -> Readiness:
-        """Of any replica: where the first that is asked has just died, of another."""
+        """Ask a replica whether it is ready, and another one if that has just died."""
         try:
             return await _answer(self._handle.ready.remote())
         except WorkerCrashed:
@@ -72,25 +72,26 @@ class RayBackend:
             return await _answer(self._handle.ready.remote())
 
 
-async def _again(request: EditRequest, start: float) -> EditRequest:
-    """`request` for another replica, with the time that is left of what it had at `start`, and
-    with another id: a replica that was out of reach for a moment may still have the first."""
+async def _again(request: EditRequest, start_s: float) -> EditRequest:
+    """Make the request for another replica, with the time that is left of what it had at `start_s`,
+    and with another id: a replica that was out of reach for a moment may still have the first."""
     logger.warning("an edit lost its replica and is sent to another")
     await asyncio.sleep(PAUSE_S)
     request = replace(request, id=f"{request.id}-again")
     if request.timeout_s is None:
         return request
-    left_s = request.timeout_s - (time.monotonic() - start)
+    left_s = request.timeout_s - (time.monotonic() - start_s)
     return replace(request, timeout_s=max(left_s, 0.0))
 
 
 def _is_leaving(outcome: EditOutcome) -> bool:
-    """Whether the replica refused because it is shutting down."""
+    """Tell whether the replica refused because it is shutting down."""
     return isinstance(outcome, EditFailure) and outcome.code == NotReady.code
 
 
 async def _answer(response: Any) -> Any:
-    """The value of a `DeploymentResponse`; cancelled with its caller. Raises `TransientError`."""
+    """Wait for the value of a `DeploymentResponse`, which is cancelled with its caller. Raises
+    `TransientError`."""
     try:
         return await response
     except asyncio.CancelledError:
@@ -101,7 +102,8 @@ async def _answer(response: Any) -> Any:
 
 
 async def _events(response: Any) -> AsyncGenerator[Any, None]:
-    """What a streaming handle yields; cancelled with its caller. Raises `TransientError`."""
+    """Yield what a streaming handle does; it is cancelled with its caller. Raises
+    `TransientError`."""
     try:
         async for event in response:
             yield event

@@ -14,7 +14,7 @@ from serve_app.errors import engine_error
 
 @dataclass(slots=True)
 class EditRecord:
-    """What is known of an edit that came in; the log and the metrics are written from it."""
+    """Tells how far an edit is, and how it ended: the log and the metrics are written from it."""
 
     deadline_s: float  # from `started_s`
     started_s: float = field(default_factory=time.monotonic)
@@ -36,7 +36,7 @@ class EditRecord:
 
     @property
     def wait_s(self) -> float:
-        """Seconds at a replica, and on the way there, without the model at work on it."""
+        """Sum the seconds at a replica, and on the way there, in which no model worked on it."""
         return max(self.replica_s - self.model_s, 0.0) if self.model_s else 0.0
 
     @property
@@ -45,7 +45,7 @@ class EditRecord:
 
     @property
     def left_s(self) -> float:
-        """Seconds until the deadline."""
+        """Count the seconds until the deadline."""
         return max(self.started_s + self.deadline_s - time.monotonic(), 0.0)
 
     def end(self, error: BaseException | None = None) -> None:

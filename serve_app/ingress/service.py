@@ -1,4 +1,4 @@
-"""What the routes do: parse, admit, decode, have the model edit, encode. Knows no Ray."""
+"""The work of the routes: parse, admit, decode, have the model edit, encode. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ BUSY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DecodedEdit:
-    """An edit whose source is decoded, and how its images are to be sent."""
+    """An edit whose source is decoded."""
 
     prepared: Prepared
-    format: OutputFormat
-    quality: int | None
-    partial_images: int
+    format: OutputFormat  # of the images that are sent
+    quality: int | None  # 0 to 100, of JPEG and WebP
+    partial_images: int  # previews, 0 to 3
 
     def request(self, record: EditRecord) -> EditRequest:
         """Make what a replica is sent, with the time that is left."""
@@ -61,7 +61,7 @@ class DecodedEdit:
 
 
 class EditService:
-    """One served model: its limits, its decode processes, the way to its replicas."""
+    """Serves one model: holds its limits, its decode processes and the way to its replicas."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class EditService:
     async def _events(
         self, edit: DecodedEdit, record: EditRecord
     ) -> AsyncGenerator[ImageEvent, None]:
-        """The previews, then an event for each image."""
+        """Yield an event for each preview, then one for each image."""
         start = time.monotonic()
         async with aclosing(self._backend.edit_stream(edit.request(record))) as events:
             async for event in events:
@@ -204,7 +204,7 @@ class EditService:
     async def _images(
         self, pixels: Sequence[np.ndarray], edit: DecodedEdit
     ) -> list[dict[str, Any]]:
-        """The fields of an `ImageEvent` for each canvas."""
+        """Encode canvases; returns the fields of an `ImageEvent` for each."""
         files, (width, height) = await self._codec.encode(
             pixels, edit.prepared.geometry, edit.format, edit.quality
         )
@@ -221,7 +221,7 @@ class EditService:
             )
 
     def model(self, model_id: str) -> Model:
-        """Raises `ModelUnknown` for any but the served one."""
+        """Describe the served model; raises `ModelUnknown` for any other."""
         self._check_model(model_id)
         return Model(
             id=self.spec.name,
@@ -233,8 +233,8 @@ class EditService:
         )
 
     async def ready(self) -> Readiness:
-        """Raises `NotReady` unless a replica answers within `READY_TIMEOUT_S`, or is too busy to
-        but has answered an edit within `BUSY_S`."""
+        """Return a replica's readiness. Raises `NotReady` unless one answers within
+        `READY_TIMEOUT_S`, or is too busy to but has answered an edit within `BUSY_S`."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 self._last_ready = await self._backend.ready()

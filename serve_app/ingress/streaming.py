@@ -27,8 +27,8 @@ COMMENT = b": the edit is being made\n\n"
 class EventStream(Response):
     """Sends `events` as they come; what they raise becomes an `error` event, which ends the stream.
 
-    `limit` bounds the whole stream in time; `end` is called once, with the failure if there was
-    one, whatever happens: `None` and no failure means that the client has everything.
+    `limit` bounds the whole stream in time. `end` is called once, whatever happens, with what was
+    raised, or with `None` when the client has everything.
     """
 
     media_type = "text/event-stream"
@@ -66,7 +66,7 @@ class EventStream(Response):
             self._end(error)
 
     async def _pump(self, write: Callable[[bytes], Any]) -> None:
-        """Every event, and a comment where there was none for long."""
+        """Write every event, and a comment where there was none for long."""
         pause = FIRST_COMMENT_S
         coming = asyncio.ensure_future(anext(self._events, None))
         try:
@@ -93,7 +93,7 @@ def _event(name: str, data: str) -> bytes:
 
 
 def event_stream() -> dict[str, Any]:
-    """FastAPI's entry for the 200 that `stream=true` asks for."""
+    """Return FastAPI's entry for the 200 that `stream=true` asks for."""
     events = [
         _schema_of("image_edit.partial_image", PartialImageEvent),
         _schema_of("image_edit.completed", CompletedEvent),
@@ -104,14 +104,15 @@ def event_stream() -> dict[str, Any]:
 
 
 def _schema_of(name: str, model: type[BaseModel]) -> dict[str, Any]:
-    """A server-sent event whose data is a `model`."""
+    """Describe a server-sent event whose data is a `model`."""
     data = {"contentMediaType": "application/json", "contentSchema": _inlined(model)}
     fields = {"event": {"const": name}, "data": {"type": "string", **data}}
     return {"properties": fields, "required": ["event", "data"]}
 
 
 def _inlined(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of `model` without references: FastAPI collects only those of JSON answers."""
+    """Write out the schema of `model` without references: FastAPI collects only those of JSON
+    answers."""
     schema = model.model_json_schema(mode="serialization")
     parts = schema.pop("$defs", {})
 

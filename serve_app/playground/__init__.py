@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 FOLDER = Path(__file__).parent
-KINDS = {  # what is served of FOLDER; nothing else is
+MEDIA_TYPES = {  # what is served of FOLDER; nothing else is
     ".html": "text/html",
     ".css": "text/css",
     ".js": "text/javascript",
@@ -43,7 +43,7 @@ class Asset:
         return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
     def response(self, request: Request) -> Response:
-        """The file, or 304 where the client has it already."""
+        """Answer with the file, or with 304 where the client has it already."""
         headers = {**HEADERS, "etag": self.etag}
         known = request.headers.get("if-none-match", "")
         if self.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
@@ -52,21 +52,21 @@ class Asset:
 
 
 def read_assets(max_body_bytes: int) -> dict[str, Asset]:
-    """Path under FOLDER -> file. The page is told the largest body, so that it can refuse a
-    photograph before it is sent."""
+    """Read the files by their path under FOLDER. The page is told the largest body, so that it can
+    refuse a photograph before it is sent."""
     assets = {}
     for path in sorted(FOLDER.rglob("*")):
-        if path.suffix in KINDS:
+        if path.suffix in MEDIA_TYPES:
             name, body = path.relative_to(FOLDER).as_posix(), path.read_bytes()
             if path.suffix == ".html":
                 text = Template(body.decode()).substitute(max_body_bytes=max_body_bytes)
                 body = text.encode()
-            assets[name] = Asset(body, KINDS[path.suffix])
+            assets[name] = Asset(body, MEDIA_TYPES[path.suffix])
     return assets
 
 
 def add_playground(app: FastAPI, max_body_bytes: int) -> None:
-    """The page at `/`, its files under `/playground/`."""
+    """Serve the page at `/`, and its files under `/playground/`."""
     assets = read_assets(max_body_bytes)
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

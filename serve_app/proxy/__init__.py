@@ -1,1 +1,1 @@
-"""What runs in Serve's own HTTP proxy."""
+"""The part that runs in Serve's own HTTP proxy."""

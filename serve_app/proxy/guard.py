@@ -1,4 +1,4 @@
-"""What guards Ray Serve's own HTTP proxy, as ASGI middleware that runs inside it, outermost.
+"""The guard of Ray Serve's own HTTP proxy: ASGI middleware that runs inside it, outermost.
 
 Serve buffers a body and headers of any length, lets a client's headers switch its timeout off, and
 echoes any request id. `run_server` installs the guard in the Ray that it starts; on a cluster, set
@@ -147,7 +147,7 @@ class _Body:
             await self._send(message)
 
     async def refuse(self, error: EngineError) -> None:
-        """Answer in the app's stead."""
+        """Answer with an error in the app's stead."""
         self._refused = self.answered = True
         self._count(error.code)
         response = error_response(error)

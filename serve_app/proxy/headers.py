@@ -1,24 +1,31 @@
-"""How much of a request's head Serve's proxy reads: uvicorn's own parser, httptools, has no bound
-and keeps all of it in memory."""
+"""A bound on the head of a request, as Serve's proxy reads it.
+
+The proxy is uvicorn with httptools, whose parser has no bound and keeps all of it in memory. Serve
+has no setting for the protocol, so uvicorn's table of them is changed (checked with uvicorn 0.54).
+"""
 
 from __future__ import annotations
 
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_BYTES = 64 * 2**10  # as h11's; what one read of the socket brings is looked at whole
+MAX_HEAD_BYTES = 64 * 2**10  # h11's bound; what one read of the socket brings is looked at whole
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Ends a connection that sends more than `MAX_BYTES` which are neither a whole head nor a piece
-    of a body: headers without end, and what may stand between and behind the chunks of a body."""
+    """Closes a connection that sends too much between two pieces of a request, with 431 where no
+    answer is on its way.
+
+    A piece is a whole head, or some bytes of a body. So headers without end are cut off after
+    `MAX_HEAD_BYTES`, and so are the extensions and trailers of a chunked body.
+    """
 
     _pending_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         self._pending_bytes += len(data)
         super().data_received(data)
-        if self._pending_bytes > MAX_BYTES and not self.transport.is_closing():
+        if self._pending_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.write(
                     STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -35,6 +42,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def bound_headers() -> None:
-    """For each server that uvicorn starts in this process from now on, unless it is told otherwise:
-    Serve gives its proxy no way to choose the protocol."""
+    """Make `BoundedHttpProtocol` the default of every server that uvicorn starts in this process
+    from now on."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedHttpProtocol.__name__}"

@@ -1,1 +1,1 @@
-"""What runs in the process that holds the model."""
+"""The process that has the model."""

@@ -31,14 +31,14 @@ COMPILE_S = 900.0  # a step on a shape that is new to a compiled model may take 
 
 
 def _warm_up(spec: ModelSpec) -> EditRequest:
-    """An edit of one step, of which nobody sees the result."""
+    """Make an edit of one step, to be thrown away."""
     options = spec.resolve(EditOptions(num_inference_steps=1), seed=0)
     pixels = np.zeros((spec.resolution, spec.resolution, 3), np.uint8)
     return EditRequest("warm-up", pixels, "warm up", options)
 
 
 class EditReplica:
-    """One `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
+    """Runs an `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
 
     def __init__(self, config: ServeConfig, spec: ModelSpec) -> None:
         from engine.actor import EditActor
@@ -55,11 +55,11 @@ class EditReplica:
                 raise ModelError(f"the model cannot be compiled: {outcome.message}")
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        """The outcome of one edit; when the caller is gone, so is the edit."""
+        """Return the outcome of one edit, which ends with its caller."""
         return await self._edit(request, lambda _: None)
 
     async def edit_stream(self, request: EditRequest) -> AsyncGenerator[Event, None]:
-        """The previews of one edit, then its outcome; when the caller is gone, so is the edit."""
+        """Yield the previews of one edit, then its outcome; it ends with its caller."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | None] = asyncio.Queue()
 
@@ -103,18 +103,18 @@ class EditReplica:
         return [None if request is None else next(futures) for request in arrived]
 
     def _show(self, id: str, index: int, pixels: np.ndarray) -> None:
-        """Called by the denoising thread with a partial image."""
+        """Hand a partial image on; the denoising thread calls this."""
         show = self._open.get(id)
         if show is not None:
             show(Preview(index, pixels))
 
     async def ready(self) -> Readiness:
-        """Answers when the model is loaded."""
+        """Tell what is loaded: a replica answers when its model is."""
         actor = self._actor
         return Readiness(model=actor.spec.name, revision=actor.revision, in_flight=actor.in_flight)
 
     async def check_health(self) -> None:
-        """Raises when the denoising thread is gone or the batcher does not answer, so that Serve
+        """Raise when the denoising thread is gone or the batcher does not answer, so that Serve
         replaces this replica. A device that hangs ends the process: nothing else gives it back."""
         actor = self._actor
         if not actor.alive:

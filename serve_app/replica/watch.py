@@ -1,4 +1,4 @@
-"""Whether a replica still gets on with its work."""
+"""A watch for a replica that no longer gets on with its work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Watch:
         self._moved_s = clock()
 
     def is_stalled(self, in_flight: int, steps: int) -> bool:
-        """Whether no step has ended for `stall_s` though there was work all the time."""
+        """Tell whether no step has ended for `stall_s` though there was work all the time."""
         now = self._clock()
         if not in_flight or steps != self._steps:
             self._steps, self._moved_s = steps, now
