@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +26,43 @@ _SHARED: pytest.StashKey[Server] = pytest.StashKey()
 REPLICA = "ray::ServeReplica:rayedit:EditReplica"
 INGRESS = "ray::ServeReplica:rayedit:EditIngress"
 PROXY = "ray::ProxyActor"
+CONTROLLER = "ray::ServeController"
 SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
 
 
-def main(config: str, port: str, fault: str) -> None:
-    """What runs in the server's process."""
+def main(config: str, port: str, editor: str) -> None:
+    """Serve, in a process of its own."""
     from engine.registry import find_model
     from serve_app.app import ServeConfig, run_server
-    from tests.editors import faulty
 
     settings = ServeConfig.of(json.loads(config))
     spec = find_model(settings.engine.model, settings.engine.resolution)
-    run_server(settings, port=int(port), spec=faulty(spec) if fault else None)
+    run_server(settings, port=int(port), spec=replace(spec, editor=editor) if editor else spec)
 
 
 @dataclass(frozen=True)
 class Server:
-    """`url`: http://127.0.0.1:port; `log`: what the server wrote so far."""
+    """A server that runs."""
 
-    url: str
+    url: str  # http://127.0.0.1:port
     process: subprocess.Popen[bytes]
-    log_file: Path
+    log_file: Path  # its standard output and error
 
     @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
+
+    def told(self, name: str) -> str:
+        """Return where the server said at its start that its metrics or logs are."""
+        assert eventually(lambda: f"{name}: " in self.log), self.log[-2000:]
+        return re.findall(rf"{name}: ([^\s;]+)", self.log)[0]
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Read the JSON lines of Serve's logs."""
+        files = sorted(Path(self.told("logs")).glob("*.log"))
+        kinds = {file.name.partition("_")[0] for file in files}
+        assert kinds >= {"controller", "proxy", "replica"}, kinds
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def processes(self) -> dict[int, str]:
         """pid -> command line of everything the server started: its home marks them."""
@@ -76,22 +89,22 @@ class Server:
 
 @contextmanager
 def running_server(
-    config: dict[str, Any], folder: Path, *, fault: bool = False, **variables: str
+    config: dict[str, Any], folder: Path, *, editor: str = "", **variables: str
 ) -> Iterator[Server]:
-    """A server of this `ServeConfig`, ready; its home and log lie in `folder`. `fault`: of the
-    editor that fails when an instruction asks for it; `variables`: more of its environment."""
+    """A server of this `ServeConfig`, ready; its home and log lie in `folder`. `editor`: one in
+    place of the model's, as "module:Class"; `variables`: more of its environment."""
     port = free_port()
-    module = ("tests.serving", json.dumps(config), str(port), fault * "fault")
+    module = ("tests.serving", json.dumps(config), str(port), editor)
     with running_module(module, port, folder, **variables) as server:
         yield server
 
 
 @contextmanager
 def running_module(
-    module: Sequence[str], port: int, folder: Path, **variables: str
+    module: Sequence[str], port: int, folder: Path, ready: str = "/readyz", **variables: str
 ) -> Iterator[Server]:
     """A server that a module of ours with its arguments starts at this port, with more in its
-    environment."""
+    environment. `ready`: the path that answers 200 then."""
     log_file = folder / "server.log"
     environment = {
         **os.environ,
@@ -114,7 +127,7 @@ def running_module(
         )
     server = Server(f"http://127.0.0.1:{port}", process, log_file)
     try:
-        wait_until_ready(server)
+        wait_until_ready(server, ready)
         yield server
     finally:
         if process.poll() is None:
@@ -125,12 +138,12 @@ def running_module(
                 process.wait()
 
 
-def wait_until_ready(server: Server) -> None:
-    """Returns when /readyz answers 200; fails with the log otherwise."""
+def wait_until_ready(server: Server, path: str = "/readyz") -> None:
+    """Returns when the path answers 200; fails with the log otherwise."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
+            if httpx.get(f"{server.url}{path}", timeout=5).status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -139,9 +152,17 @@ def wait_until_ready(server: Server) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def eventually(found: Callable[[], bool], timeout_s: float = 30) -> bool:
+    """Wait until something is found; returns whether it was."""
+    deadline = time.monotonic() + timeout_s
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found()
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,17 @@ import pytest
 import ray
 
 from serve_app.ingress.keys import VARIABLE
+from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES
 from tests.serving import ROOT, free_port, running_module
 
-CONFIG = "engine: {resolution: 64, determinism: strict}\ndecode_workers: 1\n"
+CONFIG = "min_replicas: 0\ndecode_workers: 1\n"  # to refuse a key, no model need be loaded
 
 
 @pytest.fixture
-def cluster() -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a Ray that was there before the server, with nothing of its environment."""
+    for name, value in PROXY_TIMEOUT_VARIABLES.items():
+        monkeypatch.setenv(name, value)
     yield ray.init(address="local", num_cpus=8, include_dashboard=False).address_info["gcs_address"]
     ray.shutdown()
 
@@ -41,7 +44,7 @@ def test_keys_of_the_flag_and_of_the_environment_guard_a_server_on_a_cluster(
     command += ["--config", str(tmp_path / "serve.yaml")]
     command += ["--api-keys-file", os.path.relpath(tmp_path / "keys", ROOT)]
     variables = {"RAY_ADDRESS": cluster, VARIABLE: line("of-the-environment")}
-    with running_module(command, port, tmp_path, **variables) as server:
+    with running_module(command, port, tmp_path, "/healthz", **variables) as server:
 
         def status(**headers: str) -> int:
             return httpx.get(f"{server.url}/v1/models", headers=headers).status_code

@@ -16,7 +16,7 @@ from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.errors import NotReady
 from serve_app.backend import Preview
 from serve_app.schemas import Readiness
-from tests.serving import Server, server
+from tests.serving import Server, eventually, server
 
 __all__ = ["server"]
 
@@ -61,6 +61,16 @@ def post_json(http: httpx.Client, image_url: str, /, **fields: object) -> httpx.
     """The edit of an image URL as JSON."""
     body = {"prompt": PROMPT, "images": [{"image_url": image_url}], **fields}
     return http.post("/v1/images/edits", json=body)
+
+
+def in_flight(http: httpx.Client) -> int:
+    """Count the edits that the replica waits for or runs."""
+    return http.get("/readyz").json()["in_flight"]
+
+
+def becomes_idle(http: httpx.Client, timeout_s: float = 3) -> bool:
+    """Wait until the replica has nothing to do, for less than any edit that a test gives up."""
+    return eventually(lambda: in_flight(http) == 0, timeout_s)
 
 
 def data_url(data: bytes) -> str:

@@ -10,11 +10,11 @@ import ray
 from engine.registry import find_model
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
-from tests.editors import faulty
+from tests.serve_app.editors import paced
 
 if __name__ == "__main__":
     address, config, port = sys.argv[1:]
     settings = ServeConfig.of(json.loads(config))
     ray.init(address=address)
-    spec = faulty(find_model(settings.engine.model, settings.engine.resolution))
+    spec = paced(find_model(settings.engine.model, settings.engine.resolution))
     deploy(settings, spec, "127.0.0.1", int(port))

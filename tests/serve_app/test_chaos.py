@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.serve_app.editors import PACED
 from tests.serve_app.load import Answer, closed_loop
 from tests.serving import REPLICA, SMALL, Server, running_server
 
@@ -31,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "deadline_s": 300,
         "decode_workers": 1,
     }
-    with running_server(config, tmp_path_factory.mktemp("pair")) as running:
+    with running_server(config, tmp_path_factory.mktemp("pair"), editor=PACED) as running:
         yield running
 
 

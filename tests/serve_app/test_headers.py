@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.proxy.headers import MAX_BYTES
+from serve_app.proxy.headers import MAX_HEAD_BYTES
 from tests.serve_app.conftest import post_form
 from tests.serving import Server
 
@@ -46,14 +46,14 @@ def test_a_head_without_end_is_cut_off_and_the_next_request_is_answered(
 def test_a_long_head_is_told_why(server: Server) -> None:
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname or "", address.port or 0), 5) as client:
-        client.sendall(b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * MAX_BYTES)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * MAX_HEAD_BYTES)
         assert client.recv(2**16).startswith(b"HTTP/1.1 431 ")
 
 
 def test_headers_within_the_bound_and_bodies_of_any_length_pass(
     http: httpx.Client, photographs: dict[str, bytes]
 ) -> None:
-    assert http.get("/healthz", headers={"x-long": "a" * (MAX_BYTES - 1000)}).status_code == 200
-    data = photographs["coffee"] + b"\0" * 20 * MAX_BYTES
+    assert http.get("/healthz", headers={"x-long": "a" * (MAX_HEAD_BYTES - 1000)}).status_code == 200
+    data = photographs["coffee"] + b"\0" * 20 * MAX_HEAD_BYTES
     for _ in range(2):  # over one connection
         assert post_form(http, data, num_inference_steps=4).status_code == 200

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -19,25 +20,37 @@ import pytest
 from engine import errors
 from serve_app.app import run_server
 from serve_app.config import ServeConfig
-from tests.serve_app.conftest import files_of, post_form
+from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES
+from tests.serve_app.conftest import files_of, in_flight, post_form
+from tests.serve_app.editors import PACED
 from tests.serving import (
+    CONTROLLER,
     INGRESS,
     REPLICA,
     ROOT,
     SMALL,
     Server,
+    eventually,
     running_server,
     wait_until_ready,
 )
 
 CONFIG = {"engine": SMALL, "decode_workers": 1}
+READY_VARIABLE, _ = PROXY_TIMEOUT_VARIABLES
 
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server to kill parts of, whose model fails where an instruction asks for it."""
-    with running_server(CONFIG, tmp_path_factory.mktemp("mortal"), fault=True) as running:
+    """A server to kill parts of, whose model fails where an instruction asks for it. An operator
+    set how long a proxy may take to start."""
+    folder = tmp_path_factory.mktemp("mortal")
+    with running_server(CONFIG, folder, editor=PACED, **{READY_VARIABLE: "90"}) as running:
         yield running
+
+
+def retries(server: Server) -> int:
+    """Count the edits that were sent to a second replica, by the log."""
+    return sum("sent to another" in line.get("message", "") for line in server.log_lines())
 
 
 @pytest.mark.parametrize(
@@ -65,11 +78,13 @@ def test_an_edit_whose_replica_dies_is_made_by_another(
     options = {"seed": 7, "num_inference_steps": 100, "n": 2}
     with httpx.Client(base_url=mortal.url, timeout=90) as http, ThreadPoolExecutor(1) as thread:
         undisturbed = files_of(post_form(http, photographs["coffee"], **options))
+        before = retries(mortal)
         long = thread.submit(post_form, http, photographs["coffee"], **options)
-        time.sleep(0.5)
+        assert eventually(lambda: in_flight(http) == 1)
         (replica,) = mortal.pids(REPLICA)
         os.kill(replica, signal.SIGKILL)
         assert files_of(long.result()) == undisturbed
+        assert retries(mortal) == before + 1
         assert mortal.pids(REPLICA) != [replica]
 
 
@@ -104,7 +119,7 @@ def test_an_edit_whose_ingress_dies_gets_our_error_and_a_later_one_is_made(
     long = {"num_inference_steps": 100, "n": 4}
     with httpx.Client(base_url=mortal.url, timeout=90) as http, ThreadPoolExecutor(1) as thread:
         lost = thread.submit(post_form, http, photographs["coffee"], **long)
-        time.sleep(0.5)
+        assert eventually(lambda: in_flight(http) == 1)
         (ingress,) = mortal.pids(INGRESS)
         os.kill(ingress, signal.SIGKILL)
         response = lost.result()
@@ -139,13 +154,24 @@ def test_a_redeploy_under_traffic_fails_no_request(
     assert len(mortal.pids(REPLICA)) == len(mortal.pids(INGRESS)) == 1
 
 
+def test_a_ray_of_its_own_waits_for_serves_proxy_as_the_operator_says_or_longer_than_serve(
+    mortal: Server,
+) -> None:
+    for pid in mortal.pids(CONTROLLER):
+        variables = dict(
+            entry.split("=", 1)
+            for entry in Path(f"/proc/{pid}/environ").read_text().split("\0")
+            if "=" in entry
+        )
+        expected = {**PROXY_TIMEOUT_VARIABLES, READY_VARIABLE: "90"}
+        assert {name: variables.get(name) for name in expected} == expected
+    assert mortal.pids(CONTROLLER)
+
+
 def test_sigterm_ends_the_server_and_everything_it_started(mortal: Server) -> None:
     assert len(mortal.processes()) > 5
     assert mortal.stop() == 0
-    deadline = time.monotonic() + 15
-    while mortal.processes() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert mortal.processes() == {}
+    assert eventually(lambda: mortal.processes() == {})
 
 
 def test_a_port_that_is_taken_is_refused_before_ray_starts() -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -15,21 +11,15 @@ import pytest
 from serve_app.ingress.metrics import STAGES
 from serve_app.replica.watch import MIN_STALL_S, Watch
 from tests.serve_app.conftest import post_form
-from tests.serving import Server
+from tests.serving import Server, eventually
 
 SECRET = "paint it the colour of xyzzy"
 FAST = {"num_inference_steps": 4, "guidance_scale": 0, "image_guidance_scale": 1}
 
 
-def told(server: Server, name: str) -> str:
-    """Where the server said at its start that its metrics or logs are."""
-    assert eventually(lambda: f"{name}: " in server.log), server.log[-2000:]
-    return re.findall(rf"{name}: ([^\s;]+)", server.log)[0]
-
-
 def metrics_of(server: Server) -> dict[str, float]:
     """name{tags} -> value, ours alone, without the tags that Ray adds."""
-    url = told(server, "metrics")
+    url = server.told("metrics")
     found: dict[str, float] = {}
     for line in httpx.get(url, timeout=30).text.splitlines():
         match = re.match(r"ray_(rayedit_\w+)(?:\{(.*)\})? (\S+)", line)
@@ -38,21 +28,6 @@ def metrics_of(server: Server) -> dict[str, float]:
             name = f"{match[1]}{{{code[0]}}}" if code else match[1]
             found[name] = found.get(name, 0.0) + float(match[3])
     return found
-
-
-def log_lines(server: Server) -> list[dict[str, Any]]:
-    folder = Path(told(server, "logs"))
-    files = sorted(folder.glob("*.log"))
-    kinds = {file.name.partition("_")[0] for file in files}
-    assert kinds >= {"controller", "proxy", "replica"}, kinds
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-
-def eventually(found: Callable[[], bool], timeout_s: float = 30) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return found()
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +71,11 @@ def test_an_edit_is_one_line_of_json_with_its_id_its_code_and_its_times(
     server: Server, edited: dict[str, float]
 ) -> None:
     assert eventually(
-        lambda: any(line.get("request_id") == "operations-1" for line in log_lines(server))
+        lambda: any(line.get("request_id") == "operations-1" for line in server.log_lines())
     )
     (line,) = [
         line
-        for line in log_lines(server)
+        for line in server.log_lines()
         if line.get("request_id") == "operations-1" and "code" in line
     ]
     assert (line["code"], line["status"], line["steps"], line["num_images"]) == ("ok", 200, 4, 1)
@@ -109,7 +84,7 @@ def test_an_edit_is_one_line_of_json_with_its_id_its_code_and_its_times(
 
 
 def test_no_log_holds_what_a_user_wrote_or_sent(server: Server, edited: dict[str, float]) -> None:
-    folder = Path(told(server, "logs")).parent
+    folder = Path(server.told("logs")).parent
     for file in [server.log_file, *folder.rglob("*")]:
         if file.is_file():
             text = file.read_bytes()

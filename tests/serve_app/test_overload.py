@@ -19,14 +19,14 @@ from tests.serve_app.load import (
     open_loop,
     processes_of,
 )
-from tests.serve_app.test_operations import eventually, metrics_of
-from tests.serving import Server
+from tests.serve_app.test_operations import metrics_of
+from tests.serving import Server, eventually
 
 OVERLOAD = 5
 REFUSED_WITHIN_S = 0.15
 MEMORY_BYTES = 80 * 2**20
 NORMAL_AFTER_S = 5
-REFUSALS = "rayedit_requests_total{overloaded}"  # by the ingress and by the proxy in its stead
+REFUSALS = "rayedit_requests_total{overloaded}"
 FILL_S = 1.0  # until the queue is full and answers come at the server's own pace
 
 

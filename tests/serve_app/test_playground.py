@@ -6,7 +6,6 @@ import io
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from playwright.sync_api import Browser
 
 from serve_app.playground import FOLDER, read_assets
 from tests.serve_app.browser import Visit, chromium, open_page, visit
-from tests.serve_app.conftest import files_of, post_form
-from tests.serving import ROOT, Server
+from tests.serve_app.conftest import becomes_idle, files_of, in_flight, post_form
+from tests.serving import ROOT, Server, eventually
 
 __all__ = ["chromium", "open_page", "visit"]
 
@@ -139,15 +138,11 @@ def test_a_cancelled_edit_ends_on_the_server_too(
     visit.page.locator("#edit").press("Enter")
     visit.wait_for("running")
     assert visit.focused == "cancel"
-    while not http.get("/readyz").json()["in_flight"]:
-        time.sleep(0.05)
+    assert eventually(lambda: in_flight(http) == 1)
     visit.page.keyboard.press(key)
     visit.wait_for("ready")
     assert (visit.text("status"), visit.focused) == ("Cancelled", "edit")
-    deadline = time.monotonic() + 3
-    while http.get("/readyz").json()["in_flight"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert http.get("/readyz").json()["in_flight"] == 0
+    assert becomes_idle(http)
 
 
 def test_the_line_between_before_and_after_follows_the_pointer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import httpx
 import openai
@@ -257,14 +256,12 @@ def test_a_multipart_body_without_a_boundary_is_refused(http: httpx.Client) -> N
 def test_a_multipart_body_in_another_charset_is_refused_before_it_is_decoded(
     http: httpx.Client, charset: str
 ) -> None:
-    """Punycode takes more than ten seconds for this body, of which all is within the bounds."""
+    """Punycode would take more than ten seconds for this body, which is within the bounds."""
     field = b'--x\r\nContent-Disposition: form-data; name="f%d-"\r\n\r\n%s\r\n'
     body = b"".join(field % (at, b"b" * 60_000) for at in range(20)) + b"--x--\r\n"
     kind = f"multipart/form-data; boundary=x; charset={charset}"
-    start = time.monotonic()
     response = http.post("/v1/images/edits", content=body, headers={"content-type": kind})
     assert charset in check_error(response, 400, "option_invalid", None)
-    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "utf8"])

@@ -10,6 +10,7 @@ import pytest
 
 from serve_app.replica.watch import MIN_STALL_S
 from tests.serve_app.conftest import post_form
+from tests.serve_app.editors import PACED
 from tests.serving import REPLICA, SMALL, running_server
 
 DEADLINE_S = 5.0
@@ -21,7 +22,7 @@ def test_a_replica_whose_device_hangs_is_replaced(
 ) -> None:
     config = {"engine": SMALL, "deadline_s": DEADLINE_S, "decode_workers": 1}
     with (
-        running_server(config, tmp_path, fault=True) as server,
+        running_server(config, tmp_path, editor=PACED) as server,
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):
         before = server.pids(REPLICA)

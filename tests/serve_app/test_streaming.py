@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -13,7 +12,14 @@ import openai
 import pytest
 from pydantic import TypeAdapter
 
-from tests.serve_app.conftest import PROMPT, files_of, pixels_of, post_form
+from tests.serve_app.conftest import (
+    PROMPT,
+    becomes_idle,
+    files_of,
+    in_flight,
+    pixels_of,
+    post_form,
+)
 from tests.serving import Server
 
 EVENT: TypeAdapter[object] = TypeAdapter(openai.types.ImageEditStreamEvent)
@@ -148,9 +154,6 @@ def test_an_edit_whose_stream_was_left_is_computed_no_further(
     )
     while next(events)[0] != "image_edit.partial_image":
         pass
-    assert http.get("/readyz").json()["in_flight"] == 1
+    assert in_flight(http) == 1
     events.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 2
-    while http.get("/readyz").json()["in_flight"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert http.get("/readyz").json()["in_flight"] == 0
+    assert becomes_idle(http)
