@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import serve
 
+from cluster.session import joined_ray, local_ray
 from engine.errors import ModelError
 from engine.registry import ModelSpec, find_model
 from serve_app.config import ServeConfig
@@ -29,7 +30,6 @@ __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
 logger = logging.getLogger(__name__)
 
 APP_NAME = "rayedit"
-MIN_LOCAL_CPUS = 8  # Ray's bookkeeping of slots, not of cores: fewer, and replicas cannot start
 
 
 def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Application:
@@ -54,8 +54,8 @@ def run_server(
 
     `spec` stands in for the config's model. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
     without either, Ray starts here. Raises `OptionInvalid` for a port that is taken and for a
-    public `host` without API keys, `ModelUnknown`, and `ModelError` when the model cannot be
-    loaded.
+    public `host` without API keys, `ModelUnknown`, `ModelError` when the model cannot be loaded,
+    and `ClusterUnavailable` when Ray does not start.
     """
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
     spec = spec or find_model(config.engine.model, config.engine.resolution)
@@ -106,26 +106,19 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
         yield
         return
     if address:
-        ray.init(address=address)
-        try:
+        with joined_ray(address):
             yield
-        finally:
-            ray.shutdown()
         return
     check_port(host, port)
     os.environ.update(guarded_environment(config.max_body_bytes))
     for name, value in PROXY_TIMEOUT_VARIABLES.items():
         os.environ.setdefault(name, value)
-    wanted = config.max_replicas * config.num_cpus + config.ingress_replicas
-    cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, int(wanted) + 1)
-    # Serve runs no tasks: no idle workers; and nobody reads event_stats (docs/decisions.md)
-    calm = {"num_workers_soft_limit": 0, "event_stats": False}
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=calm)
-    try:
-        yield
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+    reserved_cpus = config.max_replicas * config.num_cpus + config.ingress_replicas
+    with local_ray(idle_workers=0, num_cpus=int(reserved_cpus) + 1):  # Serve runs no tasks
+        try:
+            yield
+        finally:
+            serve.shutdown()
 
 
 @contextmanager

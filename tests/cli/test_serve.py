@@ -63,3 +63,16 @@ def test_a_public_address_without_keys_is_served_where_the_operator_insists() ->
         failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert failed.returncode == 2
     assert "cannot listen on" in failed.stderr
+
+
+def test_a_ray_that_does_not_start_is_one_sentence_and_exit_code_4(tmp_path: Path) -> None:
+    """With no time for its control store, Ray does not start for real, as on a busy machine."""
+    command = [sys.executable, "-m", "cli.main", "serve", "--port", str(free_port())]
+    environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "0", "HOME": str(tmp_path)}
+    environment.pop("RAY_ADDRESS", None)
+    failed = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 4
+    assert "rayedit: Ray did not start, tried twice" in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -53,7 +53,9 @@ def test_a_long_head_is_told_why(server: Server) -> None:
 def test_headers_within_the_bound_and_bodies_of_any_length_pass(
     http: httpx.Client, photographs: dict[str, bytes]
 ) -> None:
-    assert http.get("/healthz", headers={"x-long": "a" * (MAX_HEAD_BYTES - 1000)}).status_code == 200
+    assert (
+        http.get("/healthz", headers={"x-long": "a" * (MAX_HEAD_BYTES - 1000)}).status_code == 200
+    )
     data = photographs["coffee"] + b"\0" * 20 * MAX_HEAD_BYTES
     for _ in range(2):  # over one connection
         assert post_form(http, data, num_inference_steps=4).status_code == 200
