@@ -22,18 +22,22 @@ demo: setup ## Edit real photographs with the embedded model, and draw the repor
 	@$(BIN)/python examples/make_manifest.py demo
 	$(BIN)/rayedit batch demo/manifest.parquet $(OUT)
 
-test: setup ## All tests: those of the engine beside those that wait for Ray.
+test: setup ## The tests that are not slow: ten minutes on two cores.
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-engine test-doors SELECTED='not chaos and not slow'
+
+test-all: setup ## All tests but the long proofs.
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-engine test-doors
 
-# Parts run side by side: each line says of which it is.
+# The engine's tests run beside those that wait for Ray: each line says of which it is.
 named = sed -u 's/^/$(1): /'
 ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training
+SELECTED := not chaos
 
 test-engine: setup
-	nice -n 19 $(BIN)/python -m pytest $(ENGINE_TESTS) | $(call named,engine)
+	nice -n 19 $(BIN)/python -m pytest -m '$(SELECTED)' $(ENGINE_TESTS) | $(call named,engine)
 
 test-doors: setup
-	$(BIN)/python -m pytest tests $(ENGINE_TESTS:%=--ignore=%) | $(call named,doors)
+	$(BIN)/python -m pytest -m '$(SELECTED)' tests $(ENGINE_TESTS:%=--ignore=%) | $(call named,doors)
 
 test-chaos: setup ## The long proofs: processes killed, overload, abuse, a thousand requests.
 	$(BIN)/python -m pytest -m chaos
@@ -44,7 +48,7 @@ lint: setup ## Format, lint, types, generated docs.
 	$(BIN)/mypy
 	$(BIN)/python -m docs.generate --check
 
-check: browser lint test ## What CI runs.
+check: browser lint test-all ## What CI runs.
 
 browser: ## Chromium for the playground's tests, where apt may install it; else they skip.
 	@for name in chromium chromium-browser google-chrome; do \
@@ -68,4 +72,4 @@ bench-serve: setup ## The server against a diffusers pipeline in @serve.batch, u
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: browser help setup demo test test-engine test-doors test-chaos lint check docs bench bench-serve clean
+.PHONY: browser help setup demo test test-all test-engine test-doors test-chaos lint check docs bench bench-serve clean

@@ -19,7 +19,7 @@ from cluster.session import joined_ray, local_ray
 from engine.errors import ModelError
 from engine.registry import ModelSpec, find_model
 from serve_app.config import ServeConfig
-from serve_app.deployment import LOGGING, build
+from serve_app.deployment import LOGGING_CONFIG, build
 from serve_app.exposure import check_exposure, check_port
 from serve_app.ingress.keys import ApiKeys
 from serve_app.proxy.guard import guarded_environment
@@ -81,7 +81,7 @@ def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
             # Behind the app's own deadline, for an ingress that no longer answers.
             "request_timeout_s": config.deadline_s + 10,
         },
-        logging_config=LOGGING,
+        logging_config=LOGGING_CONFIG,
     )
     try:
         serve.run(build(config, spec), name=APP_NAME)

@@ -21,7 +21,7 @@ from serve_app.ray_private import proxy_host
 from serve_app.replica.replica import EditReplica
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
-LOGGING = LoggingConfig(encoding="JSON", enable_access_log=False)
+LOGGING_CONFIG = LoggingConfig(encoding="JSON", enable_access_log=False)
 
 
 class EditIngress:
@@ -68,7 +68,7 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
             health_check_timeout_s=15,
             max_surge_percent=config.surge,
             max_constructor_retry_count=1,  # a model that cannot be loaded now cannot be at all
-            logging_config=LOGGING,
+            logging_config=LOGGING_CONFIG,
         )
         .bind(config, spec)
     )
@@ -81,6 +81,6 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         graceful_shutdown_wait_loop_s=0.5,
         max_surge_percent=100,
         max_constructor_retry_count=1,
-        logging_config=LOGGING,
+        logging_config=LOGGING_CONFIG,
     )
     return ingress.bind(config, spec, ApiKeys.load(config), replicas)

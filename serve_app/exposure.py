@@ -7,7 +7,7 @@ import logging
 import socket
 
 from engine.errors import OptionInvalid
-from serve_app.ingress.keys import VARIABLE, ApiKeys
+from serve_app.ingress.keys import KEYS_VARIABLE, ApiKeys
 
 logger = logging.getLogger("ray.serve")
 
@@ -30,7 +30,7 @@ def check_exposure(host: str | None, keys: ApiKeys, insecure_public: bool) -> No
     if not insecure_public:
         raise OptionInvalid(
             f"{host} can be reached from other machines and there are no API keys: give "
-            f"api_keys_file or the environment variable {VARIABLE}, or say insecure_public "
+            f"api_keys_file or the environment variable {KEYS_VARIABLE}, or say insecure_public "
             "(--insecure-public) if a gateway or a firewall stands in front",
             param="host",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
+RATE_MEMORY_S = 10.0  # of working time: older edits count less and less for the rate
 
 
 class Backlog:
@@ -34,6 +34,6 @@ class Backlog:
         now_s = self._clock()
         spent_s = min(now_s - self._last_done_s, took_s)
         self._last_done_s = now_s
-        fade = math.exp(-spent_s / MEMORY_S)
+        fade = math.exp(-spent_s / RATE_MEMORY_S)
         self._done = self._done * fade + work
         self._time_s = self._time_s * fade + spent_s

@@ -25,7 +25,7 @@ from engine.sources import Prepared
 from serve_app.ingress.codec_tasks import load, prepare_source, render
 
 T = TypeVar("T")
-ENCODE_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
+ENCODE_TIMEOUT_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
 
 
 class Codec:
@@ -70,7 +70,7 @@ class Codec:
         """Encode edited canvases, (H, W, 3) uint8 RGB; returns base64 files, and their common
         (width, height) in px. Raises `TransientError`."""
         try:
-            return await self._run(ENCODE_S, render, images, geometry, format, quality)
+            return await self._run(ENCODE_TIMEOUT_S, render, images, geometry, format, quality)
         except TaskLost as lost:
             raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
 

@@ -16,7 +16,7 @@ from engine.errors import OptionInvalid
 from serve_app.config import ServeConfig
 from serve_app.errors import KeyInvalid, RateLimited
 
-VARIABLE = "RAYEDIT_API_KEYS"
+KEYS_VARIABLE = "RAYEDIT_API_KEYS"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,8 +55,8 @@ class ApiKeys:
         """Read the keys of the config's file and of the environment: a line each (in the
         environment also commas), a digest and a name as `sha256sum` prints them. Raises
         `OptionInvalid`."""
-        lines = os.environ.get(VARIABLE, "").replace(",", "\n").splitlines()
-        names = _parse(lines, VARIABLE)
+        lines = os.environ.get(KEYS_VARIABLE, "").replace(",", "\n").splitlines()
+        names = _parse(lines, KEYS_VARIABLE)
         if (file := config.api_keys_file) is not None:
             try:
                 text = Path(file).read_text()

@@ -7,7 +7,7 @@ from ray.util.metrics import Gauge, Histogram
 from serve_app.ingress.record import EditRecord
 from serve_app.metrics import requests_counter
 
-SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300]
+STAGE_BOUNDS_S = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300]
 
 STAGES = {
     "read": "receiving and parsing the body",
@@ -25,7 +25,7 @@ class IngressMetrics:
     def __init__(self) -> None:
         self._requests = requests_counter()
         self._stages = {
-            name: Histogram(f"rayedit_{name}_seconds", meaning, SECONDS)
+            name: Histogram(f"rayedit_{name}_seconds", meaning, STAGE_BOUNDS_S)
             for name, meaning in STAGES.items()
         }
         self._in_flight = Gauge("rayedit_in_flight", "edits that the ingress holds")

@@ -21,8 +21,8 @@ from serve_app.schemas import Readiness
 
 logger = logging.getLogger("ray.serve")
 
-PAUSE_S = 0.1  # before an edit is tried again: the router must have seen the death
-FAULTS = (RayError, DeploymentUnavailableError, ReplicaUnavailableError)
+RETRY_PAUSE_S = 0.1  # before an edit is tried again: the router must have seen the death
+RAY_FAULTS = (RayError, DeploymentUnavailableError, ReplicaUnavailableError)
 
 
 class RayBackend:
@@ -68,7 +68,7 @@ class RayBackend:
         try:
             return await _answer(self._handle.ready.remote())
         except WorkerCrashed:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
             return await _answer(self._handle.ready.remote())
 
 
@@ -76,7 +76,7 @@ async def _again(request: EditRequest, start_s: float) -> EditRequest:
     """Make the request for another replica, with the time that is left of what it had at `start_s`,
     and with another id: a replica that was out of reach for a moment may still have the first."""
     logger.warning("an edit lost its replica and is sent to another")
-    await asyncio.sleep(PAUSE_S)
+    await asyncio.sleep(RETRY_PAUSE_S)
     request = replace(request, id=f"{request.id}-again")
     if request.timeout_s is None:
         return request
@@ -97,7 +97,7 @@ async def _answer(response: Any) -> Any:
     except asyncio.CancelledError:
         response.cancel()
         raise
-    except FAULTS as error:
+    except RAY_FAULTS as error:
         raise _our_error(error) from error
 
 
@@ -110,7 +110,7 @@ async def _events(response: Any) -> AsyncGenerator[Any, None]:
     except (asyncio.CancelledError, GeneratorExit):
         response.cancel()
         raise
-    except FAULTS as error:
+    except RAY_FAULTS as error:
         raise _our_error(error) from error
 
 

@@ -30,7 +30,7 @@ logger = logging.getLogger("ray.serve")
 
 Refused = Callable[[str], None]  # called with the code of what was refused here
 
-LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
+BODY_LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -38,7 +38,7 @@ def guarded_environment(max_body_bytes: int) -> dict[str, str]:
     """Return the variables with which a Ray must start for its proxies to be guarded."""
     return {
         PROXY_MIDDLEWARES_VARIABLE: f"{__name__}.{middlewares.__name__}",
-        LIMIT_VARIABLE: str(max_body_bytes),
+        BODY_LIMIT_VARIABLE: str(max_body_bytes),
     }
 
 
@@ -51,7 +51,7 @@ def middlewares() -> list[Middleware]:
     def count(code: str) -> None:
         requests.inc(tags={"code": code})
 
-    limit = int(os.environ.get(LIMIT_VARIABLE, MAX_BYTES))
+    limit = int(os.environ.get(BODY_LIMIT_VARIABLE, MAX_BYTES))
     return [Middleware(ProxyGuard, max_body_bytes=limit, refused=count)]
 
 

@@ -7,8 +7,8 @@ from ray.util.metrics import Counter, Histogram
 from engine.counters import LoopCounters
 from engine.edit import EditOutcome, EditResult
 
-STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
-FILL = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
+STEP_BOUNDS_S = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+FILL_BOUNDS = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
 
 
 class ReplicaMetrics:
@@ -23,10 +23,12 @@ class ReplicaMetrics:
         self._padded = Counter("rayedit_rows_padded_total", "rows that only filled a bucket")
         self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps")
         self._step = Histogram(
-            "rayedit_step_seconds", "mean denoising step since the edit before", STEP_SECONDS
+            "rayedit_step_seconds", "mean denoising step since the edit before", STEP_BOUNDS_S
         )
         self._fill = Histogram(
-            "rayedit_batch_fill", "most samples that shared a step with it / max_batch_size", FILL
+            "rayedit_batch_fill",
+            "most samples that shared a step with it / max_batch_size",
+            FILL_BOUNDS,
         )
 
     def observe(self, outcome: EditOutcome, counters: LoopCounters) -> None:

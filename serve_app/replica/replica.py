@@ -25,9 +25,9 @@ from serve_app.schemas import Readiness
 logger = logging.getLogger("ray.serve")
 
 Event = Preview | EditOutcome
-BATCHER_S = 5.0
-STALLED = 18  # exit code of a process whose device hangs or whose denoising thread is gone
-COMPILE_S = 900.0  # a step on a shape that is new to a compiled model may take minutes
+BATCHER_TIMEOUT_S = 5.0  # of a health check, which fails at 15 s: its batch goes over in no time
+STALLED_EXIT_CODE = 18  # the device hangs, or the denoising thread is gone
+COMPILE_TIMEOUT_S = 900.0  # a step on a shape that is new to a compiled model may take minutes
 
 
 def _warm_up(spec: ModelSpec) -> EditRequest:
@@ -44,7 +44,7 @@ class EditReplica:
         from engine.actor import EditActor
 
         engine = config.engine
-        self._watch = Watch(COMPILE_S if engine.compile else config.deadline_s)
+        self._watch = Watch(COMPILE_TIMEOUT_S if engine.compile else config.deadline_s)
         self._metrics = ReplicaMetrics(engine.max_batch_size)
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
         self._actor = EditActor(engine, spec, partial_image=self._show)
@@ -78,7 +78,7 @@ class EditReplica:
     async def _edit(self, request: EditRequest, show: Callable[[Event], None]) -> EditOutcome:
         if not self._actor.alive:
             logger.critical("the denoising thread has died: this replica gives up")
-            os._exit(STALLED)  # refusals in no time would draw all the traffic here
+            os._exit(STALLED_EXIT_CODE)  # refusals in no time would draw all the traffic here
         self._open[request.id] = show
         try:
             admitted: Future[EditOutcome] = await self._admit(request)
@@ -121,8 +121,8 @@ class EditReplica:
             raise RuntimeError("the denoising thread has died")
         if self._watch.is_stalled(actor.in_flight, actor.counters.steps):
             logger.critical("no denoising step has ended for too long: this replica gives up")
-            os._exit(STALLED)
-        async with asyncio.timeout(BATCHER_S):
+            os._exit(STALLED_EXIT_CODE)
+        async with asyncio.timeout(BATCHER_TIMEOUT_S):
             await self._admit(None)
 
     def __del__(self) -> None:

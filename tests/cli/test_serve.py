@@ -14,7 +14,7 @@ import httpx
 import pytest
 import ray
 
-from serve_app.ingress.keys import VARIABLE
+from serve_app.ingress.keys import KEYS_VARIABLE
 from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES
 from tests.serving import ROOT, free_port, running_module
 
@@ -43,7 +43,7 @@ def test_keys_of_the_flag_and_of_the_environment_guard_a_server_on_a_cluster(
     command = ["cli.main", "serve", "--host", "0.0.0.0", "--port", str(port)]
     command += ["--config", str(tmp_path / "serve.yaml")]
     command += ["--api-keys-file", os.path.relpath(tmp_path / "keys", ROOT)]
-    variables = {"RAY_ADDRESS": cluster, VARIABLE: line("of-the-environment")}
+    variables = {"RAY_ADDRESS": cluster, KEYS_VARIABLE: line("of-the-environment")}
     with running_module(command, port, tmp_path, "/healthz", **variables) as server:
 
         def status(**headers: str) -> int:

@@ -14,7 +14,7 @@ from engine.config import load_config
 from engine.images import MAX_BYTES
 from engine.registry import find_model
 from serve_app.config import ServeConfig
-from serve_app.ingress.keys import VARIABLE
+from serve_app.ingress.keys import KEYS_VARIABLE
 from serve_app.proxy.guard import guarded_environment
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_the_keys_of_clients_come_from_a_secret_and_stand_nowhere_else(
     manifest: dict[str, Any],
 ) -> None:
     for pod in containers(manifest):
-        (keys,) = [entry for entry in pod["env"] if entry["name"] == VARIABLE]
+        (keys,) = [entry for entry in pod["env"] if entry["name"] == KEYS_VARIABLE]
         assert set(keys) == {"name", "valueFrom"}
         assert set(keys["valueFrom"]["secretKeyRef"]) == {"name", "key"}
     assert "insecure_public" not in manifest["spec"]["serveConfigV2"]

@@ -11,7 +11,7 @@ from engine.config import load_config
 from engine.errors import OptionInvalid, OptionUnknown
 from engine.registry import find_model
 from serve_app.config import ServeConfig
-from serve_app.deployment import LOGGING
+from serve_app.deployment import LOGGING_CONFIG
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "serve"
 
@@ -31,7 +31,7 @@ def test_the_deploy_file_is_serves_own_and_its_arguments_are_gpu_yamls() -> None
     config = ServeConfig.of(application.args)
     assert config == load_config(CONFIGS / "gpu.yaml", ServeConfig)
     assert (schema.http_options.request_timeout_s or 0) > config.deadline_s
-    assert schema.logging_config == LOGGING
+    assert schema.logging_config == LOGGING_CONFIG
 
 
 def test_every_key_says_what_it_is() -> None:

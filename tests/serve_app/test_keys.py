@@ -16,7 +16,7 @@ from serve_app.config import ServeConfig
 from serve_app.errors import KeyInvalid, RateLimited
 from serve_app.exposure import check_exposure, is_loopback
 from serve_app.ingress.api import make_app
-from serve_app.ingress.keys import VARIABLE, ApiKeys, Key
+from serve_app.ingress.keys import KEYS_VARIABLE, ApiKeys, Key
 from serve_app.ingress.service import EditService
 
 KEY = "sk-correct-horse"
@@ -40,7 +40,7 @@ def test_a_key_is_known_by_its_digest_alone(keys_file: Path) -> None:
 
 
 def test_keys_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, f"{'1' * 64} team-b, {DIGEST} team-a")
+    monkeypatch.setenv(KEYS_VARIABLE, f"{'1' * 64} team-b, {DIGEST} team-a")
     assert ApiKeys.load(ServeConfig()).check(f"bearer {KEY}").name == "team-a"
 
 
