@@ -27,7 +27,9 @@ REPLICA = "ray::ServeReplica:rayedit:EditReplica"
 INGRESS = "ray::ServeReplica:rayedit:EditIngress"
 PROXY = "ray::ProxyActor"
 CONTROLLER = "ray::ServeController"
-SMALL = {"resolution": 64, "determinism": "strict"}  # pocket at 64 px: an edit takes a moment
+# pocket at 64 px: an edit takes a moment. One thread: two wait for each other at every barrier, for
+# minutes where other work has a core.
+SMALL = {"resolution": 64, "determinism": "strict", "num_threads": 1}
 
 
 def main(config: str, port: str, editor: str) -> None:

@@ -52,7 +52,7 @@ def by_job(photo: Path, edits: list[dict[str, object]]) -> list[bytes]:
     manifest, output = photo.parent / "manifest.parquet", photo.parent / "out"
     pq.write_table(pa.table(columns), manifest)
     config = photo.parent / "job.yaml"
-    config.write_text("engine:\n  resolution: 64\n")
+    config.write_text("engine: {resolution: 64, num_threads: 1}\n")
     done = rayedit("batch", manifest, output, "--config", config, "--determinism", "strict")
     assert done.returncode == 0, done.stderr
     ledger = sorted(Ledger(Storage(str(output))).read().to_pylist(), key=lambda row: row["id"])

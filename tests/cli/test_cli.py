@@ -13,7 +13,7 @@ from PIL import Image
 import engine
 
 ROOT = Path(__file__).parent.parent.parent
-SMALL = "resolution: 64\ndeterminism: strict\n"
+SMALL = "resolution: 64\ndeterminism: strict\nnum_threads: 1\n"
 
 
 def rayedit(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

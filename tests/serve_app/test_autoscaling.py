@@ -17,7 +17,7 @@ PATIENCE_S = 120.0  # a replica loads torch and the model; three at a time on a 
 @pytest.fixture(scope="module")
 def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = {
-        "engine": {**SMALL, "num_threads": 1},
+        "engine": SMALL,
         "min_replicas": 1,
         "max_replicas": 3,
         "target_ongoing_requests": 1,

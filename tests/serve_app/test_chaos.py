@@ -25,7 +25,7 @@ ROUTED_S = 2.0  # until the ingress knows of a replica that has loaded
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two replicas that refuse nothing for want of time."""
     config = {
-        "engine": {**SMALL, "num_threads": 1},
+        "engine": SMALL,
         "min_replicas": 2,
         "max_replicas": 2,
         "max_wait_s": 300,
