@@ -18,6 +18,8 @@ from serve_app.ingress.keys import KEYS_VARIABLE
 from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES
 from tests.serving import ROOT, free_port, running_module
 
+pytestmark = pytest.mark.slow  # a Ray of its own
+
 CONFIG = "min_replicas: 0\ndecode_workers: 1\n"  # to refuse a key, no model need be loaded
 
 

@@ -15,6 +15,8 @@ from tests.serve_app.editors import PACED
 from tests.serve_app.load import Answer, closed_loop
 from tests.serving import REPLICA, SMALL, Server, running_server
 
+pytestmark = pytest.mark.slow  # a server of its own
+
 CLIENTS = 8
 PAUSE_S = 20.0  # between two deaths: a replica is back by then
 RECOVERY_S = 5.0

@@ -35,6 +35,8 @@ from tests.serving import (
     wait_until_ready,
 )
 
+pytestmark = pytest.mark.slow  # a server of its own, and replicas that die
+
 CONFIG = {"engine": SMALL, "decode_workers": 1}
 READY_VARIABLE, _ = PROXY_TIMEOUT_VARIABLES
 
