@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from engine.edit import EditOptions
 from engine.errors import Overloaded
+from engine.options import EditOptions
 from engine.registry import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, cost_of

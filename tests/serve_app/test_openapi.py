@@ -49,12 +49,17 @@ def test_the_documented_bounds_are_the_enforced_ones(name: str) -> None:
         "partial_images": {"stream": True},
     }
     extra = needs.get(name, {})
-    for bound, outside in (("minimum", -1), ("maximum", 1)):
-        whole = NUMBERS[name]["type"] == "integer"
-        value = int(NUMBERS[name][bound]) if whole else NUMBERS[name][bound]
+    whole = NUMBERS[name]["type"] == "integer"
+    bounds = {
+        bound: int(at) if whole else at for bound, at in NUMBERS[name].items() if "imum" in bound
+    }
+    inside = [at for bound, at in bounds.items() if bound in ("minimum", "maximum")]
+    outside = [bounds["maximum"] + 1, bounds.get("exclusiveMinimum", bounds.get("minimum", 0) - 1)]
+    for value in inside:
         parse(**{name: value}, **extra)
+    for value in outside:
         with pytest.raises(OptionInvalid, match=name):
-            parse(**{name: value + outside}, **extra)
+            parse(**{name: value}, **extra)
 
 
 @pytest.mark.parametrize("name", sorted(n for n, field in JSON_FIELDS.items() if "enum" in field))
