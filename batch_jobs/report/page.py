@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import logging
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from batch_jobs.manifest.plan import base_of, read_embedded
@@ -45,19 +45,15 @@ SHEET_SOURCES = 6
 SHEET_EDITS = 5
 SLOWEST = 5
 
-_STYLE = """
-body{font:15px/1.5 system-ui,"PingFang SC","Microsoft YaHei",sans-serif;margin:2rem auto;
-max-width:1080px;padding:0 1rem;color:#1b1b1b}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse}td,th{padding:.25rem .9rem .25rem 0;text-align:left;
-vertical-align:top}
-.n{font-size:1.6rem;font-weight:600}.figures td{padding-right:2.5rem}
-.bar{background:#c8452d;height:.8rem;display:inline-block;border-radius:2px}
-.line{display:flex;gap:14px;flex-wrap:wrap;margin-bottom:18px}
-figure{margin:0;width:168px}img{max-width:168px;border-radius:4px;display:block}
-figcaption{font-size:13px;color:#333;overflow-wrap:anywhere}.source figcaption{color:#888}
-code{font-size:13px}
-"""
+HEADLINE = {  # the figures that stand first, by what the page calls them
+    "rows": "rows",
+    "ok": "ok",
+    "failed": "failed",
+    "images": "images",
+    "images/s": "images_per_s",
+    "samples a step": "mean_batch_size",
+}
+DRAWN = {"rows", "ok", "failed", "images", "errors", "speed"}  # above the settings
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
@@ -129,91 +125,41 @@ def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:
 
 
 def _page(figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow]) -> str:
-    return "\n".join(
-        [
-            "<!doctype html><html lang=en><meta charset=utf-8>",
-            "<meta name=viewport content='width=device-width'>",
-            f"<title>rayedit report</title><style>{_STYLE}</style>",
-            "<h1>rayedit report</h1>",
-            _figures_table(figures),
-            _error_histogram(figures["errors"]),
-            _speed(figures),
-            "<h2>Before and after</h2>",
-            *(_sheet_line(row) for row in sheet),
-            _slowest(results),
-            _facts(figures),
-            "</html>",
-        ]
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            headline=[(name, figures.get(key)) for name, key in HEADLINE.items()],
+            errors=figures["errors"],
+            chart=speed_chart(figures.get("speed", ())),
+            sheet=sheet,
+            slowest=_slowest(results),
+            settings={name: value for name, value in figures.items() if name not in DRAWN},
+        )
     )
 
 
-def _figures_table(figures: dict[str, Any]) -> str:
-    shown = {
-        "rows": figures["rows"],
-        "ok": figures["ok"],
-        "failed": figures["failed"],
-        "images": figures["images"],
-        "images/s": figures.get("images_per_s"),
-        "samples a step": figures["mean_batch_size"],
-    }
-    cells = "".join(
-        f"<td><div class=n>{html.escape(str(value))}</div>{name}</td>"
-        for name, value in shown.items()
-        if value is not None
+def _templates() -> Environment:
+    """Make the environment of the page: what a manifest says is text in it, never markup."""
+    environment = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<table class=figures><tr>{cells}</tr></table>"
+    environment.filters |= {"data_url": _data_url, "json": json.dumps}
+    return environment
 
 
-def _error_histogram(errors: dict[str, int]) -> str:
-    if not errors:
-        return ""
-    most = max(errors.values())
-    lines = "".join(
-        f"<tr><td><code>{html.escape(code)}</code></td><td>{count}</td>"
-        f"<td><span class=bar style='width:{300 * count / most:.0f}px'></span></td></tr>"
-        for code, count in errors.items()
-    )
-    return f"<h2>Failed rows by code</h2><table>{lines}</table>"
-
-
-def _sheet_line(row: SheetRow) -> str:
-    tiles = [_figure(row.source, "source", "source")]
-    tiles += [_figure(image, caption, "edit") for caption, image in row.edits]
-    return f"<div class=line>{''.join(tiles)}</div>"
-
-
-def _figure(image: Image.Image, caption: str, kind: str) -> str:
+def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    text = html.escape(caption)
-    return (
-        f"<figure class={kind}><img alt='{html.escape(caption, quote=True)}' "
-        f"src='data:image/jpeg;base64,{data}'><figcaption>{text}</figcaption></figure>"
-    )
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _speed(figures: dict[str, Any]) -> str:
-    chart = speed_chart(figures.get("speed", ()))
-    return f"<h2>Images/s over time</h2>{chart}" if chart else ""
-
-
-def _slowest(results: pa.Table) -> str:
+def _slowest(results: pa.Table) -> list[dict[str, Any]]:
     timed = results.select(["id", "model_s", "instruction"])
     timed = timed.filter(pc.is_valid(timed["model_s"]))
-    slowest = timed.take(pc.select_k_unstable(timed, SLOWEST, [("model_s", "descending")]))
-    lines = "".join(
-        f"<tr><td>{html.escape(row['id'])}</td><td>{row['model_s']:.2f} s</td>"
-        f"<td>{html.escape(row['instruction'])}</td></tr>"
-        for row in slowest.to_pylist()
-    )
-    return f"<h2>Slowest rows</h2><table>{lines}</table>" if lines else ""
-
-
-def _facts(figures: dict[str, Any]) -> str:
-    lines = "".join(
-        f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(json.dumps(value))}</code></td>"
-        for name, value in figures.items()
-        if name not in ("errors", "rows", "ok", "failed", "images", "speed")
-    )
-    return f"<h2>Settings and versions</h2><table>{lines}</table>"
+    order = [("model_s", "descending")]
+    return timed.take(pc.select_k_unstable(timed, SLOWEST, order)).to_pylist()

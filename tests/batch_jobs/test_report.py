@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -55,6 +57,53 @@ def test_the_report_shows_counts_speed_and_the_slowest_rows(tmp_path: Path) -> N
     assert "make &lt;it&gt; night" in page and "<it>" not in page
 
 
+class Elements(HTMLParser):
+    """Counts the elements of a page, and keeps its text and its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] += 1
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_nothing_that_a_manifest_says_becomes_markup(
+    tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    storage = Storage(str(tmp_path))
+    (tmp_path / "gone.jpg").write_bytes(photographs["coffee"])
+    digest = hashlib.sha256(photographs["coffee"]).hexdigest()
+
+    def page(hostile: str) -> Elements:
+        rows = [{**row, "source_sha256": digest} for row in results(12).to_pylist()]
+        for row in rows:
+            row["id"], row["instruction"] = f"{row['id']}{hostile}", f"fog{hostile}"
+            row["error_code"] = row["error_code"] and f"image_not_found{hostile}"
+            path = image_path(row["id"], row["fingerprint"], 0)
+            storage.publish(path, photographs["coffee"])
+        table = pa.Table.from_pylist(rows, schema=SCHEMA).select(report.COLUMNS)
+        facts = {"config": {"image_root": hostile}}
+        report.write_report(storage, table, str(tmp_path / "m.parquet"), facts)
+        return Elements((tmp_path / "report.html").read_text())
+
+    text = (
+        """</figcaption></td>'" onerror=alert(1)><script>alert(2)</script><img src=x>{{ 7 * 7 }}"""
+    )
+    plain, hostile = page(""), page(text)
+    assert hostile.counts == plain.counts and plain.counts["figure"] == 6
+    assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
+    assert ("alt", f"fog{text}") in hostile.attributes
+    assert f"fog{text}" in hostile.texts and f"image_not_found{text}" in hostile.texts
+
+
 def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
     tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
@@ -79,7 +128,7 @@ def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
 
     def shown() -> int:
         report.write_report(storage, pa.Table.from_pylist(rows, schema=SCHEMA), file, {})
-        return (tmp_path / "report.html").read_text().count("alt='source'")
+        return (tmp_path / "report.html").read_text().count('alt="source"')
 
     assert shown() == 4
     pq.write_table(table.take([0, 2, 3]), file, row_group_size=2)
@@ -91,13 +140,16 @@ def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
 
 
 def test_a_run_of_one_block_has_no_chart() -> None:
-    assert speed_chart([]) == speed_chart([(1.0, 2.0)]) == ""
-    assert "NaN" not in speed_chart([(1.0, 0.0), (2.0, 0.0)])
+    assert speed_chart([]) is speed_chart([(1.0, 2.0)]) is None
+    still = speed_chart([(1.0, 0.0), (2.0, 0.0)])
+    assert still is not None and "nan" not in still.corners
 
 
-def test_the_chart_is_well_formed_and_stays_inside_its_frame() -> None:
-    chart = speed_chart([(0.5 * i, float(i % 7)) for i in range(1, 60)])
-    drawn = ElementTree.fromstring(chart)
+def test_the_chart_is_well_formed_and_stays_inside_its_frame(tmp_path: Path) -> None:
+    facts = {"speed": [(0.5 * i, float(i % 7)) for i in range(1, 60)]}
+    report.write_report(Storage(str(tmp_path)), results(40), str(tmp_path / "m.parquet"), facts)
+    page = (tmp_path / "report.html").read_text()
+    drawn = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
     corners = drawn.findall("polyline")[1].attrib["points"].split()
     width, height = float(drawn.attrib["width"]), float(drawn.attrib["height"])
     for corner in corners:
