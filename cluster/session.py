@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import ray
 
+from cluster.ray_private import is_rays, local_settings
 from engine.errors import ClusterUnavailable, OptionInvalid
 
 logger = logging.getLogger(__name__)
 
 MIN_LOCAL_CPUS = 8  # Ray's slots, not cores: with fewer, operators and replicas starve each other
 KILL_WAIT_S = 5.0  # a killed process is gone in milliseconds; Ray's own bound is 5 s too
-RAY_FOLDER = os.path.dirname(ray.__file__)
 # Ray's processes look for modules in the folder in which it was joined or started first: it must be
 # ours, as a user's may hold an `engine.py` of its own.
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -52,15 +52,13 @@ def local_ray(idle_workers: int, num_cpus: int = 0, **options: Any) -> Iterator[
     Raises `ClusterUnavailable` where it does not start either time.
     """
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, num_cpus)
-    # nobody reads event_stats, and they take a core's time (docs/decisions.md)
-    settings = {"num_workers_soft_limit": idle_workers, "event_stats": False}
-    arguments = {"num_cpus": cpus, "include_dashboard": False, "_system_config": settings}
+    arguments = {"num_cpus": cpus, **local_settings(idle_workers), **options}
     try:
-        _start(arguments | options)
+        _start(arguments)
     except Exception as error:  # Ray raises bare `Exception` here, and much else
         logger.warning("Ray did not start: %s; trying once more", _reason(error))
         try:
-            _start(arguments | options)
+            _start(arguments)
         except Exception as again:
             raise ClusterUnavailable(_refusal(again)) from again
     try:
@@ -87,7 +85,7 @@ def _kill_ray_since(before: Set[psutil.Process]) -> None:
     killed = []
     for child in set(psutil.Process().children()) - before:
         with suppress(psutil.NoSuchProcess):
-            if any(part.startswith(RAY_FOLDER) for part in child.cmdline()):
+            if is_rays(child):
                 killed += [child, *child.children(recursive=True)]
     for process in killed:
         with suppress(psutil.NoSuchProcess):

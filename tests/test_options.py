@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("engine", "serve_app", "batch_jobs", "cli", "docs")
+PACKAGES = ("engine", "storage", "cluster", "serve_app", "batch_jobs", "cli", "docs")
 FIRST = '    @field_validator("size")\n'
 MADE_UP = """\
     sparkle: Annotated[

@@ -1,0 +1,38 @@
+"""The private and unstable parts of Ray on which a session depends, all of them.
+
+Each was read in the source of `CHECKED_RAY`. A new Ray: read them again, `make test-all`, and
+write its version here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psutil
+import ray
+
+CHECKED_RAY = "2.60.0"
+
+_RAY_FOLDER = os.path.dirname(ray.__file__)
+
+
+def local_settings(idle_workers: int) -> dict[str, Any]:
+    """Return arguments of `ray.init` for a Ray that takes little from a small machine.
+
+    `_system_config` overrides settings of the C++ side (src/ray/common/ray_config_def.h):
+    `num_workers_soft_limit` is the number of idle workers that are kept; nobody reads the
+    `event_stats`, which take a seventh of an idle Ray (docs/decisions.md).
+    """
+    settings = {"num_workers_soft_limit": idle_workers, "event_stats": False}
+    return {"include_dashboard": False, "_system_config": settings}
+
+
+def is_rays(process: psutil.Process) -> bool:
+    """Tell a process that Ray started from others: its program or script lies in Ray's package.
+
+    True of gcs_server, raylet, monitor, log monitor and dashboard, which `ray.init` starts as
+    children of this process and forgets when it gives up (_private/node.py, services.py). Raises
+    `psutil.NoSuchProcess` where it has ended.
+    """
+    return any(part.startswith(_RAY_FOLDER) for part in process.cmdline())
