@@ -65,3 +65,11 @@ def test_every_target_of_a_page_can_be_made(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in code_of(page):
         assert set(re.findall(r"^make ([a-z-]+)", line)) <= set(targets), line
+
+
+def test_decisions_have_a_day_and_a_verdict_and_the_newest_is_first() -> None:
+    titles = re.findall(r"^## (.*)$", (ROOT / "docs" / "decisions.md").read_text(), re.MULTILINE)
+    days = [re.fullmatch(r"(\d{4}-\d{2}-\d{2}) · .+: .+", title) for title in titles]
+    assert [title for title, day in zip(titles, days, strict=True) if day is None] == []
+    found = [day[1] for day in days if day is not None]
+    assert found == sorted(found, reverse=True)
