@@ -1,4 +1,9 @@
-"""How far a job is: a bar on a terminal, a JSON line every few seconds elsewhere."""
+"""How far a job is: a bar on a terminal, a JSON line every few seconds elsewhere.
+
+Speed is counted from the moment at which as many blocks are done as there are workers: until then
+they load the model, each for itself. What was done by then, and the time it took, counts only while
+nothing came later. It ends with the latest block: Ray's own end does not count either.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -15,11 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 5.0
-POINTS = 100
+POINTS = 100  # of the speed over time, as report.html draws it
 
 
-class FirstBlocks(NamedTuple):
-    """When each worker's first block was done, and what they brought."""
+class Mark(NamedTuple):
+    """What was done when a block ended."""
 
     elapsed_s: float = 0.0
     rows: int = 0
@@ -27,18 +33,25 @@ class FirstBlocks(NamedTuple):
 
 
 class JobProgress:
-    """Counts rows as they are done. `workers`: model actors that load at the same time."""
+    """Counts rows as they are done, and tells of them every `line_every_s` seconds."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.workers = 1
-        self.blocks = 0
-        self.done = 0
-        self.failed = 0
-        self.images = 0
-        self._started = time.monotonic()
-        self._first = FirstBlocks()
-        self._last_s = 0.0  # when the latest block was done
+    def __init__(
+        self,
+        total: int,
+        line_every_s: float = LINE_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total = total  # rows
+        self.workers = 1  # model actors that load at the same time
+        self.blocks = 0  # done
+        self.done = 0  # rows, failed ones included
+        self.failed = 0  # rows
+        self.images = 0  # published
+        self._line_every_s = line_every_s
+        self._clock = clock
+        self._started = clock()
+        self._loaded = Mark()  # from here on the speed is counted
+        self._latest_s = 0.0  # when the latest block was done
         self._speeds: list[tuple[float, int]] = []  # (seconds since the start, images so far)
         self._printed = 0
         self._ended = threading.Event()
@@ -75,22 +88,23 @@ class JobProgress:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second from the end of the workers' first blocks to the latest one's: neither
-        the model's load nor Ray's end counts, unless there are no more blocks than workers."""
-        return self._per_s(self.images, self._first.images)
+        """Images a second, as the module counts speed."""
+        return self._per_s(self.images, self._loaded.images)
 
     @property
     def rows_per_s(self) -> float:
         """Rows a second, failed ones included, over the same time."""
-        return self._per_s(self.done, self._first.rows)
+        return self._per_s(self.done, self._loaded.rows)
 
-    def _per_s(self, now: int, first: int) -> float:
-        if now > first:
-            return (now - first) / max(self._last_s - self._first.elapsed_s, 1e-9)
-        return now / max(self._last_s, 1e-9)
+    def _per_s(self, now: int, loaded: int) -> float:
+        """Divide what came after loading by its time; where nothing did, all by all of it."""
+        if now > loaded:
+            return (now - loaded) / max(self._latest_s - self._loaded.elapsed_s, 1e-9)
+        return now / max(self._latest_s, 1e-9)
 
     def speed_over_time(self) -> list[tuple[float, float]]:
-        """(seconds since the start, images/s) over equal numbers of blocks, at most 100 points."""
+        """Return (seconds since the start, images/s) over equal numbers of blocks, at most `POINTS`
+        times."""
         step = max(math.ceil(len(self._speeds) / POINTS), 1)
         marks = [(0.0, 0), *self._speeds[step - 1 :: step]]
         return [
@@ -100,30 +114,31 @@ class JobProgress:
 
     @property
     def elapsed_s(self) -> float:
-        return time.monotonic() - self._started
+        """Seconds since the start."""
+        return self._clock() - self._started
 
     def add(self, done: int, failed: int, images: int) -> None:
         """Count what one block brought."""
         self.done += done
         self.failed += failed
         self.images += images
-        self._note()
+        self._end_block()
         if self._bar is not None:
             rate, failed = self.images_per_s, self.failed
             self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
 
-    def _note(self) -> None:
-        self._last_s = self.elapsed_s
+    def _end_block(self) -> None:
+        self._latest_s = self.elapsed_s
         self.blocks += 1
         if self.blocks == self.workers:
-            self._first = FirstBlocks(self._last_s, self.done, self.images)
-        self._speeds.append((self._last_s, self.images))
+            self._loaded = Mark(self._latest_s, self.done, self.images)
+        self._speeds.append((self._latest_s, self.images))
         if len(self._speeds) >= 20 * POINTS:
             self._speeds = self._speeds[1::2]
 
     def _print_lines(self) -> None:
-        """Also while a model is loaded: who watches must see that something lives."""
-        while not self._ended.wait(LINE_EVERY_S):
+        """Print a line every few seconds, also while a model loads: so one sees that it lives."""
+        while not self._ended.wait(self._line_every_s):
             self._print()
 
     def _print(self) -> None:
