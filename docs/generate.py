@@ -17,6 +17,7 @@ from docs.reference import api_page
 from engine.config import EngineConfig
 from engine.errors import EngineError, error_classes
 from engine.fields import bounds
+from engine.images import WARNINGS
 from engine.options import EditOptions
 from serve_app import errors as http_errors
 from serve_app.config import ServeConfig
@@ -68,9 +69,15 @@ def errors_page() -> str:
         "Sent again, a retryable one may succeed."
     )
     over_http = _error_table(error_classes(http_errors.__name__))
-    return _page(
-        "Errors", intro, f"{_error_table(error_classes())}\n## Over HTTP alone\n\n{over_http}"
+    softened = _table(("code", "meaning"), [(f"`{code}`", text) for code, text in WARNINGS.items()])
+    body = (
+        f"{_error_table(error_classes())}\n## Over HTTP alone\n\n{over_http}\n"
+        "## Warnings of a source image\n\n"
+        "The edit was made; `warnings` says what was softened. PNG has checksums, so one wrong byte\n"
+        "among its pixels is an error. JPEG and WebP have none: there a wrong byte may show as wrong\n"
+        f"pixels and as nothing else.\n\n{softened}"
     )
+    return _page("Errors", intro, body)
 
 
 def _error_table(classes: list[type[EngineError]]) -> str:

@@ -1,18 +1,20 @@
-"""Bytes <-> RGB arrays: limits, orientation and colour, as pure functions."""
+"""Bytes <-> RGB images: limits, orientation, what is broken; as pure functions."""
 
 from __future__ import annotations
 
 import io
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image
 
+from engine.colour import to_srgb
 from engine.errors import (
     ImageAnimated,
+    ImageError,
     ImageMissing,
     ImageTooLarge,
     ImageTooNarrow,
@@ -21,20 +23,28 @@ from engine.errors import (
     ImageUnreadable,
     ImageUnsupported,
 )
+from engine.formats import taken_format
+from engine.jpeg import begins_pixels, is_damaged, sound_pixels, with_its_end
+from engine.png import PngFile
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_BYTES = 25 * 2**20  # between Google's 20 MB and OpenAI's 50 MB
 MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it, phones are not
 MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
-MAX_ICC_BYTES = 2**20
-BAND_PIXELS = 2**20  # that are converted at a time
 PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
-_SRGB = ImageCms.createProfile("sRGB")
-_ICC_SPACES = {"RGB": "RGB", "CMYK": "CMYK", "L": "GRAY"}
+# The codes of what decoding softened.
+WARNINGS = {
+    "alpha_flattened": "transparent pixels were laid over white",
+    "cmyk_converted": "CMYK without a profile was converted by the plain formula",
+    "first_frame_only": "of several frames or pages the first was taken",
+    "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",
+    "image_damaged": "the file is damaged; its decoder filled in, or what was lost is no pixel",
+}
+_STILLS = ("MPO", "GIF", "TIFF", "HEIF")  # of several images in a file the first is the picture
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16"})
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274, and how to undo each of its values
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,31 +57,35 @@ _TURNS = {
 }
 
 
-Transform = Callable[[Image.Image], Image.Image]
-
-
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`image`: RGB, upright, sRGB; `warnings`: codes of what was softened."""
+    """`image`: RGB, upright, sRGB; `warnings`: codes of `WARNINGS`; `alpha`: mode L, of the same
+    size, 255 where opaque; `None` where all is, or it was not asked for."""
 
     image: Image.Image
     warnings: list[str] = field(default_factory=list)
+    alpha: Image.Image | None = None
 
 
-def decode(data: bytes) -> Decoded:
-    """A JPEG, PNG or WebP as an upright sRGB image without alpha; raises `ImageError`."""
+def decode(data: bytes, accept: Collection[str] = (), keep_alpha: bool = False) -> Decoded:
+    """A JPEG, PNG or WebP as an upright sRGB image over white; raises `ImageError`.
+
+    `accept`: further formats, of `engine.formats.OPTIONAL_FORMATS`; `keep_alpha`: return it too.
+    """
     if not data:
         raise ImageMissing("the source image is empty (0 bytes)")
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"the image file has {len(data):,} bytes; at most {MAX_BYTES:,}")
+    notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bombs: our bound is lower; broken EXIF: no orientation
-        image = _load(data)
-        notes: list[str] = []
+        image = _load(data, taken_format(data, accept), notes)
         turn = _turn(image)
-        converted = _to_srgb(image, notes)
+        converted, alpha = to_srgb(image, notes, keep_alpha)
         del image  # a large one and its two successors would not fit together
-    return Decoded(converted.transpose(turn) if turn is not None else converted, notes)
+    if turn is not None:
+        converted, alpha = converted.transpose(turn), alpha and alpha.transpose(turn)
+    return Decoded(converted, notes, alpha)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -82,32 +96,60 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _load(data: bytes) -> Image.Image:
-    image = _open(data)
-    _check_size(image)
+def _load(data: bytes, format: str, notes: list[str]) -> Image.Image:
+    """The pixels of a file in one of `_MODES`."""
+    png = PngFile(data) if format == "PNG" else None
     try:
+        image = png.open() if png else Image.open(io.BytesIO(data), formats=[format])
+        _check_frames(image, notes)
+        _check_size(image)
+        if format == "JPEG":
+            return _load_jpeg(data, image, notes)
         image.load()
-    except BROKEN as error:
-        kind = ImageTruncated if "truncated" in str(error).lower() else ImageUnreadable
-        raise kind(f"the {image.format} image cannot be decoded: {error}") from None
-    return image
-
-
-def _open(data: bytes) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"the image has more than {MAX_PIXELS:,} pixels") from None
-    except UnidentifiedImageError:
-        raise ImageUnsupported(
-            "the file is not a JPEG, PNG or WebP image (its content decides, not its name)"
-        ) from None
     except BROKEN as error:
-        raise ImageUnreadable(f"the image cannot be opened: {error}") from None
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO is a still with a second view
-        raise ImageAnimated(f"the image has {frames} frames; send one still image")
+        if format == "JPEG" and (whole := with_its_end(data)) is not None:
+            notes.append("image_damaged")
+            return _load(whole, format, notes)
+        raise _broken(data, format, error) from None
+    if png is not None:
+        notes += png.warnings
+        return png.settled(image)
+    return image if image.mode in _MODES else _in_known_mode(image)
+
+
+def _load_jpeg(data: bytes, image: Image.Image, notes: list[str]) -> Image.Image:
+    if image.mode in ("L", "RGB") and (sound := sound_pixels(data, image.mode)) is not None:
+        sound.info = image.info
+        return sound
+    image.load()
+    if is_damaged(data):
+        notes.append("image_damaged")
     return image
+
+
+def _broken(data: bytes, format: str, error: Exception) -> ImageError:
+    """What to say of a file that cannot be loaded: that it was cut, if it was."""
+    name = "WebP" if format == "WEBP" else format
+    is_cut = "truncated" in str(error).lower()
+    if format == "WEBP":
+        is_cut = 8 + int.from_bytes(data[4:8], "little") > len(data)
+    if format == "JPEG":
+        is_cut = is_cut or not begins_pixels(data)
+    if is_cut:
+        return ImageTruncated(
+            f"the {name} ends after {len(data):,} bytes, before its pixels do; send the whole file"
+        )
+    return ImageUnreadable(f"the {name} cannot be decoded: {error}; send an undamaged file")
+
+
+def _check_frames(image: Image.Image, notes: list[str]) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _STILLS:
+        raise ImageAnimated(f"the image has {frames} frames; send one still image")
+    if frames > 1 and image.format != "MPO":  # its second view is no loss
+        notes.append("first_frame_only")
 
 
 def _check_size(image: Image.Image) -> None:
@@ -123,72 +165,17 @@ def _check_size(image: Image.Image) -> None:
         raise ImageTooNarrow(f"the image is {width}x{height} px; at most {MAX_ASPECT}:1")
 
 
-def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Band by band: beside `image` there is never more than its result in memory."""
-    transform = _profile_transform(image, notes)
-    if image.mode == "CMYK" and transform is None:
-        notes.append("cmyk_converted")
-    if image.mode == "RGB" and "transparency" not in image.info and transform is None:
-        return image
-    width, height = image.size
-    result = Image.new("RGB", image.size)
-    rows = max(BAND_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        box = (0, top, width, min(top + rows, height))
-        band = _flatten(image.crop(box))
-        result.paste(_to_rgb(band) if transform is None else transform(band), box)
-    return result
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Alpha and palettes over white; other modes as they are."""
-    if not _has_alpha(image):
-        return image
-    if image.mode.startswith("I"):  # as RGBA, 16 bits would be cut to 255
-        clear = np.asarray(image) == image.info["transparency"]
-        return Image.fromarray(np.where(clear[..., None], 255, np.asarray(_to_rgb(image))))
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("P", "RGBA", "LA", "PA") or "transparency" in image.info
-
-
-def _profile_transform(image: Image.Image, notes: list[str]) -> Transform | None:
-    """What takes `image`, flattened, through its ICC profile to sRGB; `None` where that is not
-    needed or, with a note, where the profile does not fit the pixels."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return None
-    mode = "RGB" if _has_alpha(image) else image.mode
-    try:
-        if len(profile) > MAX_ICC_BYTES:
-            raise ImageCms.PyCMSError("the profile is too large")
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != _ICC_SPACES.get(mode):
-            raise ImageCms.PyCMSError("the profile is for other pixels")
-        if "srgb" in (source.profile.profile_description or "").lower():
-            return None
-        transform = ImageCms.buildTransform(source, _SRGB, mode, "RGB")
-        return lambda band: _apply(band, transform)
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        notes.append("icc_ignored")
-        return None
-
-
-def _apply(band: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    converted = ImageCms.applyTransform(band, transform)
-    if converted is None:
-        raise ImageUnreadable("the colour profile cannot be applied")
-    return converted
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: 65535 is white, so 65535 / 257 = 255
-        grey = np.clip(np.asarray(image).astype(np.float32) / 257, 0, 255).round()
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image
+def _in_known_mode(image: Image.Image) -> Image.Image:
+    """What only the formats of `accept` have: premultiplied alpha, big-endian numbers, YCbCr."""
+    if image.mode == "I;16B":
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    mode = {"RGBa": "RGBA", "La": "LA", "YCbCr": "RGB", "RGBX": "RGB"}.get(image.mode)
+    if mode is None:
+        raise ImageUnsupported(
+            f"the {image.format} has pixels of mode {image.mode}; send it with 8 or 16 bits a "
+            "channel, in grey, RGB or CMYK"
+        )
+    return image.convert(mode)
 
 
 def encode(image: Image.Image, format: str = "png", quality: int | None = None) -> bytes:

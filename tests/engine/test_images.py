@@ -18,22 +18,10 @@ from engine.images import decode, encode
 from engine.options import EditOptions
 from engine.registry import MODELS, ModelSpec
 from tests.conftest import jpeg, photograph, png
+from tests.engine.files import saved, with_chunk
 
 SD = MODELS["instruct-pix2pix"]
 POCKET = MODELS["pocket"]
-
-
-def saved(image: Image.Image, format: str, **settings: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **settings)
-    return buffer.getvalue()
-
-
-def with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
-    """A PNG with one more chunk, before its pixels."""
-    at = data.index(b"IDAT") - 4
-    check = struct.pack(">I", zlib.crc32(kind + content))
-    return data[:at] + struct.pack(">I", len(content)) + kind + content + check + data[at:]
 
 
 def test_orientation_of_the_camera_is_applied() -> None:
@@ -130,11 +118,9 @@ def test_broken_metadata_does_not_break_a_picture() -> None:
         saved(picture, "PNG", pnginfo=packed),
     ):
         assert decode(data).image.size == (20, 20)
-    png = saved(picture, "PNG")
-    end = png.index(b"IEND") - 4
-    broken = png[:end] + b"\0\0\0\0iCCP" + struct.pack(">I", zlib.crc32(b"iCCP")) + png[end:]
-    with pytest.raises(errors.ImageUnreadable):
-        decode(broken)
+    for profile in (b"", b"name", b"name\0\0not deflated"):
+        broken = with_chunk(saved(picture, "PNG"), b"iCCP", profile)
+        assert decode(broken).warnings == ["icc_ignored"]
 
 
 def test_a_restored_size_has_a_bound() -> None:

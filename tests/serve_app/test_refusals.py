@@ -210,7 +210,7 @@ def test_a_text_field_sent_as_a_file_is_refused_by_name(
     ("data", "code"),
     [
         (b"", "image_missing"),
-        (JPEG_HEAD, "image_unreadable"),
+        (JPEG_HEAD, "image_truncated"),
         (b"GIF89a" + b"\0" * 100, "image_unsupported"),
     ],
 )
