@@ -10,11 +10,21 @@ from engine.errors import InstructionEmpty, InstructionTooLong
 from engine.options import MAX_INSTRUCTION_CHARACTERS
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# What nobody sees: spaces, and Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt)
+# with the blank of Braille. Joiners and variation selectors mean something beside other characters.
+_UNSEEN = (
+    "\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
+)
+_BLANK = re.compile(f"[{_UNSEEN}]*")
+# At the ends of a file, a cell, a word: spaces and those of no width, and the mark of UTF-8 files.
+_ENDS = re.compile("^[\\s\u200b\u2060\ufeff]+|[\\s\u200b\u2060\ufeff]+$")
 _SHARE = 0.3  # below this share of the letters, foreign ones are taken for names
 
 
 def clean_instruction(text: object) -> str:
-    """NFC, without control and bidirectional-override characters, stripped.
+    """NFC, without control and bidirectional-override characters, stripped of what is unseen.
 
     Raises `InstructionEmpty` and `InstructionTooLong`.
     """
@@ -22,16 +32,23 @@ def clean_instruction(text: object) -> str:
         raise InstructionEmpty(f"instruction must be text; got {type(text).__name__}")
     if len(text) > 4 * MAX_INSTRUCTION_CHARACTERS:  # before normalizing, which is quadratic
         raise _too_long(len(text))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InstructionEmpty("instruction is not valid Unicode (a lone surrogate)") from None
-    cleaned = _INVISIBLE.sub("", unicodedata.normalize("NFC", text)).strip()
-    if not cleaned:
+    if has_lone_surrogate(text):
+        raise InstructionEmpty("instruction is not valid Unicode (a lone surrogate)")
+    cleaned = _ENDS.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFC", text)))
+    if _BLANK.fullmatch(cleaned):
         raise InstructionEmpty('instruction is empty; say what to do, such as "make it night"')
     if len(cleaned) > MAX_INSTRUCTION_CHARACTERS:
         raise _too_long(len(cleaned))
     return cleaned
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether `text` holds half of a UTF-16 pair, as JSON may: no encoding can carry it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _too_long(characters: int) -> InstructionTooLong:

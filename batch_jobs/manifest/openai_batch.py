@@ -54,7 +54,7 @@ def _read_body(values: dict[str, Any], row: Row) -> None:
                 f"{name}: a job publishes PNG files; leave it out or send {accepted[-1]!r}",
                 param=name,
             )
-    row.options = body.options().model_dump(exclude_defaults=True)
+    row.options |= body.options().model_dump(exclude_defaults=True)
     if body.model is not None:
         row.options[MODEL] = body.model
     row.set_image(body.image_url())

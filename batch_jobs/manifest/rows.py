@@ -16,10 +16,12 @@ from batch_jobs.manifest.columns import ALIASES, OPTIONS
 from engine.errors import (
     EngineError,
     ImageMissing,
+    ImageNotFound,
     InstructionEmpty,
     InternalError,
     ManifestInvalid,
     ModelUnknown,
+    OptionInvalid,
     OptionUnknown,
     RequestError,
     error_classes,
@@ -27,6 +29,7 @@ from engine.errors import (
 from engine.options import EditOptions
 from engine.registry import ModelSpec
 from engine.sources import read_data_url
+from engine.text import has_lone_surrogate
 from engine.wire import EditBody
 
 # What is read of a file. `image_sha256` in the place of `image` where the file holds the bytes,
@@ -46,6 +49,7 @@ ROWS_PER_CHUNK = 8192
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 # How an option's message begins.
 _NAMED = re.compile(r'(?:unknown field "|this server does not support )?(\w+)')
+_NO_UNICODE = " is not valid Unicode (a lone surrogate)"
 FAULT, MODEL = "fault", "model"  # beside a row's options: what is wrong with it, whom it asks for
 
 
@@ -81,6 +85,8 @@ class Row:
                 self.set_id(value)
             elif name in OPTIONS and value not in (None, ""):
                 self.options[name] = value
+                if isinstance(value, str) and has_lone_surrogate(value):
+                    self.refuse(OptionInvalid(f"{name}{_NO_UNICODE}", param=name))
 
     def refuse(self, error: EngineError) -> None:
         """Remember the first reason why this row, and no other, cannot be edited."""
@@ -91,6 +97,8 @@ class Row:
         """Raises `ManifestInvalid` for what is neither text nor a whole number."""
         if isinstance(value, bool) or not isinstance(value, str | int | None):
             raise ManifestInvalid(f"id must be text or a whole number; got {_shown(value)}")
+        if isinstance(value, str) and has_lone_surrogate(value):
+            raise ManifestInvalid(f"id{_NO_UNICODE}")
         self.id = None if value in (None, "") else text(str(value))
 
     def set_image(self, value: Any) -> None:
@@ -108,10 +116,14 @@ class Row:
                 self.refuse(error)
         else:
             self.image = text(value)
+            if has_lone_surrogate(value):
+                self.refuse(ImageNotFound(f"image{_NO_UNICODE}"))
 
     def set_instruction(self, value: Any) -> None:
         if isinstance(value, str):
             self.instruction = text(value)
+            if has_lone_surrogate(value):
+                self.refuse(InstructionEmpty(f"instruction{_NO_UNICODE}"))
         elif value is not None:
             self.refuse(InstructionEmpty(f"instruction must be text; got {_shown(value)}"))
 

@@ -12,7 +12,9 @@ import pytest
 
 from batch_jobs.manifest.plan import read_manifest
 from batch_jobs.manifest.rows import planned_options
+from engine import errors
 from engine.options import EditOptions
+from engine.wire import EditBody
 from tests.batch_jobs.shapes import POCKET, batch_line, data_url, embedded, fault, write_lines
 
 
@@ -92,3 +94,30 @@ def test_data_urls_are_images_in_jsonl_and_in_parquet(tmp_path: Path) -> None:
         assert embedded(plan) == {0: b"bytes"}
         assert plan["image"].to_pylist() == [None, "x.jpg", None]
         assert fault(plan["options"][2].as_py()).code == "image_unreadable"
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "make it \ude00 night"])
+def test_half_a_character_is_refused_as_the_server_refuses_it(tmp_path: Path, half: str) -> None:
+    lines = [
+        {"image": "a.jpg", "instruction": half},
+        {"image": half, "instruction": "make it night"},
+        {"image": "a.jpg", "instruction": "make it night", "negative_prompt": half},
+        {"image": "a.jpg", "instruction": "add \ud83d\ude00"},
+    ]
+    plan = read_manifest(write_lines(tmp_path / "columns.jsonl", lines))
+    instruction, image, option, _ = plan["options"].to_pylist()
+    requests = [batch_line("a", "a.jpg", prompt=half)]
+    batch = read_manifest(write_lines(tmp_path / "batch.jsonl", requests))["options"].to_pylist()
+    with pytest.raises(errors.InstructionEmpty) as online:
+        EditBody.parse({"prompt": half}).instruction()
+    for planned in (instruction, *batch):
+        assert (fault(planned).code, fault(planned).message) == (
+            online.value.code,
+            online.value.message,
+        )
+    assert (fault(image).code, fault(image).param) == ("image_not_found", "image")
+    assert (fault(option).code, fault(option).param) == ("option_invalid", "negative_prompt")
+    assert plan["instruction"].to_pylist()[3] == "add 😀"
+    named = [{"id": half, "image": "a.jpg", "instruction": "make it night"}]
+    with pytest.raises(errors.ManifestInvalid, match="line 1: id is not valid Unicode"):
+        read_manifest(write_lines(tmp_path / "named.jsonl", named))
