@@ -73,9 +73,9 @@ def errors_page() -> str:
     body = (
         f"{_error_table(error_classes())}\n## Over HTTP alone\n\n{over_http}\n"
         "## Warnings of a source image\n\n"
-        "The edit was made; `warnings` says what was softened. PNG has checksums, so one wrong byte\n"
-        "among its pixels is an error. JPEG and WebP have none: there a wrong byte may show as wrong\n"
-        f"pixels and as nothing else.\n\n{softened}"
+        "The edit was made; `warnings` says what was softened. PNG has checksums, so one wrong\n"
+        "byte among its pixels is an error. JPEG and WebP have none: there a wrong byte may show\n"
+        f"as wrong pixels and as nothing else.\n\n{softened}"
     )
     return _page("Errors", intro, body)
 

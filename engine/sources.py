@@ -19,6 +19,8 @@ from engine.images import MAX_BYTES, decode
 from engine.options import ResolvedOptions
 from engine.registry import ModelSpec
 
+_SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -57,9 +59,10 @@ def read_data_url(url: str) -> bytes:
     head, comma, payload = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
         raise ImageUnreadable("the data URL must be data:image/...;base64,...", param="image_url")
-    if len(payload) > MAX_BYTES * 4 // 3 + 4:
-        raise ImageTooLarge(f"the image has more than {MAX_BYTES:,} bytes", param="image_url")
     try:
-        return base64.b64decode(unquote(payload), validate=True)
+        packed = unquote(payload).encode("ascii").translate(None, _SPACES)
+        if len(packed) > MAX_BYTES * 4 // 3 + 4:
+            raise ImageTooLarge(f"the image has more than {MAX_BYTES:,} bytes", param="image_url")
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ImageUnreadable("the data URL is not valid base64", param="image_url") from None
