@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import skimage.data
@@ -22,6 +23,9 @@ os.environ["HOME"] = tempfile.mkdtemp(prefix="rayedit-home-")
 from engine import EditActor, EditOptions, EngineConfig
 from engine.registry import MODELS, ModelSpec, find_model
 from engine.sources import Prepared, prepare
+
+hypothesis.settings.register_profile("rayedit", deadline=None)  # no test asserts a time
+hypothesis.settings.load_profile("rayedit")
 
 POCKET = Path(MODELS["pocket"].source)
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
