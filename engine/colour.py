@@ -79,9 +79,9 @@ def _split(band: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _over_white(colours: Image.Image, alpha: Image.Image) -> Image.Image:
-    layer = colours.copy()
-    layer.putalpha(alpha)
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    """`colours`, which are used up, laid over white."""
+    colours.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
 
 
 def _converter(image: Image.Image, notes: list[str]) -> Convert | None:
@@ -124,7 +124,7 @@ def _transform(profile: bytes, mode: str) -> Convert | None:
     if np.abs(after.astype(int) - before).max() <= SRGB_TOLERANCE:
         return None
     if mode == "L":
-        return lambda band: Image.fromarray(after[0][np.asarray(band)])
+        return lambda band: Image.fromarray(after[0].take(np.asarray(band), axis=0))
     return lambda band: _apply(band, transform)
 
 
@@ -154,7 +154,7 @@ def _from_sixteen_bits(convert: Convert) -> Convert:
     greys = np.arange(65536) / 257  # 65535 is white, so 65535 / 257 = 255
     wide = np.stack([np.interp(greys, np.arange(256), table[:, c]) for c in range(3)], -1)
     wide = wide.round().astype(np.uint8)
-    return lambda band: Image.fromarray(wide[np.asarray(band)])
+    return lambda band: Image.fromarray(wide.take(np.asarray(band), axis=0))
 
 
 def _plainly(band: Image.Image) -> Image.Image:
