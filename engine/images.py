@@ -179,7 +179,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def encode(image: Image.Image, format: str = "png", quality: int | None = None) -> bytes:
-    """An RGB image as a file without any metadata; the same pixels give the same bytes.
+    """An RGB image (PNG, WebP: or RGBA) as a file without any metadata; the same pixels give the
+    same bytes.
 
     `quality`: 0-100 for JPEG and WebP (default 95).
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -32,13 +33,18 @@ class Prepared:
 
 
 def prepare(
-    id: str, data: bytes, instruction: str, options: ResolvedOptions, spec: ModelSpec
+    id: str,
+    data: bytes,
+    instruction: str,
+    options: ResolvedOptions,
+    spec: ModelSpec,
+    accept: Collection[str] = (),
 ) -> Prepared:
     """Encoded bytes as a request for `spec`. Both doors go through here.
 
     Raises `ImageError` and `OptionError`.
     """
-    decoded = decode(data)
+    decoded = decode(data, accept)
     geometry = plan_geometry(decoded.image.size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
     digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()

@@ -49,6 +49,7 @@ ENGINE_ORDER = [
     "images",
     "canvas",
     "geometry",
+    "alpha",
     "sources",
     "pool",
     "seeding",
