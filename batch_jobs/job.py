@@ -39,6 +39,7 @@ from batch_jobs.stopping import StopSignals
 from batch_jobs.storage.storage import Storage
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
 from engine.registry import ModelSpec, find_model
+from storage.location import absolute
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Job:
     ) -> None:
         """Raises `RequestError` and `ModelError`; nothing has started then. `address`: a Ray
         cluster; `spec` stands in for `config.engine.model`."""
-        self.manifest = manifest if "://" in manifest else os.path.abspath(manifest)
+        self.manifest = absolute(manifest)
         self.config = config
         self.storage = Storage.open(output)
         self.ledger = Ledger(self.storage)

@@ -16,12 +16,14 @@ from batch_jobs.manifest.jsonl import read_jsonl
 from batch_jobs.manifest.parquet import read_parquet
 from batch_jobs.manifest.rows import FileRows, Row, ThinRows
 from engine.errors import ManifestInvalid
+from storage.location import normalized
 
 MAX_CELL_CHARACTERS = 2**20  # Python's own limit, 128 KiB, is for a whole process
 
 
 def find_files(location: str) -> list[str]:
     """The files of a path, folder or glob, local or in storage, sorted."""
+    location = normalized(location)
     if "://" in location:
         fs, path = fsspec.core.url_to_fs(location)
         folder = fs.isdir(path)

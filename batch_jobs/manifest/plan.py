@@ -18,6 +18,7 @@ from batch_jobs.manifest.jsonl import open_lines, read_line_at
 from batch_jobs.manifest.parquet import read_images
 from batch_jobs.manifest.rows import THIN, FileRows
 from engine.errors import ManifestInvalid
+from storage.location import normalized
 
 # What the job knows of a row before anything is decoded. `image`: path or URI, or null where
 # the manifest holds the bytes: then `file`, `row_group` and `row` say where.
@@ -120,6 +121,7 @@ def _more(offenders: Sized) -> str:
 
 def base_of(location: str) -> str:
     """The folder that relative image paths start from."""
+    location = normalized(location)
     is_uri = "://" in location
     if is_uri:
         fs, path = fsspec.core.url_to_fs(location)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import fsspec
-
 from batch_jobs.storage.retrying import retrying
-from engine.errors import ManifestInvalid
+from engine.errors import ImageSourceRefused, ManifestInvalid
 from storage.backends import backend_of
-from storage.location import located
+from storage.sources import filesystem_of, is_absent, places_of
 
 THREADS = 32
 
@@ -28,23 +26,27 @@ def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
 
 
 def _state(image: str, base: str) -> str:
-    if "\0" in image or backend_of(image) is None:
-        return "absent"  # what is wrong with it, its row will say
     try:
-        return version_of(located(image, base))
-    except (FileNotFoundError, NotADirectoryError):
-        return "absent"
-    except Exception as error:  # storage clients raise dozens of kinds
-        raise ManifestInvalid(
-            f"--check-sources: storage does not say whether {image} has changed: {error}; mend "
-            "that and run it again",
-            param="check_sources",
-        ) from None
+        places = places_of(image, base)
+    except ImageSourceRefused:
+        return "absent"  # what is wrong with it, its row will say
+    for place in places:
+        try:
+            return version_of(place)
+        except Exception as error:  # storage clients raise dozens of kinds
+            if isinstance(error, OSError) and is_absent(error):
+                continue
+            raise ManifestInvalid(
+                f"--check-sources: storage does not say whether {image} has changed: {error}; "
+                "mend that and run it again",
+                param="check_sources",
+            ) from None
+    return "absent"
 
 
 def version_of(location: str) -> str:
     """ "size mark": what tells a file from what was there before it."""
-    fs, path = fsspec.core.url_to_fs(location)
+    fs, path = filesystem_of(location)
     info = retrying(lambda: fs.info(path))
     backend = backend_of(location)
     keys = backend.version_keys if backend else ()
