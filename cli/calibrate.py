@@ -40,7 +40,7 @@ def calibrate(
 
     from engine.calibration import Calibration
     from engine.config import EngineConfig, load_config
-    from engine.loading import load_model, speed_of
+    from engine.loading import cost_settings, load_model
     from engine.options import parse_size
     from engine.registry import find_model
 
@@ -57,7 +57,7 @@ def calibrate(
         revision=bench.loaded.revision,
         device=bench.loaded.device_name,
         dtype=bench.loaded.dtype,
-        settings=speed_of(settings),
+        settings=cost_settings(settings, bench.loaded.editor.device),
         sizes=[_measure(bench, canvas, max_samples) for canvas in canvases],
     )
     output.write_text(HEADER + yaml.safe_dump(calibration.model_dump(), sort_keys=False))

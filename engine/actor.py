@@ -24,7 +24,9 @@ from engine.registry import ModelSpec, find_model
 
 
 class EditActor:
-    """`submit` returns a future for each request and never raises for one; `edit_batch` waits.
+    """Run one model for many callers, who may be of any thread.
+
+    `submit` returns a future for each request and never raises for one; `edit_batch` waits.
 
     One thread owns the device. What is queued joins the running batch at the next step boundary;
     nothing ever waits for a batch to fill.
@@ -37,7 +39,7 @@ class EditActor:
         progress: Progress | None = None,
         partial_image: PartialImage | None = None,
     ) -> None:
-        """Loads the model; raises `ModelError`. `spec` stands in for `config.model`.
+        """Load the model; raises `ModelError`. `spec` stands in for `config.model`.
 
         `progress` and `partial_image` are called from the denoising thread: they must be quick.
         """
@@ -56,11 +58,12 @@ class EditActor:
 
     @property
     def counters(self) -> LoopCounters:
+        """Counts of the work done so far."""
         return self._loop.counters
 
     @property
     def alive(self) -> bool:
-        """Whether the denoising thread still works."""
+        """True while the denoising thread works and takes requests."""
         return self._thread.is_alive() and not self._closing
 
     @property
@@ -69,14 +72,16 @@ class EditActor:
         return len(self._futures)
 
     def submit(self, requests: Sequence[EditRequest]) -> list[Future[EditOutcome]]:
-        """One future a request, in order; its result is an `EditResult` or an `EditFailure`.
+        """Queue requests; returns a future of each, in order.
+
+        Its result is an `EditResult` or an `EditFailure`, and it never raises.
 
         A request id may be in flight only once.
         """
         return [self._submit(request) for request in requests]
 
     def edit_batch(self, requests: Sequence[EditRequest]) -> list[EditOutcome]:
-        """The outcomes of `requests`, in order."""
+        """Edit `requests` and wait; returns their outcomes, in order."""
         return [future.result() for future in self.submit(requests)]
 
     def cancel(self, id: str) -> None:

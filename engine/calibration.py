@@ -1,4 +1,4 @@
-"""What `rayedit calibrate` measured on a machine: how many samples of a size belong in a batch."""
+"""The figures of `rayedit calibrate`: how many samples of a size belong in a batch here."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from engine.errors import ModelError
 
 
 class CalibratedSize(BaseModel):
-    """One canvas size. `samples`: more of them do not fit with a fifth of the memory left, or make
-    no more images a second; `sample_bytes`: what each adds to the peak; `step_ms`: one denoising
-    step of 1, 2, 4, ... samples."""
+    """The figures of one canvas size."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width_px: PositiveInt
     height_px: PositiveInt
-    samples: PositiveInt
-    sample_bytes: Annotated[int, Field(ge=0)]
-    step_ms: dict[PositiveInt, Annotated[float, Field(gt=0)]]
+    samples: PositiveInt  # more do not fit with a fifth of the memory left, or are no faster
+    sample_bytes: Annotated[int, Field(ge=0)]  # that each sample adds to the peak
+    step_ms: dict[PositiveInt, Annotated[float, Field(gt=0)]]  # samples -> one denoising step
 
     @property
     def area_px(self) -> int:
+        """Pixels of the canvas."""
         return self.width_px * self.height_px
 
 
 class Calibration(BaseModel):
-    """Good for one model on one kind of device, as one dtype, with these settings."""
+    """The figures of one model on one kind of device, as one dtype, with these settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +39,10 @@ class Calibration(BaseModel):
     sizes: Annotated[list[CalibratedSize], Field(min_length=1)]
 
     def check(self, path: str, **found: str) -> None:
-        """Raises `ModelError` where this was measured for something else than what was found."""
+        """Compare fields with what was `found` here; raises `ModelError` naming the first to differ.
+
+        `path`: of the file that this was read from.
+        """
         for name, value in found.items():
             if getattr(self, name) != value:
                 raise ModelError(
@@ -49,8 +51,10 @@ class Calibration(BaseModel):
                 )
 
     def size(self, width_px: int, height_px: int) -> CalibratedSize:
-        """The figures for a canvas: those of the smallest measured size that covers its area, or
-        of the largest one, scaled down."""
+        """Estimate the figures of a canvas from the smallest measured size that covers its area.
+
+        Where none does, those of the largest one are scaled by the area.
+        """
         area = width_px * height_px
         sizes = sorted(self.sizes, key=lambda size: size.area_px)
         for size in sizes:

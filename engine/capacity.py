@@ -16,7 +16,7 @@ SPARE = 0.2  # the share of a device's memory that stays free
 
 
 class Capacity:
-    """At most `max_batch_size`, what a calibration allows, and what was seen to fit.
+    """Bounds batches by `max_batch_size`, by a calibration, and by what was seen to fit.
 
     With a `memory` and no calibration a lane starts at one sample and doubles; with a `memory` the
     free bytes are looked at each time, so a neighbour on the device makes batches smaller.
@@ -37,7 +37,7 @@ class Capacity:
         self._reserved_bytes = 0  # of captured graphs
 
     def samples(self, lane: Lane) -> int:
-        """Samples of the lane that may run together now; at least 1."""
+        """Return how many samples of the lane may run together now; at least 1."""
         bounds = [self.max_batch_size, self._shrunk.get(lane, self.max_batch_size)]
         if self._calibration is not None:
             size = self._calibration.size(lane.width_px, lane.height_px)
@@ -55,7 +55,7 @@ class Capacity:
         self._reserved_bytes += size_bytes
 
     def shrink(self, lane: Lane, size: int) -> None:
-        """More than `size` samples of this lane did not fit: remembered from here on."""
+        """Remember that more than `size` samples of this lane did not fit."""
         self._shrunk[lane] = max(min(size, self._shrunk.get(lane, size)), 1)
         logger.warning("out of memory: at most %d samples of %s a call", self._shrunk[lane], lane)
 

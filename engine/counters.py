@@ -11,9 +11,9 @@ class LoopCounters:
 
     steps: int = 0
     calls: int = 0
-    rows: int = 0  # branches computed, without padding
-    rows_saved: int = 0  # branches of the model's kind of guidance that an edit did not need
-    rows_padded: int = 0  # branches that only filled a bucket
+    branches: int = 0  # branches computed, without padding
+    branches_saved: int = 0  # branches of the model's kind of guidance that an edit did not need
+    branches_padded: int = 0  # branches that only filled a bucket
     out_of_memory: int = 0  # calls that did not fit
     wait_s: float = 0.0  # from arrival to the first step, summed over requests
     busy_s: float = 0.0  # in `step`
@@ -21,6 +21,6 @@ class LoopCounters:
     def count_call(self, needed: int, whole: int, padding: int) -> None:
         """Count a model call of `needed` branches out of `whole`, and `padding` beside them."""
         self.calls += 1
-        self.rows += needed
-        self.rows_padded += padding
-        self.rows_saved += whole - needed
+        self.branches += needed
+        self.branches_padded += padding
+        self.branches_saved += whole - needed

@@ -28,34 +28,30 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
-    """`images`: `num_images` arrays (H, W, 3) uint8 RGB at model size, image k from `seeds[k]`.
-
-    `batch_size`: the most samples that shared a model call with it; `model_s`: seconds from its
-    first model call to its last; `warnings`: what was softened, as codes.
-    """
+    """The images of one edit."""
 
     id: str
-    images: list[np.ndarray]
-    seeds: list[int]
-    warnings: tuple[str, ...] = ()
-    batch_size: int = 1
-    model_s: float = 0.0
+    images: list[np.ndarray]  # `num_images` arrays (H, W, 3) uint8 RGB at model size
+    seeds: list[int]  # image k is made from `seeds[k]`
+    warnings: tuple[str, ...] = ()  # codes of what was softened
+    batch_size: int = 1  # the most samples that shared a model call with it
+    model_s: float = 0.0  # s from its first model call to its last
 
 
 @dataclass(frozen=True, slots=True)
 class EditFailure:
-    """Why a request has no result; `code` is one of `engine.errors`."""
+    """The reason that a request has no result."""
 
     id: str
-    code: str
-    message: str
-    retryable: bool = False
-    status: int = 500
-    param: str | None = field(default=None)
+    code: str  # one of `engine.errors`
+    message: str  # one line: what was wrong, the value, the bound, what to do
+    retryable: bool = False  # sent again, it may succeed
+    status: int = 500  # of HTTP
+    param: str | None = field(default=None)  # the option or field that was wrong
 
     @classmethod
     def of(cls, id: str, error: BaseException) -> EditFailure:
-        """The failure that `error` means for request `id`; a foreign error is internal."""
+        """Make the failure that `error` means for request `id`; a foreign error is internal."""
         if not isinstance(error, EngineError):
             text = f"{type(error).__name__}: {error}"
             error = InternalError(text if len(text) <= 500 else text[:497] + "...")

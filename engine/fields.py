@@ -19,7 +19,7 @@ MAX_SHOWN = 80  # characters that a message repeats of what was sent
 
 
 def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) -> M:
-    """`values` as a `model`; raises `OptionError` with the first fault in one sentence."""
+    """Check `values` as a `model`; raises `OptionError` with the first fault in one sentence."""
     try:
         return model.model_validate(dict(values), strict=strict)
     except ValidationError as error:

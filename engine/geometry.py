@@ -16,20 +16,16 @@ from engine.registry import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a source maps to the model's canvas and back. Sizes are (width, height) in px.
+    """The way of a source to the model's canvas and back, in px."""
 
-    `box`: the part (left, top, right, bottom) of the source, in source px, that is resized to
-    `inner`; `padding`: (left, top, right, bottom) px put around it; `output`: the final size.
-    """
-
-    box: tuple[float, float, float, float]
-    inner: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    output: tuple[int, int]
+    box: tuple[float, float, float, float]  # (left, top, right, bottom) of the source, resized to
+    inner: tuple[int, int]  # this (width, height), around which is put
+    padding: tuple[int, int, int, int]  # this much, (left, top, right, bottom)
+    output: tuple[int, int]  # the final (width, height)
 
 
 def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:
-    """The geometry of an edit of a `source` (width, height); never a stretch.
+    """Choose the geometry of an edit of a `source` (width, height) in px; never a stretch.
 
     Raises `OptionInvalid` for a size the model cannot do.
     """
@@ -79,7 +75,7 @@ def _pad(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geom
 
 
 def to_canvas(image: Image.Image, geometry: Geometry) -> np.ndarray:
-    """(H, W, 3) uint8 RGB at the canvas' size: one Lanczos resize, edges replicated outwards."""
+    """Bring a source to the canvas, (H, W, 3) uint8 RGB: one Lanczos resize, edges replicated."""
     inner = image
     if image.size != geometry.inner or geometry.box != (0, 0, *image.size):
         inner = image.resize(geometry.inner, Image.Resampling.LANCZOS, box=geometry.box)
@@ -88,7 +84,7 @@ def to_canvas(image: Image.Image, geometry: Geometry) -> np.ndarray:
 
 
 def from_canvas(pixels: np.ndarray, geometry: Geometry) -> Image.Image:
-    """The edited canvas, (H, W, 3) uint8, without its padding, at the geometry's output size."""
+    """Bring an edited canvas, (H, W, 3) uint8, without its padding to the output size."""
     left, top, right, bottom = geometry.padding
     height, width = pixels.shape[:2]
     inner = np.ascontiguousarray(pixels[top : height - bottom, left : width - right])

@@ -84,8 +84,9 @@ def _tensors(call: Call) -> Iterator[torch.Tensor]:
 def _key(step: Step) -> Hashable:
     """Everything that a captured step depends on beside values."""
     shapes = tuple(tuple(tensor.shape) for tensor in _tensors(step.call))
+    names = tuple(sorted(step.call.inputs))
     masked = step.call.known is not None
-    return tuple(step.state.shape), step.call.layout, masked, shapes
+    return tuple(step.state.shape), step.call.layout, masked, names, shapes
 
 
 def _clone(step: Step) -> Step:

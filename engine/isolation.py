@@ -1,4 +1,4 @@
-"""Work on many items together, such that one item's fault stays its own."""
+"""Keeps one item's fault its own, though many are worked on together."""
 
 from __future__ import annotations
 
@@ -67,8 +67,10 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def exit_if_the_device_is_dead(error: BaseException) -> None:
-    """End the process where no later call on its GPU can succeed (CUDA's "sticky" errors): a retry
-    in it could only meet the same error."""
+    """End the process where no later call on its GPU can succeed (CUDA's "sticky" errors).
+
+    A retry in the same process could only meet the same error.
+    """
     if not isinstance(error, RuntimeError):
         return
     sticky = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)

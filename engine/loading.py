@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from engine.allocator import keep_freed_memory
 from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
-from engine.memory import keep_freed_memory
 from engine.models import Editor
 from engine.registry import ModelSpec, load_editor_class
 from engine.weights import find_weights
@@ -20,30 +20,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """`revision`: hub commit, or the digest of the folder's weights; `calibration`: what was
-    measured for exactly this model on this kind of device."""
+    """A model on its device."""
 
     editor: Editor
     spec: ModelSpec
-    revision: str
-    dtype: str
-    calibration: Calibration | None = None
+    revision: str  # hub commit, or the digest of the folder's weights
+    dtype: str  # of the weights: float32, float16, bfloat16
+    calibration: Calibration | None = None  # of exactly this model on this kind of device
 
     @property
     def device_name(self) -> str:
-        """What a calibration calls the device: "cpu", or the GPU's product name."""
+        """The device as a calibration names it: "cpu", or the GPU's product name."""
         device = self.editor.device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def use_device(device: torch.device) -> None:
-    """Make it this thread's: streams, events and graphs are of the current device."""
+    """Make `device` this thread's current one, which streams, events and graphs belong to."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
 
 def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
-    """Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's."""
+    """Load a model as the operator wants it.
+
+    Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's.
+    """
     device = _choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
     if config.cuda_graphs and device.type != "cuda":
@@ -63,7 +65,8 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
         return loaded
     calibration = load_config(config.calibration, Calibration)
     found = {"model": spec.name, "revision": revision, "device": loaded.device_name}
-    calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=speed_of(config))
+    settings = cost_settings(config, device)
+    calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=settings)
     return replace(loaded, calibration=calibration)
 
 
@@ -89,8 +92,12 @@ def _channels_last(config: EngineConfig, device: torch.device) -> bool:
     return config.channels_last
 
 
-def speed_of(config: EngineConfig) -> str:
-    """The settings that change what a batch costs, as a calibration records them."""
-    switches = ("channels_last", "cuda_graphs", "compile")
-    used = [name for name in switches if getattr(config, name)]
+def cost_settings(config: EngineConfig, device: torch.device) -> str:
+    """Name the settings that change what a batch costs on `device`, for a calibration's record."""
+    switches = {
+        "channels_last": _channels_last(config, device),
+        "cuda_graphs": config.cuda_graphs,
+        "compile": config.compile,
+    }
+    used = [name for name, on in switches.items() if on]
     return ", ".join([f"{config.threads} threads", *used])

@@ -41,7 +41,7 @@ PIXELS_TOGETHER = 512 * 512  # one picture of this size fills a GPU, and takes G
 
 
 class DenoiseLoop:
-    """`admit` requests, `step` until `idle`; each step returns the outcomes it finished."""
+    """Denoises requests: `admit` them, `step` until `idle`; a step returns what it ended."""
 
     def __init__(
         self,
@@ -74,10 +74,11 @@ class DenoiseLoop:
 
     @property
     def idle(self) -> bool:
+        """True while no request waits or runs."""
         return not self._waiting and not self._running
 
     def check(self, request: EditRequest) -> tuple[str, ...]:
-        """Warnings; raises `RequestError` for what cannot be done."""
+        """Return a request's warnings; raises `RequestError` for what cannot be done."""
         self._table(request)
         return tuple(self._editor.check(request))
 
@@ -86,7 +87,7 @@ class DenoiseLoop:
         self._waiting.append(LiveRequest(request, next(self._order), tuple(warnings)))
 
     def cancel(self, ids: set[str]) -> list[EditOutcome]:
-        """Drop these requests at this boundary; their rows are not computed any more."""
+        """Drop these requests at this boundary; their branches are not computed any more."""
         gone = [live for live in self._waiting + self._running if live.request.id in ids]
         self._forget(gone)
         cancelled = Cancelled("the edit was cancelled by its caller")
@@ -94,7 +95,10 @@ class DenoiseLoop:
 
     @torch.inference_mode()
     def step(self) -> list[EditOutcome]:
-        """One denoising step of one lane; returns the outcomes that it completed."""
+        """Take one denoising step of one lane; returns the outcomes that it completed.
+
+        Raises `ContractBroken` where the family gave what cannot be computed with.
+        """
         now = time.monotonic()
         expired = self._expire(now)
         if self.idle:

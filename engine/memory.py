@@ -1,13 +1,14 @@
-"""How much memory a device has left, how much a piece of work took, and what a process keeps."""
+"""How much memory a device has left, and how much a piece of work took."""
 
 from __future__ import annotations
 
-import ctypes
 import re
 from pathlib import Path
 from typing import Protocol
 
 import torch
+
+from engine.allocator import trim
 
 
 class Memory(Protocol):
@@ -16,17 +17,17 @@ class Memory(Protocol):
     total_bytes: int
 
     def available_bytes(self) -> int:
-        """What could still be allocated, beside every other process's use."""
+        """Return what could still be allocated, beside every other process's use."""
 
     def start(self) -> None:
-        """Measure from here."""
+        """Begin to measure the peak."""
 
     def peak_bytes(self) -> int:
-        """The most that was in use at a time since `start`, above what was in use then."""
+        """Return the most that was in use at a time since `start`, above what was in use then."""
 
 
 class CudaMemory:
-    """A GPU's; what torch holds in reserve counts as available."""
+    """The memory of a GPU; what torch holds in reserve counts as available. See `Memory`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -34,32 +35,40 @@ class CudaMemory:
         self.total_bytes = torch.cuda.mem_get_info(device)[1]
 
     def available_bytes(self) -> int:
+        """See `Memory`."""
         free, _ = torch.cuda.mem_get_info(self._device)
         reserve = torch.cuda.memory_reserved(self._device)
         return free + reserve - torch.cuda.memory_allocated(self._device)
 
     def start(self) -> None:
+        """See `Memory`."""
         torch.cuda.reset_peak_memory_stats(self._device)
         self._base = torch.cuda.memory_allocated(self._device)
 
     def peak_bytes(self) -> int:
+        """See `Memory`."""
         return max(torch.cuda.max_memory_allocated(self._device) - self._base, 0)
 
 
 class HostMemory:
-    """This machine's, or what the control group leaves of it. The peak is the process's resident
-    set, so `start` gives back what the allocator kept; 0 where the kernel does not tell."""
+    """The memory of this machine, or what the control group leaves of it. See `Memory`.
+
+    The peak is the process's resident set, so `start` gives back what the allocator kept; 0 where
+    the kernel does not tell.
+    """
 
     def __init__(self) -> None:
         self._base = 0
         self.total_bytes = min(_meminfo("MemTotal"), _group_bytes("memory.max"))
 
     def available_bytes(self) -> int:
+        """See `Memory`."""
         used = _group_bytes("memory.current", missing=0) - _group_cache_bytes()
         return max(min(_meminfo("MemAvailable"), self.total_bytes - used), 0)
 
     def start(self) -> None:
-        _c_library("malloc_trim", 0)
+        """See `Memory`."""
+        trim()
         try:
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
             self._base = _status("VmRSS")
@@ -67,34 +76,13 @@ class HostMemory:
             self._base = 2**62
 
     def peak_bytes(self) -> int:
+        """See `Memory`."""
         return max(_status("VmHWM") - self._base, 0)
 
 
 def memory_of(device: torch.device) -> Memory:
-    """The memory that work on `device` takes."""
+    """Return the memory that work on `device` takes."""
     return CudaMemory(device) if device.type == "cuda" else HostMemory()
-
-
-MALLOPT = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}  # M_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD
-# from glibc's malloc.h; 32 MiB is the largest threshold that it takes, 64 MiB a thread's whole heap
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, for what it allocates next.
-
-    glibc gives much of it back to the kernel, which clears every page of the next step's tensors
-    anew: up to 100,000 page faults an image on a CPU (docs/decisions.md). Other C libraries are
-    left as they are.
-    """
-    for option, value in MALLOPT.items():
-        _c_library("mallopt", option, value)
-
-
-def _c_library(name: str, *arguments: int) -> None:
-    """Calls this function of it, where it has it."""
-    function = getattr(ctypes.CDLL(None), name, None)
-    if function is not None:
-        function(*arguments)
 
 
 def _meminfo(name: str) -> int:

@@ -1,4 +1,4 @@
-"""A pool of processes for what a decoder might do to us: crash, hang, or fill the memory.
+"""A pool of processes, because a decoder may crash, hang, or fill the memory.
 
 A child is a Python of its own (no Ray, no secrets in its environment), one task at a time over a
 socket. It is killed and replaced when a task takes too long, and its address space is bounded so
@@ -27,7 +27,7 @@ T = TypeVar("T")
 Loss = Literal["slow", "busy", "memory", "died", "killed", "stopped"]
 
 LOAD_S = 60.0  # of processor time, for a process to start
-PATIENCE = 6  # a task may take so many times its processor time on the clock of a busy machine
+CLOCK_FACTOR = 6  # on a busy machine's clock a task may take so many times its processor time
 MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
 _GRACE_S = 1.0  # between the end of a process's pipe and its own
@@ -39,29 +39,36 @@ _CHILD = "from engine.pool import serve; serve(%d, %d)"
 class TaskLost(Exception):
     """A task that ended its process, or was ended with it.
 
-    `slow`: it used up its processor time; `busy`: it did not come to an end, for want of a free
-    processor or because it hung; `memory`: it needed more; `died`: its process crashed; `killed`:
-    somebody else ended it, such as the kernel of a machine without memory; `stopped`: its caller.
+    slow     it used up its processor time
+    busy     it did not come to an end, for want of a free processor or because it hung
+    memory   it needed more
+    died     its process crashed
+    killed   somebody else ended it, such as the kernel of a machine without memory
+    stopped  its caller ended it
     """
 
     def __init__(self, kind: Loss, limit: str = "") -> None:
+        """`limit`: the bound that it went beyond, such as "5 s"."""
         super().__init__(kind, limit)
         self.kind, self.limit = kind, limit
 
 
 class DecodePool:
-    """`submit` runs a function in one of `workers` processes; a task that goes beyond its bounds
-    fails as `TaskLost` and its neighbours do not notice. `load()` is called first in each of them:
-    what starting takes is not charged to a task."""
+    """Runs functions in processes of its own.
+
+    A task that goes beyond its bounds fails as `TaskLost`, and its neighbours do not notice.
+    """
 
     def __init__(
         self,
         workers: int = 2,
         memory_bytes: int = MEMORY_BYTES,
-        patience: float = PATIENCE,
+        clock_factor: float = CLOCK_FACTOR,
         load: Callable[[], None] | None = None,
     ) -> None:
-        self._memory_bytes, self._patience, self._load = memory_bytes, patience, load or _load
+        """`load()` is called first in each of the `workers` processes, at no task's expense."""
+        self._memory_bytes, self._load = memory_bytes, load or _load
+        self._clock_factor = clock_factor
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._closed = threading.Event()
@@ -73,8 +80,11 @@ class DecodePool:
         *arguments: Any,
         stop: threading.Event | None = None,
     ) -> Future[T]:
-        """`function(*arguments)`, both picklable, in a process of the pool, within `timeout_s` of
-        its processor time, or until `stop` is set."""
+        """Run `function(*arguments)`, both picklable, in a process of the pool.
+
+        It may take `timeout_s` of processor time, and is ended when `stop` is set. The future
+        raises what `function` raises, and `TaskLost`.
+        """
         stop = stop or threading.Event()
         return self._threads.submit(self._run, timeout_s, stop, function, arguments)
 
@@ -94,9 +104,10 @@ class DecodePool:
         child = self._take()
         try:
             if not child.loaded:
-                child.call(LOAD_S, self._patience * LOAD_S, stop, self._load, ())
+                child.call(LOAD_S, self._clock_factor * LOAD_S, stop, self._load, ())
                 child.loaded = True
-            return child.call(timeout_s, self._patience * timeout_s, stop, function, arguments)
+            wall_s = self._clock_factor * timeout_s
+            return child.call(timeout_s, wall_s, stop, function, arguments)
         finally:
             if child.alive:
                 self._idle.put(child)
@@ -155,7 +166,7 @@ class _Child:
         function: Callable[..., T],
         arguments: tuple[Any, ...],
     ) -> T:
-        """Raises what `function` raises, and `TaskLost`."""
+        """Run a task to its end; raises what `function` raises, and `TaskLost`."""
         start_s, used_s = time.monotonic(), self._processor_s()
         try:
             self._pipe.send((function, arguments))
@@ -187,6 +198,7 @@ class _Child:
 
     @property
     def is_running(self) -> bool:
+        """True until the process ends."""
         return self._process.poll() is None
 
     def _processor_s(self) -> float:
@@ -199,6 +211,7 @@ class _Child:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
+        """End the process and wait for that."""
         self.alive = False
         self._pipe.close()
         self._process.kill()
@@ -206,11 +219,11 @@ class _Child:
 
 
 def _load() -> None:
-    """Does nothing: that a process answers means that it runs."""
+    """Do nothing: a process that answers runs."""
 
 
 def serve(file_descriptor: int, memory_bytes: int) -> None:
-    """What a child runs, until its parent has gone."""
+    """Run tasks in a child, until its parent has gone."""
     import engine.images  # noqa: F401  loaded before the memory is bounded
 
     _bound_memory(memory_bytes)
@@ -231,7 +244,7 @@ def serve(file_descriptor: int, memory_bytes: int) -> None:
 
 
 def _bound_memory(memory_bytes: int) -> None:
-    """What is resident now may grow to `memory_bytes`."""
+    """Let what is resident now grow to `memory_bytes`."""
     page = resource.getpagesize()
     with open("/proc/self/statm", "rb") as file:
         size, resident = (int(pages) * page for pages in file.read().split()[:2])

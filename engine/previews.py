@@ -24,8 +24,10 @@ def show_partial_images(
     samples: Sequence[Sample],
     result: StepResult,
 ) -> None:
-    """Decode what the step just made says of the samples that want to be seen now. A fault is
-    logged: it must not cost anybody the edit."""
+    """Decode the latest guess of each sample that wants to be seen now, and `show` it.
+
+    `result`: of the step just made. A fault is logged: it must not cost anybody the edit.
+    """
 
     def decode(items: Sequence[tuple[int, int]]) -> None:
         for i, k in items:
@@ -43,8 +45,10 @@ def _log(_: tuple[int, int], error: BaseException) -> None:
 
 
 def preview_due(sample: Sample) -> int | None:
-    """Which partial image the step just made is for: they divide the steps evenly, and only the
-    first image of a request has them."""
+    """Return the number of the partial image that the step just made is for, or `None`.
+
+    They divide the steps evenly, and only the first image of a request has them.
+    """
     wanted, calls = sample.live.request.partial_images, sample.table.num_calls
     if sample.index > 0 or not wanted:
         return None

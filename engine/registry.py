@@ -66,7 +66,7 @@ class ModelSpec:
         return ResolvedOptions(**{"seed": seed, **self.defaults, **given})
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
-        """Raises `OptionInvalid` unless both sides are multiples within the model's bound."""
+        """Refuse a (width, height) in px that the model cannot do; raises `OptionInvalid`."""
         for side in size_px or ():
             if side % self.multiple or not self.multiple <= side <= self.max_side:
                 best = min(max(round(side / self.multiple), 1) * self.multiple, self.max_side)

@@ -49,7 +49,7 @@ class Sample:
 
     @property
     def finished(self) -> bool:
-        """Whether no step is left, or one has failed."""
+        """True when no step is left, or one has failed."""
         return self.error is not None or self.calls_done == self.table.num_calls
 
 
@@ -72,7 +72,7 @@ class LiveRequest:
 
     @property
     def deadline(self) -> float:
-        """When nobody waits for it any more, on the monotonic clock in s."""
+        """The time in s, on the monotonic clock, from which nobody waits for it any more."""
         timeout = self.request.timeout_s
         return math.inf if timeout is None else self.arrived + timeout
 

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def draw_seed() -> int:
-    """A fresh seed for a request that names none."""
+    """Draw a fresh seed for a request that names none."""
     return secrets.randbelow(MAX_SEED + 1)
 
 
 def row_seed(job_seed: int, id: str) -> int:
-    """The seed of a manifest row that names none: order, block and node never matter."""
+    """Make the seed of a manifest row that names none: order, block and node never matter."""
     return _hash(f"{job_seed}:{id}")
 
 
 def image_seed(seed: int, index: int) -> int:
-    """The seed of image `index` of a request; image 0 has the request's own seed."""
+    """Make the seed of image `index` of a request; image 0 has the request's own seed."""
     return seed if index == 0 else _hash(f"{seed}#{index}")
 
 
@@ -32,9 +32,11 @@ def _hash(text: str) -> int:
 
 
 class NoiseSource:
-    """The noise of one sample, as a diffusers pipeline draws it with
-    `generator=torch.Generator("cpu").manual_seed(seed)`: initial latents first, then the
-    sampler's own noise step by step."""
+    """The noise of one sample, as a diffusers pipeline draws it from a CPU generator of its seed.
+
+    In diffusers' order: the source's posterior, where a family samples it, then the first latents,
+    then the sampler's own noise step by step.
+    """
 
     def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
         import torch
@@ -43,7 +45,7 @@ class NoiseSource:
         self._shape = shape
 
     def draw(self) -> torch.Tensor:
-        """Standard normal noise of `shape`, float32, on the CPU."""
+        """Draw standard normal noise of `shape`, float32, on the CPU."""
         import torch
 
         return torch.randn((1, *self._shape), generator=self._generator)[0]

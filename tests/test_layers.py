@@ -41,6 +41,7 @@ ENGINE_ORDER = [
     "weights",
     "config",
     "calibration",
+    "allocator",
     "memory",
     "formats",
     "png",

@@ -18,9 +18,11 @@ class ReplicaMetrics:
         self._max_batch_size = max_batch_size
         self._seen = LoopCounters()
         self._images = Counter("rayedit_images_total", "edited images; their rate is images/s")
-        self._rows = Counter("rayedit_rows_total", "branch rows that were computed")
-        self._saved = Counter("rayedit_rows_saved_total", "branch rows that guidance did not need")
-        self._padded = Counter("rayedit_rows_padded_total", "rows that only filled a bucket")
+        self._branches = Counter("rayedit_branches_total", "branches that were computed")
+        self._saved = Counter("rayedit_branches_saved_total", "branches that guidance did not need")
+        self._padded = Counter(
+            "rayedit_branches_padded_total", "branches that only filled a bucket"
+        )
         self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps")
         self._step = Histogram(
             "rayedit_step_seconds", "mean denoising step since the edit before", STEP_BOUNDS_S
@@ -38,9 +40,9 @@ class ReplicaMetrics:
             self._fill.observe(min(outcome.batch_size / self._max_batch_size, 1.0))
         steps = counters.steps - self._seen.steps
         for name, counter in (
-            ("rows", self._rows),
-            ("rows_saved", self._saved),
-            ("rows_padded", self._padded),
+            ("branches", self._branches),
+            ("branches_saved", self._saved),
+            ("branches_padded", self._padded),
             ("busy_s", self._busy),
         ):
             grown = getattr(counters, name) - getattr(self._seen, name)

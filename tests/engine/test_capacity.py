@@ -14,15 +14,16 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from engine import EditActor, EngineConfig
+from engine.allocator import keep_freed_memory
 from engine.calibration import CalibratedSize, Calibration
 from engine.capacity import Capacity
 from engine.config import load_config
 from engine.edit import EditRequest, EditResult
 from engine.errors import ModelError, OptionError
 from engine.lane import Lane
-from engine.loading import load_model, speed_of
+from engine.loading import cost_settings, load_model
 from engine.loop import DenoiseLoop
-from engine.memory import HostMemory, keep_freed_memory
+from engine.memory import HostMemory
 from engine.models import Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.registry import ModelSpec
@@ -88,9 +89,11 @@ def batch_sizes(loop: DenoiseLoop) -> list[int]:
     """Samples of each step's model calls, until the loop is idle; every edit must succeed."""
     sizes = []
     while not loop.idle:
-        calls, rows = loop.counters.calls, loop.counters.rows
+        calls, branches = loop.counters.calls, loop.counters.branches
         assert all(isinstance(outcome, EditResult) for outcome in loop.step())
-        sizes.append((loop.counters.rows - rows) // 3 // max(loop.counters.calls - calls, 1))
+        sizes.append(
+            (loop.counters.branches - branches) // 3 // max(loop.counters.calls - calls, 1)
+        )
     return sizes
 
 
@@ -166,7 +169,7 @@ def test_a_calibration_of_another_model_or_device_is_refused(
         "revision": loaded.revision,
         "device": "cpu",
         "dtype": "float32",
-        "settings": speed_of(EngineConfig()),
+        "settings": cost_settings(EngineConfig(), loaded.editor.device),
         "sizes": [
             {
                 "width_px": 64,
@@ -188,6 +191,16 @@ def test_a_calibration_of_another_model_or_device_is_refused(
     file.write_text("sizes: []\n")
     with pytest.raises(OptionError):
         load_model(pocket, config)
+
+
+@pytest.mark.parametrize(("kind", "default"), [("cpu", True), ("cuda", False)])
+def test_a_calibration_holds_whether_a_setting_is_given_or_the_default(
+    kind: str, default: bool
+) -> None:
+    device = torch.device(kind)
+    given, other = (EngineConfig(channels_last=on) for on in (default, not default))
+    assert cost_settings(given, device) == cost_settings(EngineConfig(), device)
+    assert cost_settings(other, device) != cost_settings(EngineConfig(), device)
 
 
 def test_host_memory_sees_what_is_allocated() -> None:

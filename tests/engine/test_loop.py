@@ -109,8 +109,8 @@ def test_in_one_bucket_neighbours_and_position_do_not_change_a_byte(
         requests = [*others[:turn], subject, *others[turn:]]
         loop = make_loop(pocket, "bucket")
         seen.add(state_of(loop, requests, subject.id))
-        padded.add(loop.counters.rows_padded)
-        assert loop.counters.rows + loop.counters.rows_padded == 3 * 12
+        padded.add(loop.counters.branches_padded)
+        assert loop.counters.branches + loop.counters.branches_padded == 3 * 12
     assert len(seen) == 1
     assert padded == {3 * 3, 3 * 1, 0}
 
@@ -170,26 +170,26 @@ def test_a_cancelled_request_stops_being_computed(edit_of: EditOf, pocket: Model
     for name in ("stay", "go"):
         loop.admit(edit_of("coffee", "make it night", id=name, num_inference_steps=6).request)
     loop.step()
-    rows = loop.counters.rows
+    branches = loop.counters.branches
     (gone,) = loop.cancel({"go"})
     assert isinstance(gone, EditFailure) and gone.code == "cancelled"
     outcomes = {outcome.id: outcome for _ in range(5) for outcome in loop.step()}
     assert list(outcomes) == ["stay"] and loop.idle
-    assert loop.counters.rows - rows == 5 * 3
+    assert loop.counters.branches - branches == 5 * 3
 
 
-def test_rows_whose_weight_is_zero_are_not_computed(edit_of: EditOf, pocket: ModelSpec) -> None:
-    def rows(**scales: float) -> int:
+def test_branches_whose_weight_is_zero_are_not_computed(edit_of: EditOf, pocket: ModelSpec) -> None:
+    def computed(**scales: float) -> int:
         loop = make_loop(pocket)
         run(loop, [edit_of("coffee", "make it night", num_inference_steps=1, **scales).request])
-        return loop.counters.rows
+        return loop.counters.branches
 
-    assert rows(guidance_scale=7.5, image_guidance_scale=1.5) == 3
-    assert rows(guidance_scale=1.0, image_guidance_scale=1.5) == 3
-    assert rows(guidance_scale=7.5, image_guidance_scale=1.0) == 2
-    assert rows(guidance_scale=1.5, image_guidance_scale=1.5) == 2
-    assert rows(guidance_scale=0.0, image_guidance_scale=1.5) == 2
-    assert rows(guidance_scale=1.0, image_guidance_scale=1.0) == 1
+    assert computed(guidance_scale=7.5, image_guidance_scale=1.5) == 3
+    assert computed(guidance_scale=1.0, image_guidance_scale=1.5) == 3
+    assert computed(guidance_scale=7.5, image_guidance_scale=1.0) == 2
+    assert computed(guidance_scale=1.5, image_guidance_scale=1.5) == 2
+    assert computed(guidance_scale=0.0, image_guidance_scale=1.5) == 2
+    assert computed(guidance_scale=1.0, image_guidance_scale=1.0) == 1
 
 
 def test_bucket_padding_is_counted(edit_of: EditOf, pocket: ModelSpec) -> None:
@@ -198,7 +198,7 @@ def test_bucket_padding_is_counted(edit_of: EditOf, pocket: ModelSpec) -> None:
         edit_of("coffee", "add fog", id=str(i), num_inference_steps=1).request for i in range(3)
     ]
     run(loop, requests)
-    assert (loop.counters.rows, loop.counters.rows_padded) == (9, 3)
+    assert (loop.counters.branches, loop.counters.branches_padded) == (9, 3)
     assert all(wide <= 1.5 * narrow or narrow < 3 for narrow, wide in itertools.pairwise(BUCKETS))
 
 

@@ -35,7 +35,7 @@ def secrets(names: list[str]) -> list[str | None]:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[DecodePool]:
-    pool = DecodePool(2, memory_bytes=256 * 2**20, patience=60)
+    pool = DecodePool(2, memory_bytes=256 * 2**20, clock_factor=60)
     for ready in [pool.submit(60, os.getpid) for _ in range(2)]:
         ready.result()
     yield pool
@@ -133,7 +133,7 @@ def start_slowly() -> None:
 
 def test_what_a_process_takes_to_start_is_not_charged_to_a_task() -> None:
     """Also of one that comes in the place of one that was killed."""
-    pool = DecodePool(1, patience=60, load=start_slowly)
+    pool = DecodePool(1, clock_factor=60, load=start_slowly)
     for _ in range(2):
         assert pool.submit(0.3, os.getpid).result() > 0
         assert lost(pool, 60, os.abort).kind == "died"

@@ -51,8 +51,8 @@ def test_edits_are_counted_by_how_they_ended(server: Server, edited: dict[str, f
     assert eventually(lambda: grew("rayedit_requests_total{ok}", 2))
     assert eventually(lambda: grew("rayedit_requests_total{image_unsupported}", 1))
     assert eventually(lambda: grew("rayedit_images_total", 3))
-    assert eventually(lambda: grew("rayedit_rows_total", 12))
-    assert eventually(lambda: grew("rayedit_rows_saved_total", 24))  # one row of three a step
+    assert eventually(lambda: grew("rayedit_branches_total", 12))
+    assert eventually(lambda: grew("rayedit_branches_saved_total", 24))  # one row of three a step
 
 
 def test_every_stage_of_an_edit_is_timed(server: Server, edited: dict[str, float]) -> None:
