@@ -16,6 +16,7 @@ from engine.options import Determinism
 if TYPE_CHECKING:
     from engine.config import EngineConfig
     from engine.edit import EditResult
+    from engine.registry import ModelSpec
     from engine.sources import Prepared
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -32,10 +33,13 @@ def edit(
     **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
+    from engine.registry import find_model
+
     format = _format_of(output)
     settings = _settings(config, model, determinism)
-    prepared = _prepare(source, instruction, options, settings)
-    result = _run(prepared, settings)
+    spec = find_model(settings.model, settings.resolution)
+    prepared = _prepare(source, instruction, options, spec)
+    result = _run(prepared, settings, spec)
     _save(output, format, prepared, result)
 
 
@@ -54,16 +58,12 @@ def _settings(config: Path | None, model: str | None, determinism: str | None) -
     return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
 
 
-def _prepare(
-    source: Path, instruction: str, options: dict[str, Any], settings: EngineConfig
-) -> Prepared:
+def _prepare(source: Path, instruction: str, options: dict[str, Any], spec: ModelSpec) -> Prepared:
     from engine.options import EditOptions
-    from engine.registry import find_model
     from engine.seeding import draw_seed
     from engine.sources import prepare
     from engine.text import clean_instruction
 
-    spec = find_model(settings.model, settings.resolution)
     given = {name: value for name, value in options.items() if value is not None}
     resolved = spec.resolve(EditOptions.parse(given), draw_seed())
     text = clean_instruction(instruction)
@@ -74,8 +74,8 @@ def _prepare(
     return prepare("edit", data, text, resolved, spec)
 
 
-def _run(prepared: Prepared, settings: EngineConfig) -> EditResult:
-    """The edit itself, with a bar on a terminal; ends the command where it fails."""
+def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditResult:
+    """Edit, with a bar on a terminal; ends the command where it fails."""
     from engine.actor import EditActor
     from engine.edit import EditFailure
 
@@ -89,7 +89,7 @@ def _run(prepared: Prepared, settings: EngineConfig) -> EditResult:
         def show(_: str, done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        with EditActor(settings, progress=show) as actor:
+        with EditActor(settings, spec, progress=show) as actor:
             outcome = actor.edit_batch([prepared.request])[0]
     if isinstance(outcome, EditFailure):
         typer.secho(f"rayedit: {outcome.message} ({outcome.code})", err=True, fg="red")

@@ -39,7 +39,7 @@ class Calibration(BaseModel):
     sizes: Annotated[list[CalibratedSize], Field(min_length=1)]
 
     def check(self, path: str, **found: str) -> None:
-        """Compare fields with what was `found` here; raises `ModelError` naming the first to differ.
+        """Compare fields with what was `found` here; raises `ModelError` naming the first other.
 
         `path`: of the file that this was read from.
         """
