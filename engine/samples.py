@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from engine.edit import EditRequest, EditResult
+from engine.errors import InternalError
 from engine.lane import Lane
 from engine.models import Conditioning, ContractBroken
 from engine.sampling import SamplerTable
@@ -92,7 +93,9 @@ class LiveRequest:
 
     def start(self, conditioning: Conditioning, table: SamplerTable, device: torch.device) -> None:
         """Make the samples, each with its own noise: all of them or, where one does not fit in
-        memory, none."""
+        memory, none. Raises `InternalError` where the family lost the request's mask."""
+        if self.request.mask is not None and conditioning.mask is None:
+            raise InternalError("this model's family keeps no mask: edit without one")
         count = self.request.options.num_images
         self.samples = [self._sample(k, conditioning, table, device) for k in range(count)]
         self.started = time.perf_counter()

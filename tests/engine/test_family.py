@@ -219,6 +219,22 @@ def test_what_is_masked_stays_the_source_and_a_mask_of_ones_changes_no_bit() -> 
     assert torch.equal(found["all"], unmasked)
 
 
+class Forgetful(Toy):
+    def _condition(self, request: EditRequest) -> Conditioning:
+        return replace(super()._condition(request), mask=None)
+
+
+def test_a_mask_that_a_family_does_not_keep_fails_its_own_edit_and_is_never_ignored() -> None:
+    loop = DenoiseLoop(Forgetful(), Capacity(8))  # type: ignore[arg-type]
+    for request in (edit("masked", mask=np.full((4, 4), 255, np.uint8)), edit("plain")):
+        loop.admit(request)
+    outcomes = {}
+    while not loop.idle:
+        outcomes |= {outcome.id: outcome for outcome in loop.step()}
+    assert getattr(outcomes["masked"], "message", "").startswith("this model's family keeps no")
+    assert hasattr(outcomes["plain"], "images")
+
+
 def test_a_run_from_the_source_draws_its_posterior_first_and_makes_fewer_calls() -> None:
     toy = Toy()
     toy.deviation = torch.full(SHAPE, 0.1)
