@@ -219,6 +219,20 @@ def test_what_is_masked_stays_the_source_and_a_mask_of_ones_changes_no_bit() -> 
     assert torch.equal(found["all"], unmasked)
 
 
+def test_while_it_is_denoised_the_kept_part_is_the_source_under_the_first_noise() -> None:
+    mask = np.zeros((4, 4), np.uint8)
+    loop = DenoiseLoop(Toy(), Capacity(8))  # type: ignore[arg-type]
+    request = edit("a", mask=mask)
+    loop.admit(request)
+    table = SamplerTables(FLOW, Toy.example).table(None, Toy().schedule(request))
+    noise = torch.randn((1, *SHAPE), generator=torch.Generator().manual_seed(7))[0]
+    for k in range(3):
+        loop.step()
+        (sample,) = loop._running[0].samples
+        source, first = table.known[k].tolist()
+        torch.testing.assert_close(sample.state[0], source * 128 / 255 + first * noise)
+
+
 class Forgetful(Toy):
     def _condition(self, request: EditRequest) -> Conditioning:
         return replace(super()._condition(request), mask=None)
