@@ -198,7 +198,6 @@ class _Child:
 
     @property
     def is_running(self) -> bool:
-        """True until the process ends."""
         return self._process.poll() is None
 
     def _processor_s(self) -> float:
@@ -211,7 +210,6 @@ class _Child:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
-        """End the process and wait for that."""
         self.alive = False
         self._pipe.close()
         self._process.kill()
