@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import FAILED_ROWS, OK, REFUSED, Job
+from batch_jobs.job import Job, over_ray
+from batch_jobs.stopping import Exit
 from batch_jobs.storage.storage import Storage
 from engine.config import load_config
 from engine.errors import EngineError
 from engine.options import Determinism
 
-FILES = {
+OUTPUT_FILES = {
     "results": "results/",
     "images": "images/",
     "report": "report.html",
@@ -59,16 +60,16 @@ def batch(
         raise typer.Exit(_run(manifest, output, config, overrides, address))
     except EngineError as error:
         typer.secho(f"rayedit: {error.message}", err=True, fg="red")
-        raise typer.Exit(REFUSED) from None
+        raise typer.Exit(Exit.REFUSED) from None
 
 
 def _run(
     manifest: str, output: str, config: Path | None, overrides: dict[str, Any], address: str | None
-) -> int:
+) -> Exit:
     settings = load_config(config, JobConfig, **overrides)
-    job = Job(manifest, output, settings, address=address)
+    job = Job.open(manifest, output, settings, run_blocks=over_ray(address))
     code = job.run()
-    if code in (OK, FAILED_ROWS):
+    if code in (Exit.OK, Exit.FAILED_ROWS):
         typer.echo(_summary(job.success(), job.storage))
     return code
 
@@ -77,7 +78,7 @@ def _summary(success: dict[str, Any], storage: Storage) -> str:
     errors = ", ".join(f"{code} {count}" for code, count in success["errors"].items())
     failed = f", {success['error']} failed ({errors})" if errors else ""
     lines = [f"{success['rows']} rows: {success['ok']} ok{failed}"]
-    written = {name: path for name, path in FILES.items() if storage.exists(path)}
+    written = {name: path for name, path in OUTPUT_FILES.items() if storage.exists(path)}
     lines += [f"  {name:<15}{storage.uri(path)}" for name, path in written.items()]
     return "\n".join(lines)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_jobs.config import JobConfig
 
@@ -19,12 +20,13 @@ class ErrorBudget:
         self._config, self._total = config, total
         self._done = self._failed = 0
 
-    def is_spent(self, entries: Iterable[dict[str, Any]]) -> bool:
-        """Whether the job must stop, with these ledger rows; it says so in the log then."""
-        for entry in entries:
-            self._done += 1
-            again = self._config.retry is not None and entry["attempts"] > 1
-            self._failed += entry["status"] == "error" and not again
+    def is_spent(self, entries: pa.Table) -> bool:
+        """Count ledger rows; tells whether the job must stop, and why in the log."""
+        failed = entries.filter(pc.equal(entries["status"], "error"))
+        if self._config.retry is not None:
+            failed = failed.filter(pc.less_equal(failed["attempts"], 1))
+        self._done += len(entries)
+        self._failed += len(failed)
         if not self._config.min_rows_for_error_rate <= self._done < self._total:
             return False
         if self._failed <= self._config.max_error_rate * self._done:

@@ -4,191 +4,178 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, Self
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 import engine
-from batch_jobs.budget import ErrorBudget
 from batch_jobs.config import JobConfig
-from batch_jobs.ledger.commit_buffer import Commits
+from batch_jobs.editing import RunFacts, edit_rows
+from batch_jobs.job_plan import JobPlan
+from batch_jobs.ledger.commit_buffer import CommitBuffer
+from batch_jobs.ledger.fingerprint import digest
+from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.lease import Lease
-from batch_jobs.ledger.ledger import Ledger, digest, engine_identity, with_fingerprints
-from batch_jobs.ledger.previous_run import (
-    JOB,
-    KNOWN,
-    SUCCESS,
-    Former,
-    changed_rows,
-    not_in,
-    rows_to_edit,
-)
-from batch_jobs.manifest.plan import base_of, read_manifest
-from batch_jobs.manifest.source_versions import source_states
-from batch_jobs.progress import JobProgress
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.previous_run import PreviousRun
+from batch_jobs.ledger.remaining import KNOWN_COLUMNS, Remaining, not_among
 from batch_jobs.report import page as report
-from batch_jobs.stages import crash_journal as journal
-from batch_jobs.stopping import StopSignals
+from batch_jobs.stages import crash_journal
+from batch_jobs.stages.context import BlockContext
+from batch_jobs.stages.run import BlockRun, RunBlocks
+from batch_jobs.stopping import Exit
 from batch_jobs.storage.storage import Storage
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
-from engine.registry import ModelSpec, find_model
-from storage.location import absolute
+from engine.registry import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-OK, REFUSED, FAILED_ROWS, STOPPED = 0, 2, 3, 4
+
+def over_ray(address: str | None = None) -> RunBlocks:
+    """Run blocks on the Ray at `address`, or on one of this process: a job with nothing left to do
+    never imports it."""
+
+    def run_blocks(run: BlockRun) -> Any:
+        from batch_jobs.stages.pipeline import edited_entries
+
+        return edited_entries(run, address)
+
+    return run_blocks
 
 
+@dataclass(frozen=True, slots=True)
 class Job:
     """One manifest into one output folder; running it again resumes it."""
 
-    def __init__(
-        self,
+    plan: JobPlan
+    storage: Storage  # the output folder
+    run_blocks: RunBlocks  # where the rows are edited
+
+    @classmethod
+    def open(
+        cls,
         manifest: str,
         output: str,
         config: JobConfig,
         *,
-        address: str | None = None,
         spec: ModelSpec | None = None,
-    ) -> None:
-        """Raises `RequestError` and `ModelError`; nothing has started then. `address`: a Ray
-        cluster; `spec` stands in for `config.engine.model`."""
-        self.manifest = absolute(manifest)
-        self.config = config
-        self.storage = Storage.open(output)
-        self.ledger = Ledger(self.storage)
-        spec = spec or find_model(config.engine.model, config.engine.resolution)
-        self._revision = Former(self.storage).revision(spec)
-        # every worker loads the revision that the fingerprints are of
-        self.spec = spec if os.path.isdir(spec.source) else replace(spec, revision=self._revision)
-        identity = engine_identity(self.spec, self._revision, config.engine)
-        plan = read_manifest(manifest)
-        states = None
-        if config.check_sources:
-            states = source_states(plan["image"].to_pylist(), base_of(self.manifest))
-        self.plan = with_fingerprints(plan, config.seed, identity, states)
-        self._address = address
+        run_blocks: RunBlocks | None = None,
+    ) -> Self:
+        """Read what there is; nothing is written. See `JobPlan.make`.
 
-    def run(self) -> int:
-        """Edit every row that is not done; returns the exit code.
+        Raises `RequestError` (`OutputUnusable` among them) and `ModelError`.
+        """
+        storage = Storage.open(output)
+        plan = JobPlan.make(manifest, config, PreviousRun(storage), spec)
+        return cls(plan, storage, run_blocks or over_ray())
+
+    @property
+    def ledger(self) -> Ledger:
+        """The results so far."""
+        return Ledger(self.storage)
+
+    def run(self) -> Exit:
+        """Edit every row that is not done.
 
         Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's.
         """
         try:
-            if not len(self.todo()[0]) and self._is_finished():
-                return int(self.success()["exit_code"])
+            if not len(self.remaining(PreviousRun(self.storage)).todo) and self._is_finished():
+                return Exit(self.success()["exit_code"])
             with Lease(self.storage) as lease:
                 return self._run(lease)
         except (OSError, InternalError, ClusterUnavailable) as error:
             message = "%s: stopped: %s; what is done is kept, run it again to go on"
             logger.error(message, self.storage.url, error)
-            return STOPPED
+            return Exit.STOPPED
 
-    def _run(self, lease: Lease) -> int:
-        todo, outdated = self.todo()  # the former holder may have gone on until now
-        self._begin(todo, outdated)
+    def success(self) -> dict[str, Any]:
+        """Read counts and exit code of a finished job, as `_SUCCESS` holds them."""
+        return json.loads(self.storage.read(SUCCESS))
+
+    def remaining(self, previous: PreviousRun) -> Remaining:
+        """Compare the plan with the ledger as it is now; raises `OutputUnusable`."""
+        known = self.ledger.read(KNOWN_COLUMNS, placed=True)
+        plan = self.plan
+        if len(known):
+            previous.check(plan.manifest, plan.rows, not_among(known, plan.rows["id"]))
+        return Remaining.of(plan.rows, known, plan.config, previous.retry_since(plan.config))
+
+    def _is_finished(self) -> bool:
+        done = self.storage.exists(SUCCESS) and self.success().get("digest")
+        return bool(done) and done == digest(self.plan.rows)
+
+    def _run(self, lease: Lease) -> Exit:
+        previous = PreviousRun(self.storage)  # the last holder may have gone on until now
+        left = self.remaining(previous)
+        self._begin(previous, left)
+        facts = None
         try:
-            code, facts = self._edit(todo, outdated, lease) if len(todo) else (OK, {})
+            if len(left.todo):
+                edited = self._edit(left, lease)
+                if isinstance(edited, Exit):
+                    return edited
+                facts = edited
             lease.check()
         except OutputBusy as error:
             raise InternalError(error.message) from error
-        if code != OK:
-            return code
-        self.ledger.remove(not_in(outdated, self.plan["id"]))
+        self.ledger.remove(not_among(left.outdated, self.plan.rows["id"]))
         return self._finish(facts)
 
-    def success(self) -> dict[str, Any]:
-        """Counts and exit code of a finished job, as `_SUCCESS` holds them."""
-        return json.loads(self.storage.read(SUCCESS))
-
-    def _is_finished(self) -> bool:
-        return self.storage.exists(SUCCESS) and self.success().get("digest") == digest(self.plan)
-
-    def todo(self) -> tuple[pa.Table, pa.Table]:
-        """(rows to edit, rows of the ledger that must go): what the ledger holds once with the same
-        fingerprint is not edited again, unless it failed and is to be retried; what has left the
-        manifest leaves the ledger. Raises `OutputUnusable`."""
-        self._former = Former(self.storage)  # which another may have written until now
-        known = self.ledger.read(KNOWN, placed=True)
-        if len(known):
-            self._former.check(self.manifest, self.plan, not_in(known, self.plan["id"]))
-        todo = rows_to_edit(self.plan, known, self.config, self._former.retry_since(self.config))
-        kept = not_in(self.plan, todo["id"])
-        return todo, not_in(known, kept["id"])
-
-    def _begin(self, todo: pa.Table, outdated: pa.Table) -> None:
+    def _begin(self, previous: PreviousRun, left: Remaining) -> None:
+        plan = self.plan
         job = {
-            "manifest": self.manifest,
-            "rows": len(self.plan),
-            "rows_to_edit": len(todo),
-            "model": self.spec.name,
-            "source": self.spec.source,
-            "revision": self._revision,
-            "spec": self.spec.identity(),
-            "retry_since": self._former.retry_since(self.config).isoformat(),
-            "config": self.config.model_dump(),
+            "manifest": plan.manifest,
+            "rows": len(plan.rows),
+            "rows_to_edit": len(left.todo),
+            "model": plan.spec.name,
+            "source": plan.spec.source,
+            "revision": plan.revision,
+            "spec": plan.spec.identity(),
+            "fingerprint_recipe": plan.recipe,
+            "retry_since": left.since.isoformat(),
+            "config": plan.config.model_dump(),
             "rayedit": engine.__version__,
             "started_at": datetime.now(UTC).isoformat(),
         }
-        self._former.tell(job, changed_rows(self.plan, outdated))
+        previous.warn_of_reruns(job, left.changed)
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
-        for path in (SUCCESS, *self.storage.list(journal.FOLDER)):
+        for path in (SUCCESS, *self.storage.list(crash_journal.FOLDER)):
             self.storage.remove(path)
 
-    def _edit(self, todo: pa.Table, outdated: pa.Table, lease: Lease) -> tuple[int, dict[str, Any]]:
-        """(exit code so far, what the report says of this run)."""
-        from batch_jobs.cluster import fitted, ray_cluster
-        from batch_jobs.stages.pipeline import edited_entries
+    def _edit(self, left: Remaining, lease: Lease) -> RunFacts | Exit:
+        size = self.plan.config.commit_rows(len(left.todo))
+        commits = CommitBuffer(self.ledger, size, lease.check, left.outdated)
+        return edit_rows(self.block_run(left), self.run_blocks, commits)
 
-        settings = (self.spec, base_of(self.manifest), self.storage)
-        size = self.config.commit_rows(len(todo))
-        commits = Commits(self.ledger, size, lease.check, outdated)
-        progress, budget = JobProgress(len(todo)), ErrorBudget(self.config, len(todo))
-        with StopSignals() as stop, ray_cluster(self._address), progress, commits:
-            stop.listen()
-            config = fitted(self.config, self.spec, len(todo))
-            progress.workers = config.max_workers or 1
-            for entries in edited_entries(todo, config, *settings, self._row_s(outdated)):
-                commits.add(entries)
-                failed = sum(entry["status"] == "error" for entry in entries)
-                images = sum(len(entry.get("outputs") or ()) for entry in entries)
-                progress.add(len(entries), failed, images)
-                if stop.exit_code is not None:
-                    break
-                if budget.is_spent(entries):
-                    return STOPPED, {}
-            stop.arrived()
-        if stop.exit_code is not None:
-            return stop.exit_code, {}
-        facts = {
-            "images_per_s": round(progress.images_per_s, 3),
-            "elapsed_s": round(progress.elapsed_s, 1),
-            "speed": progress.speed_over_time(),
-            "config": config.model_dump(),
-        }
-        return OK, facts
+    def block_run(self, left: Remaining) -> BlockRun:
+        """Make what the stages need for the rows that are left."""
+        plan = self.plan
+        context = BlockContext.of(plan.manifest, plan.config, plan.spec)
+        return BlockRun(left.todo, plan.config, context, self.storage, self._row_s(left))
 
-    def _row_s(self, outdated: pa.Table) -> float | None:
-        """What a row has cost one worker so far, in seconds; None before the first one."""
-        known = not_in(self.ledger.read(["id", "model_s", "batch_size"]), outdated["id"])
+    def _row_s(self, left: Remaining) -> float | None:
+        """Tell what a row has cost one worker so far, in seconds; None before the first one."""
+        known = self.ledger.read(["id", "model_s", "batch_size"])
+        known = not_among(known, left.outdated["id"])
         return pc.mean(pc.divide(known["model_s"], known["batch_size"])).as_py()
 
-    def _finish(self, facts: dict[str, Any]) -> int:
+    def _finish(self, facts: RunFacts | None) -> Exit:
         results = self.ledger.read(report.COLUMNS)
-        planned = digest(self.plan)
+        planned = digest(self.plan.rows)
         if digest(results) != planned:
             raise InternalError("the ledger does not hold each row once: another job wrote to it")
         counts = Counter(results["status"].to_pylist())
-        code = FAILED_ROWS if counts["error"] else OK
-        facts = {"config": self.config.model_dump(), "versions": _versions(), **facts}
-        report.write_report(self.storage, results, self.manifest, facts)
+        code = Exit.FAILED_ROWS if counts["error"] else Exit.OK
+        config = self.plan.config if facts is None else facts.config
+        told = {} if facts is None else asdict(facts)
+        told |= {"config": config.model_dump(), "versions": _versions()}
+        report.write_report(self.storage, results, self.plan.manifest, told)
         success = {
             "rows": len(results),
             "ok": counts["ok"],

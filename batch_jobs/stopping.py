@@ -1,9 +1,10 @@
-"""A job that is asked to stop finishes the block in hand and commits it."""
+"""How a job ends; one that is asked to stop finishes the block in hand and commits it."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from enum import IntEnum
 from types import FrameType
 from typing import Any, Self
 
@@ -11,16 +12,27 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 20.0  # for the block in hand; Kubernetes kills after 30 s
 
 
+class Exit(IntEnum):
+    """The exit code of a job."""
+
+    OK = 0  # every row is edited
+    REFUSED = 2  # before anything started
+    FAILED_ROWS = 3  # it has finished, and some rows failed
+    STOPPED = 4  # early; what is done is kept
+    INTERRUPTED = 128 + signal.SIGINT  # asked to stop, likewise
+    TERMINATED = 128 + signal.SIGTERM
+
+
 class Overdue(BaseException):
     """The block in hand did not come to its end in time."""
 
 
 class StopSignals:
-    """SIGTERM and SIGINT become an `exit_code` (143, 130) to end with; `Overdue` ends the `with`
+    """SIGTERM and SIGINT become an `exit` to end with; `Overdue` ends the `with`
     block `grace_s` later, and a second signal ends the process as it usually does."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
-        self.exit_code: int | None = None
+        self.exit: Exit | None = None
         self._grace_s = grace_s
         self._usual: dict[signal.Signals, Any] = {}
 
@@ -34,7 +46,7 @@ class StopSignals:
         self.arrived()
         self._restore()
         if isinstance(error, SystemExit) and error.code in SIGNALS:  # of Ray's, while it starts
-            self.exit_code = 128 + int(error.code)
+            self.exit = Exit(128 + int(error.code))
             return True
         return isinstance(error, Overdue)
 
@@ -48,7 +60,7 @@ class StopSignals:
             signal.signal(number, self._stop)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        self.exit_code = 128 + number
+        self.exit = Exit(128 + number)
         self._restore()
         signal.signal(signal.SIGALRM, self._raise)
         signal.setitimer(signal.ITIMER_REAL, self._grace_s)

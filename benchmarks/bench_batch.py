@@ -41,8 +41,9 @@ from PIL import Image
 
 from batch_jobs.cluster import fitted, ray_cluster
 from batch_jobs.config import JobConfig
-from batch_jobs.job import OK, Job
+from batch_jobs.job import Job
 from batch_jobs.stages.blocks import MOST_BATCHES
+from batch_jobs.stopping import Exit
 from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
@@ -187,8 +188,8 @@ def run_naive(rows: list[Row], folder: Path, config: JobConfig, spec: ModelSpec)
 def run_job(folder: Path, output: Path, config: JobConfig) -> float:
     """Images/s of the job, from the first block of each worker on."""
     with redirect_stderr(StringIO()):  # each starts its own Ray: none runs beside the bare loop
-        code = Job(str(folder / "manifest.parquet"), str(output), config).run()
-    if code != OK:
+        code = Job.open(str(folder / "manifest.parquet"), str(output), config).run()
+    if code != Exit.OK:
         raise SystemExit(f"the job ended with {code}: its time means nothing")
     return float(json.loads((output / "report.json").read_text())["images_per_s"])
 

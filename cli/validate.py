@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import REFUSED
 from batch_jobs.manifest.plan import open_manifest
+from batch_jobs.stopping import Exit
 from batch_jobs.validation.check import ManifestCheck
 from engine.config import load_config
 from engine.registry import find_model
@@ -21,8 +21,8 @@ def validate(
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
     images: Annotated[int, typer.Option(min=0, help="How many images to open.")] = 20,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Edit 5 rows and estimate the job's time.")
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Edit 5 rows and estimate the job's time.")
     ] = False,
 ) -> None:
     """Check MANIFEST before a job is run on it: every row, and a sample of its images.
@@ -37,15 +37,15 @@ def validate(
     check.check_rows()
     check.check_images(images)
     timing = None
-    if probe and not check.problems:
-        from batch_jobs.validation.estimate import Probe
+    if estimate and not check.problems:
+        from batch_jobs.validation.estimate import Estimate
 
-        timing = Probe(check, settings, spec).run()
+        timing = Estimate(check).run()
     if problems := check.problems:
         kinds = f"{len(problems)} kind{'s' if len(problems) > 1 else ''} of fault"
         lines = [*problems, f"rayedit: {_counts(check)}: {kinds}"]
         typer.secho("\n".join(lines), err=True)
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(Exit.REFUSED)
     typer.echo(_summary(check))
     if timing is not None:
         typer.echo(timing)

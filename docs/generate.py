@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batch_jobs.config import JobConfig
-from batch_jobs.ledger.ledger import SCHEMA
+from batch_jobs.ledger.entry import SCHEMA
 from batch_jobs.manifest.columns import ALIASES
 from docs.reference import api_page
 from engine.config import EngineConfig
@@ -29,9 +29,11 @@ COLUMN_NOTES = {
     "id": "the manifest's id",
     "status": "`ok` or `error`",
     "error_code": "see errors.md; null where ok",
+    "error_param": "the option or field that was wrong, if one was",
     "attempts": "how often the row was run",
     "fingerprint": "what the result depends on; the same fingerprint is never edited twice",
-    "source": "image as the manifest names it; `file#row_group.row` where it holds the bytes",
+    "source": "image as the manifest names it; null where the manifest holds the bytes",
+    "place": "where: file, row group (0 in JSONL), row (in JSONL the byte where it starts)",
     "source_sha256": "of the source's bytes",
     "outputs": "one entry an image: uri, sha256, width_px, height_px, seed",
     "warnings": "codes of what was softened",
@@ -127,7 +129,7 @@ def manifest_page() -> str:
         "column of its name, null (in CSV an empty cell) meaning the model's default.\n\n"
         "A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow\n"
         "extension type are refused by name. `rayedit validate` checks every row and a sample of\n"
-        "images before a job; `--probe` edits 5 rows and estimates the time of all."
+        "images before a job; `--estimate` edits 5 rows and estimates the time of all."
     )
     body = "\n".join(
         [

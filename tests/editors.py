@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
@@ -13,26 +11,15 @@ from engine.edit import EditRequest
 from engine.models import Conditioning, Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.registry import ModelSpec
+from tests.faults import commit_fault
 
 
 class FaultyEditor(InstructPix2Pix):
-    """The instruction names the fault: "fail in encode", "nan in encode", "exit in encode", "exit
-    beside others in encode", "sleep in encode", "hang in encode", "end the thread in encode"."""
+    """Commits the faults of `tests.faults`; the instruction "nan in encode" is one more."""
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         texts = [request.instruction for request in requests]
-        if "exit in encode" in texts:
-            os._exit(17)
-        if "exit beside others in encode" in texts and len(texts) > 1:
-            os._exit(17)
-        if "end the thread in encode" in texts:
-            raise SystemExit
-        if "hang in encode" in texts:
-            time.sleep(3600)
-        if "sleep in encode" in texts:
-            time.sleep(0.5)
-        if "fail in encode" in texts:
-            raise RuntimeError("injected fault")
+        commit_fault(requests)
         conditionings = super().encode(requests)
         return [
             poisoned(conditioning) if text == "nan in encode" else conditioning

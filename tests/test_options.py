@@ -22,7 +22,8 @@ MADE_UP = """\
 PLACES = """
 import json
 from typer.testing import CliRunner
-from batch_jobs.ledger.ledger import engine_identity, with_fingerprints
+from batch_jobs.ledger.entry import SCHEMA
+from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.manifest.columns import COLUMNS
 from batch_jobs.manifest.plan import read_manifest
 from cli.main import app
@@ -35,8 +36,8 @@ with open("rows.csv", "w") as file:
     file.write("id,image,instruction,sparkle\\na,a.png,glow,1\\na2,a.png,glow,2\\n")
 plan = read_manifest("rows.csv")
 same = plan.set_column(plan.schema.get_field_index("id"), "id", [["a", "a"]])
-identity = engine_identity(find_model("pocket"), "1", EngineConfig())
-prints = with_fingerprints(same, 0, identity)["fingerprint"].to_pylist()
+prints = Fingerprints(find_model("pocket"), "1", EngineConfig(), 0).add_to(same)
+prints = prints["fingerprint"].to_pylist()
 content = openapi()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
 bodies = [content[kind]["schema"]["properties"]["sparkle"] for kind in content]
 print(json.dumps({
@@ -46,6 +47,7 @@ print(json.dumps({
         strict=False).sparkle,
     "openapi": [body["description"] for body in bodies],
     "column": "sparkle" in COLUMNS,
+    "ledger": str(SCHEMA.field("sparkle").type),
     "plan": plan["options"].to_pylist(),
     "fingerprints": len(set(prints)),
 }))
@@ -85,7 +87,10 @@ def test_a_new_option_is_a_field_of_forms_and_json_and_documented(
     assert places["openapi"] == ["how much it sparkles"] * 2
 
 
-def test_a_new_option_is_a_column_and_part_of_the_fingerprint(places: dict[str, object]) -> None:
+def test_a_new_option_is_a_column_of_manifest_and_ledger_and_part_of_the_fingerprint(
+    places: dict[str, object],
+) -> None:
     assert places["column"]
+    assert places["ledger"] == "double"
     assert places["plan"] == ['{"sparkle": "1"}', '{"sparkle": "2"}']
     assert places["fingerprints"] == 2

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.remaining import among
 
 COMMIT_S = 30.0  # rows wait no longer than about that: slow ones are dear
 
 
-class Commits:
+class CommitBuffer:
     """Commits rows in parts and at the end. A part is half of `rows_per_commit`, as the other half
     is under way in the workers, or what `COMMIT_S` brought."""
 
@@ -31,7 +31,7 @@ class Commits:
         self._check = check
         self._rows = max(rows_per_commit // 2, 1)
         self._outdated = outdated
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[pa.Table] = []
         self._committed_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -40,18 +40,18 @@ class Commits:
     def __exit__(self, *_: object) -> None:
         self._commit()
 
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        self._pending += rows
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the ledger (`SCHEMA`), and commit what waits if it is enough."""
+        self._pending.append(rows)
         waited_s = time.monotonic() - self._committed_s
-        if len(self._pending) >= self._rows or waited_s > COMMIT_S:
+        if sum(map(len, self._pending)) >= self._rows or waited_s > COMMIT_S:
             self._commit()
 
     def _commit(self) -> None:
         if not self._pending:
             return
         self._check()
-        rows, self._pending = self._pending, []
-        ids = pa.array([row["id"] for row in rows], pa.string())
-        self._ledger.remove(self._outdated.filter(pc.is_in(self._outdated["id"], ids)))
+        rows, self._pending = pa.concat_tables(self._pending), []
+        self._ledger.remove(among(self._outdated, rows["id"]))
         self._ledger.append(rows)
         self._committed_s = time.monotonic()

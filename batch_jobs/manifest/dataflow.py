@@ -1,16 +1,15 @@
-"""DataFlow's JSONL of image edits: `images` and `conversations` in, `output_image` out.
+"""DataFlow's JSONL of image edits, as a manifest: `images` and `conversations`.
 
 The shape is that of OpenDCAI/DataFlow-MM, `dataflow/example/image_gen/image_edit/` and its operator
 `PromptedImageEditGenerator` (commit a5d48e0): `images` is a path or a list of paths, relative to
-the file; the last message's `content` is the instruction; `output_image` is a list of paths.
+the file; the last message's `content` is the instruction.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from batch_jobs.manifest.rows import Row
+from batch_jobs.manifest.row import Row
 from engine.errors import InstructionEmpty
 from engine.wire import not_one_image
 
@@ -18,7 +17,7 @@ NAMES = {"images": "image", "conversations": "instruction"}
 
 
 def read_line(line: dict[str, Any]) -> Row:
-    """One line; `id` and options, if it has any, are read as in any JSONL."""
+    """Read a line; `id` and options, if it has any, are read as in any JSONL."""
     row = Row()
     images = line.get("images")
     images = images if isinstance(images, list) else [images]
@@ -34,17 +33,3 @@ def read_line(line: dict[str, Any]) -> Row:
         wanted = '[{"role": "user", "content": "make it night"}]'
         row.refuse(InstructionEmpty(f"conversations must be such as {wanted}"))
     return row
-
-
-def export_line(entry: dict[str, Any], source: str, edited: list[str]) -> str:
-    """A ledger row as a line. `source`: where its image is, empty where the manifest holds it;
-    `edited`: where the edited images are, none where the row failed."""
-    line = {
-        "images": source,
-        "conversations": [{"role": "user", "content": entry["instruction"] or ""}],
-        "output_image": edited,
-        "id": entry["id"],
-    }
-    if entry["status"] == "error":
-        line["error"] = {"code": entry["error_code"], "message": entry["error_message"]}
-    return json.dumps(line, ensure_ascii=False)

@@ -13,7 +13,8 @@ import fsspec
 
 from batch_jobs.manifest import dataflow, openai_batch
 from batch_jobs.manifest.columns import REQUIRED, canonical_names, check_required
-from batch_jobs.manifest.rows import FileRows, Row, ThinRows
+from batch_jobs.manifest.row import Row
+from batch_jobs.manifest.thin import FileRows, ThinRows
 from engine.errors import ManifestInvalid
 
 Cells = dict[str, Any]

@@ -20,8 +20,12 @@ from batch_jobs.manifest.columns import (
     check_types,
     is_text,
 )
-from batch_jobs.manifest.rows import THIN, FileRows, Row, options_json, sha256
+from batch_jobs.manifest.fault import Fault
+from batch_jobs.manifest.planned import options_json
+from batch_jobs.manifest.row import Row
 from batch_jobs.manifest.source_versions import version_of
+from batch_jobs.manifest.thin import THIN, FileRows, image_sha256
+from batch_jobs.records import to_array
 from engine.errors import ManifestInvalid
 from engine.sources import read_data_url
 
@@ -31,11 +35,11 @@ BATCH_ROWS, BATCH_BYTES = 65536, 2**26  # read together at most, to plan them
 REPEATED_ROWS = 256  # where nobody knows how often an image is repeated
 
 # (file, its version, row group) -> the images that this process read last.
-_held: dict[tuple[str, str, int], pa.ChunkedArray] = {}
+_cached_group: dict[tuple[str, str, int], pa.ChunkedArray] = {}
 
 
 def read_parquet(source: BinaryIO, file: str) -> FileRows:
-    """Raises `ManifestInvalid` naming the column."""
+    """Read the rows, not the images; raises `ManifestInvalid` naming the column."""
     parquet = pq.ParquetFile(source)
     schema = parquet.schema_arrow
     names = canonical_names(schema.names, file)
@@ -46,11 +50,11 @@ def read_parquet(source: BinaryIO, file: str) -> FileRows:
         _check_group(_image_bytes(parquet, group), rows, group, file)
     chunks = [THIN.empty_table()]
     for group in range(parquet.num_row_groups):
-        first = held_bytes = 0
+        first = image_bytes = 0
         for read in _batches(parquet, group, list(names)):
             table = read.rename_columns([names[name] for name in read.column_names])
-            held_bytes += table["image"].nbytes
-            _check_group(held_bytes, first + len(table), group, file)
+            image_bytes += table["image"].nbytes
+            _check_group(image_bytes, first + len(table), group, file)
             chunks.append(_thin(table, group, first))
             first += len(table)
     ignored = [column for column in schema.names if column not in names]
@@ -79,15 +83,30 @@ def _image_bytes(parquet: pq.ParquetFile, group: int) -> int:
 
 
 def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read the columns of a row group, as many rows at a time as fit into `BATCH_BYTES`.
+
+    A dictionary page counts an image once that many rows repeat, and each of them holds a copy
+    once it is read: then `REPEATED_ROWS` at most. Text columns have such pages too, but a path is
+    short.
+
+        images of the group, as Parquet counts   rows   dictionary   read at a time
+        200 MiB of bytes                         1000   no           320
+        1 MiB of bytes                           1000   yes          256, not 64,000
+        1 MiB of paths                           1000   yes          1000
+    """
     rows = parquet.metadata.row_group(group).num_rows
-    fit = rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1)
-    size = min(max(fit, 1), BATCH_ROWS)
-    repeated = any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group))
-    schema = parquet.schema_arrow
-    if repeated and not any(is_text(schema.field(c).type) for c in columns if _is_image(c)):
+    size = min(max(rows * BATCH_BYTES // max(_image_bytes(parquet, group), 1), 1), BATCH_ROWS)
+    if _repeats_images(parquet, group):
         size = min(size, REPEATED_ROWS)
     for batch in parquet.iter_batches(size, row_groups=[group], columns=list(columns)):
         yield pa.Table.from_batches([batch])
+
+
+def _repeats_images(parquet: pq.ParquetFile, group: int) -> bool:
+    """Whether a row group may hold bytes of an image once for many rows."""
+    if not any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group)):
+        return False
+    return not any(is_text(field.type) for field in parquet.schema_arrow if _is_image(field.name))
 
 
 def _is_image(column: str) -> bool:
@@ -107,15 +126,17 @@ def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
             "row_group": pa.repeat(group, rows),
             "row": pa.array(range(first, first + rows)),
             "instruction": pc.cast(table["instruction"], pa.string()),
-            "options": _options(table, faults),
+            "options": _options(table),
+            "model": pa.nulls(rows),
+            "fault": to_array(Fault, faults),
         }
     ).cast(THIN)
     thin.validate(full=True)  # text of another writer may not be UTF-8
     return thin
 
 
-def _images(column: pa.ChunkedArray) -> tuple[Any, Any, dict[int, dict[str, Any]]]:
-    """(paths, sha256 of bytes, row -> options of those whose data URL is broken)."""
+def _images(column: pa.ChunkedArray) -> tuple[Any, Any, list[Fault | None]]:
+    """Return (paths, sha256 of bytes, why the image is none: a data URL may be broken)."""
     column = column.combine_chunks()
     paths, data = column, pa.nulls(len(column), pa.binary())
     if types.is_struct(column.type):
@@ -126,14 +147,13 @@ def _images(column: pa.ChunkedArray) -> tuple[Any, Any, dict[int, dict[str, Any]
         paths, data = pa.nulls(len(column)), column
     paths = pc.cast(paths, pa.string())
     if data.null_count == len(data) and not _any_data_url(paths):
-        return paths, pa.nulls(len(column), pa.string()), {}
+        return paths, pa.nulls(len(column), pa.string()), [None] * len(column)
     rows = [_row_of(path, value) for path, value in zip(paths, data, strict=True)]
-    digests = [None if row.data is None else sha256(row.data) for row in rows]
-    faults = {index: row.options for index, row in enumerate(rows) if row.options}
+    digests = [None if row.data is None else image_sha256(row.data) for row in rows]
     return (
         pa.array([row.image for row in rows], pa.string()),
         pa.array(digests, pa.string()),
-        faults,
+        [row.fault for row in rows],
     )
 
 
@@ -148,16 +168,14 @@ def _row_of(path: pa.Scalar, data: pa.Scalar) -> Row:
     return row
 
 
-def _options(table: pa.Table, faults: dict[int, dict[str, Any]]) -> pa.Array:
+def _options(table: pa.Table) -> pa.Array:
     names = [name for name in table.column_names if name in OPTIONS]
     values = table.select(names).to_pylist() if names else [{} for _ in range(len(table))]
-    for index, fault in faults.items():
-        values[index] |= fault
     return pa.array([options_json(value) for value in values], pa.string())
 
 
 def read_images(file: str, group: int, wanted: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
-    """(row, bytes) of those of the `wanted` rows of a row group that are there."""
+    """Yield (row, bytes) of those of the `wanted` rows of a row group that are there."""
     images = _images_of(file, group)
     for row in wanted:
         if row < len(images):
@@ -169,10 +187,10 @@ def read_images(file: str, group: int, wanted: Iterable[int]) -> Iterator[tuple[
 
 def _images_of(file: str, group: int) -> pa.ChunkedArray:
     key = (file, version_of(file), group)
-    images = _held.get(key)
+    images = _cached_group.get(key)
     if images is None:
-        _held.clear()
-        images = _held[key] = _read_group(file, group)
+        _cached_group.clear()
+        images = _cached_group[key] = _read_group(file, group)
     return images
 
 

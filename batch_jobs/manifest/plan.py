@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
-from typing import Any
 
 import fsspec
 import numpy as np
@@ -14,29 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.manifest.files import find_files, read_file
-from batch_jobs.manifest.jsonl import open_lines, read_line_at
-from batch_jobs.manifest.parquet import read_images
-from batch_jobs.manifest.rows import THIN, FileRows
+from batch_jobs.manifest.planned import PLAN
+from batch_jobs.manifest.thin import FileRows
 from engine.errors import ManifestInvalid
-from storage.location import normalized
+from storage.location import is_uri, normalized
 
-# What the job knows of a row before anything is decoded. `image`: path or URI, or null where
-# the manifest holds the bytes: then `file`, `row_group` and `row` say where.
-PLAN = pa.schema([("index", pa.int64()), ("file", pa.string()), *list(THIN)])
 OFFENDERS = 10  # as many are named
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`plan`: a table of `PLAN`; `files`: what was read of each file but its rows."""
+    """A manifest as read, before anything is checked."""
 
     location: str
-    plan: pa.Table
-    files: dict[str, FileRows]
+    plan: pa.Table  # with the columns of `PLAN`
+    files: dict[str, FileRows]  # by path or URI
 
 
 def read_manifest(location: str) -> pa.Table:
-    """Every row of a Parquet, JSONL or CSV file, folder or glob, with the columns of `PLAN`.
+    """Read every row of a Parquet, JSONL or CSV file, folder or glob, with the columns of `PLAN`.
 
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
@@ -47,7 +42,7 @@ def read_manifest(location: str) -> pa.Table:
 
 
 def open_manifest(location: str) -> Manifest:
-    """The same without a look at the ids."""
+    """Read a manifest without a look at its ids; raises `ManifestInvalid`."""
     try:
         names = find_files(location)
         folder = base_of(location)  # the same, however many files it holds later
@@ -62,7 +57,6 @@ def open_manifest(location: str) -> Manifest:
     plan = pa.concat_tables(tables)
     if not len(plan):
         raise ManifestInvalid(f"{location} has no rows")
-    plan = plan.set_column(0, "index", pa.array(range(len(plan)), pa.int64()))
     return Manifest(location, plan, files)
 
 
@@ -73,8 +67,7 @@ def _with_place(read: FileRows, file: str, name: str) -> pa.Table:
     count = len(rows)
     if "id" not in read.names.values():
         rows = rows.set_column(0, "id", _generated_ids(rows["row_group"].to_numpy(), name))
-    rows = rows.add_column(0, "file", pa.repeat(file, count))
-    return rows.add_column(0, "index", pa.repeat(0, count)).cast(PLAN)
+    return rows.add_column(0, "file", pa.repeat(file, count)).cast(PLAN)
 
 
 def _generated_ids(groups: np.ndarray, name: str) -> pa.Array:
@@ -88,7 +81,7 @@ def _generated_ids(groups: np.ndarray, name: str) -> pa.Array:
 
 
 def id_problems(plan: pa.Table) -> Iterator[str]:
-    """What is wrong with the ids of a plan, each in one sentence with the first offenders."""
+    """Yield each fault of the ids of a plan, one sentence with the first offenders."""
     missing = pc.indices_nonzero(pc.is_null(plan["id"]))
     if len(missing):
         rows = [_row_of(plan, place) for place in missing[:OFFENDERS].to_pylist()]
@@ -120,10 +113,9 @@ def _more(offenders: Sized) -> str:
 
 
 def base_of(location: str) -> str:
-    """The folder that relative image paths start from."""
+    """Find the folder that relative image paths start from."""
     location = normalized(location)
-    is_uri = "://" in location
-    if is_uri:
+    if is_uri(location):
         fs, path = fsspec.core.url_to_fs(location)
         is_folder = fs.isdir(path)
     else:
@@ -131,37 +123,10 @@ def base_of(location: str) -> str:
     base = location if is_folder else os.path.dirname(location)
     while re.search(r"[*?[]", base) and not os.path.exists(base):
         base = os.path.dirname(base)
-    return base.rstrip("/") if is_uri else os.path.abspath(base)
+    return base.rstrip("/") if is_uri(location) else os.path.abspath(base)
 
 
 def has_relative(images: pa.ChunkedArray) -> bool:
-    """Whether what an image is depends on `base_of` its manifest."""
+    """Tell whether any image depends on `base_of` its manifest."""
     absolute = pc.match_substring_regex(images, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
     return bool(pc.any(pc.invert(absolute)).as_py())
-
-
-def read_embedded(plan: Sequence[dict[str, Any]]) -> Iterator[tuple[int, bytes | None]]:
-    """(position in `plan`, bytes) of the rows whose image is in the manifest itself."""
-    wanted: dict[str, list[int]] = {}
-    for position, row in enumerate(plan):
-        if row["image_sha256"] is not None:
-            wanted.setdefault(row["file"], []).append(position)
-    for file, positions in wanted.items():
-        if not file.lower().endswith(".jsonl"):
-            yield from _read_groups(file, plan, positions)
-            continue
-        with open_lines(file) as source:
-            for position in positions:
-                yield position, read_line_at(source, plan[position]["row"]).data
-
-
-def _read_groups(
-    file: str, plan: Sequence[dict[str, Any]], positions: list[int]
-) -> Iterator[tuple[int, bytes | None]]:
-    groups: dict[int, dict[int, int]] = {}
-    for position in positions:
-        row = plan[position]
-        groups.setdefault(row["row_group"], {})[row["row"]] = position
-    for group, rows in groups.items():
-        for number, data in read_images(file, group, rows):
-            yield rows[number], data

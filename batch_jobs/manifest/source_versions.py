@@ -13,19 +13,22 @@ from storage.sources import filesystem_of, is_absent, places_of
 THREADS = 32
 
 
-def source_states(images: Sequence[str | None], base: str) -> list[str | None]:
-    """ "size mark" of each image, "absent" where there is none, None where the manifest holds it.
+def source_versions(images: Sequence[str | None], base: str) -> list[str | None]:
+    """Ask storage for the version of each image, "absent" where there is none.
 
-    `base`: the folder that relative paths start from. An image is asked for once. Raises
-    `ManifestInvalid` where storage does not say: what it fails on now is not absent.
+    None stands for an image that the manifest holds. `base`: the folder that relative paths start
+    from. An image is asked for once. Raises `ManifestInvalid` where storage does not say: what it
+    fails on now is not absent.
     """
     named = sorted({image for image in images if image is not None})
     with ThreadPoolExecutor(THREADS) as pool:
-        states = dict(zip(named, pool.map(lambda image: _state(image, base), named), strict=True))
-    return [None if image is None else states[image] for image in images]
+        versions = dict(
+            zip(named, pool.map(lambda image: _version(image, base), named), strict=True)
+        )
+    return [None if image is None else versions[image] for image in images]
 
 
-def _state(image: str, base: str) -> str:
+def _version(image: str, base: str) -> str:
     try:
         places = places_of(image, base)
     except ImageSourceRefused:
@@ -45,7 +48,7 @@ def _state(image: str, base: str) -> str:
 
 
 def version_of(location: str) -> str:
-    """ "size mark": what tells a file from what was there before it."""
+    """Ask storage for "size version", which tells a file from what was there before it."""
     fs, path = filesystem_of(location)
     info = retrying(lambda: fs.info(path))
     backend = backend_of(location)

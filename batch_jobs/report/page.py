@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from batch_jobs.manifest.plan import base_of, read_embedded
-from batch_jobs.manifest.rows import sha256
+from batch_jobs.ledger.layout import image_path
+from batch_jobs.manifest.embedded import read_embedded
+from batch_jobs.manifest.place import Place
+from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.charts import speed_chart
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
-from batch_jobs.stages.publish import image_path
 from batch_jobs.storage.storage import Storage
 from engine.images import decode
 from storage.sources import read_source
@@ -37,6 +39,7 @@ COLUMNS = (
     "model_revision",
     "fingerprint",
     "source",
+    "place",
     "source_sha256",
     "batch_size",
     "model_s",
@@ -88,13 +91,13 @@ def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[Shee
     sheet = []
     for group in _fullest_groups(results):
         try:
-            data = _source_bytes(group[0]["source"], manifest)
-            if sha256(data) != group[0]["source_sha256"]:
+            data = _source_bytes(group[0], manifest)
+            if image_sha256(data) != group[0]["source_sha256"]:
                 continue  # another picture lies in its place now
             source = thumbnail(decode(data).image)
             edits = [(row["instruction"], thumbnail(_output(storage, row))) for row in group]
         except Exception as error:  # gone since: the sheet is a sample, and never ends a job
-            logger.info("%s is not in the report: %s", group[0]["source"], error)
+            logger.info("row %s is not in the report: %s", group[0]["id"], error)
             continue
         sheet.append(SheetRow(source, edits))
     return sheet
@@ -102,7 +105,7 @@ def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[Shee
 
 def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """Rows of the sources that were edited most, in the order of their ids."""
-    names = ["id", "status", "instruction", "fingerprint", "source", "source_sha256"]
+    names = ["id", "status", "instruction", "fingerprint", "source", "place", "source_sha256"]
     ok = results.select(names).filter(pc.equal(results["status"], "ok")).sort_by("id")
     counts = Counter(ok["source_sha256"].to_pylist())
     fullest = sorted(counts, key=lambda digest: -min(counts[digest], SHEET_EDITS))
@@ -110,13 +113,10 @@ def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
         yield ok.filter(pc.equal(ok["source_sha256"], digest))[:SHEET_EDITS].to_pylist()
 
 
-def _source_bytes(source: str, manifest: str) -> bytes:
-    file, _, place = source.rpartition("#")
-    group, _, row = place.partition(".")
-    if file and group.isdigit() and row.isdigit():
-        plan = [{"image_sha256": "", "file": file, "row_group": int(group), "row": int(row)}]
-        return next(iter(dict(read_embedded(plan)).values()), None) or b""
-    return read_source(source, base_of(manifest))
+def _source_bytes(row: dict[str, Any], manifest: str) -> bytes:
+    if row["place"] is None:
+        return read_source(row["source"], base_of(manifest))
+    return next(iter(dict(read_embedded([Place(**row["place"])])).values()), None) or b""
 
 
 def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:

@@ -1,43 +1,57 @@
-"""Decoding on the cluster: an image that kills its decoder costs its own row alone."""
+"""The first stage: planned rows -> requests at model size, or the reason why there is none."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from batch_jobs.ledger.entry import Entry
+from batch_jobs.manifest.embedded import read_embedded
+from batch_jobs.manifest.planned import PlannedRow
+from batch_jobs.manifest.thin import image_sha256
+from batch_jobs.records import from_table, to_table
+from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, Journal
-from batch_jobs.stages.edit import decode_rows
-from engine.errors import WorkerCrashed
+from batch_jobs.storage.retrying import retrying
+from engine.edit import EditFailure
+from engine.errors import ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
-from engine.registry import ModelSpec
+from engine.seeding import row_seed
 from engine.sources import Prepared, prepare
+from engine.text import clean_instruction
+from storage.sources import read_source
+
+logger = logging.getLogger(__name__)
 
 ROW_S = 60.0  # processor time of one decoder: 50 megapixels take half a second
 
 
-def decode_block(
-    block: pa.Table,
-    spec: ModelSpec,
-    job_seed: int,
-    base: str,
-    image_root: str | None,
-    journal: Journal,
-) -> pa.Table:
-    """`decode_rows` in this process; or, where one died on this block, each image in a process of
-    its own."""
-    settings = (spec, job_seed, base, image_root)
+@dataclass(frozen=True, slots=True)
+class DecodedRow:
+    """A row between the first stage and the second."""
+
+    entry: Entry
+    prepared: Prepared | None = None  # None where the row has failed, which the entry tells
+
+
+def decode_block(block: pa.Table, context: BlockContext, journal: Journal) -> pa.Table:
+    """Decode a block in this process; or, where one died on it, each image in a process of its own,
+    so that an image that kills its decoder costs its own row alone."""
     entries = journal.block(["decode", *block["id"].to_pylist()])
     if entries.suspected:
-        decoded = _decode_apart(block, settings)
+        decoded = _decode_apart(block, context)
     else:
         entries.open()
-        decoded = decode_rows(block, *settings)
+        decoded = decode_rows(block, context)
     entries.forget()
     return decoded
 
 
-def _decode_apart(block: pa.Table, settings: tuple[ModelSpec, int, str, str | None]) -> pa.Table:
+def _decode_apart(block: pa.Table, context: BlockContext) -> pa.Table:
     pool = DecodePool(1)
 
     def prepare_apart(*arguments: Any) -> Prepared:
@@ -50,6 +64,76 @@ def _decode_apart(block: pa.Table, settings: tuple[ModelSpec, int, str, str | No
         raise WorkerCrashed(f"{len(lost)} processes ended on this image alone ({lost[-1].kind})")
 
     try:
-        return decode_rows(block, *settings, prepare_apart)
+        return decode_rows(block, context, prepare_apart)
     finally:
         pool.close()
+
+
+def decode_rows(
+    block: pa.Table, context: BlockContext, prepare: Callable[..., Prepared] = prepare
+) -> pa.Table:
+    """Make a table of `DecodedRow` from one of `PlannedRow`; raises nothing for a row.
+
+    `prepare`: `engine.sources.prepare`, here or elsewhere.
+    """
+    rows = from_table(PlannedRow, block)
+    embedded = _embedded(rows)
+    decoded = []
+    for position, row in enumerate(rows):
+        entry = _entry_of(row)
+        try:
+            asked = row.edit_options(context.spec)
+            entry.options = context.spec.resolve(asked, row_seed(context.job_seed, row.id))
+            instruction = clean_instruction(row.instruction or "")
+            data = _image(row, context, embedded, position)
+            entry.source_sha256 = image_sha256(data) if data else None
+            prepared = prepare(row.id, data, instruction, entry.options, context.spec)
+        except Exception as error:  # whatever is wrong with a row stays with the row
+            entry.fail(EditFailure.of(row.id, error))
+            decoded.append(DecodedRow(entry))
+        else:
+            entry.warnings += prepared.warnings
+            decoded.append(DecodedRow(entry, prepared))
+    return to_table(DecodedRow, decoded)
+
+
+def _entry_of(row: PlannedRow) -> Entry:
+    return Entry(
+        row.id,
+        attempts=row.attempts,
+        instruction=row.instruction,
+        fingerprint=row.fingerprint,
+        source=row.image,
+        place=row.place,
+        source_sha256=row.image_sha256,
+    )
+
+
+Embedded = dict[int, bytes | None] | Exception
+
+
+def _embedded(rows: Sequence[PlannedRow]) -> Embedded:
+    """Read the images that the manifest holds itself, by position; or say why it cannot be read."""
+    try:
+        return retrying(lambda: dict(read_embedded([row.place for row in rows])))
+    except Exception as error:  # storage clients and parsers raise dozens of kinds
+        logger.warning("the manifest cannot be read again: %s", error)
+        return error
+
+
+def _image(row: PlannedRow, context: BlockContext, embedded: Embedded, position: int) -> bytes:
+    """Read the bytes of a row's source image; none where it has no image."""
+    if row.image is not None:
+        source = row.image
+        return retrying(lambda: read_source(source, context.base, context.image_root))
+    if row.place is None:
+        return b""
+    if isinstance(embedded, Exception):
+        raise embedded
+    data = embedded.get(position)
+    if data is None or image_sha256(data) != row.image_sha256:
+        raise ImageNotFound(
+            f"{row.file} has changed since the job read it: the image of this row is no longer "
+            "in its place; run the job again"
+        )
+    return data

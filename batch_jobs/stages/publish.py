@@ -1,56 +1,39 @@
-"""Edited rows -> published images and thin ledger rows; the images never reach the driver."""
+"""The third stage: edited images -> published files and thin ledger rows.
+
+The images never reach the driver.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from batch_jobs.manifest.rows import sha256
+from batch_jobs.ledger.entry import Entry, Output, to_ledger
+from batch_jobs.ledger.layout import image_path
+from batch_jobs.records import from_table
+from batch_jobs.stages.edit import EditedRow
 from batch_jobs.storage.storage import Storage
-from engine.geometry import Geometry, from_canvas
+from engine.geometry import from_canvas
 from engine.images import encode
-
-PUBLISHED = pa.schema([("entry", pa.string())])
 
 
 def publish_rows(block: pa.Table, storage: Storage) -> pa.Table:
-    """Encode and publish the images of a block; returns its ledger rows as JSON."""
-    entries = []
-    for row in block.to_pylist():
-        entry = json.loads(row["entry"])
-        for index, data in enumerate(row["images"] or ()):
-            entry["outputs"][index] |= _publish(storage, entry, index, _restore(row, data))
-        entries.append({"entry": json.dumps(entry)})
-    return pa.Table.from_pylist(entries, schema=PUBLISHED)
+    """Encode and publish the images of a table of `EditedRow`; returns its ledger rows."""
+    rows = from_table(EditedRow, block)
+    for row in rows:
+        if row.result is not None and row.geometry is not None:
+            images = zip(row.result.images, row.result.seeds, strict=True)
+            for index, (pixels, seed) in enumerate(images):
+                image = from_canvas(pixels, row.geometry)
+                row.entry.outputs.append(_publish(storage, row.entry, index, image, seed))
+    return to_ledger(row.entry for row in rows)
 
 
-def image_path(id: str, fingerprint: str, index: int) -> str:
-    """Where image `index` of a row is published: never user text, never the file of another
-    fingerprint, so a redone row does not change a committed image."""
-    name = hashlib.sha256(id.encode()).hexdigest()[:32]
-    return f"images/{name[:2]}/{name}-{fingerprint[:8]}-{index}.png"
-
-
-def _restore(row: dict[str, Any], data: bytes) -> Image.Image:
-    pixels = np.frombuffer(data, np.uint8).reshape(row["height"], row["width"], 3)
-    geometry = {name: tuple(value) for name, value in json.loads(row["geometry"]).items()}
-    return from_canvas(pixels, Geometry(**geometry))
-
-
-def _publish(
-    storage: Storage, entry: dict[str, Any], index: int, image: Image.Image
-) -> dict[str, Any]:
+def _publish(storage: Storage, entry: Entry, index: int, image: Image.Image, seed: int) -> Output:
     png = encode(image)
-    path = image_path(entry["id"], entry["fingerprint"], index)
+    path = image_path(entry.id, entry.fingerprint, index)
     storage.publish(path, png)
-    return {
-        "uri": storage.uri(path),
-        "sha256": sha256(png),
-        "width_px": image.width,
-        "height_px": image.height,
-    }
+    digest = hashlib.sha256(png).hexdigest()
+    return Output(storage.uri(path), digest, image.width, image.height, seed)

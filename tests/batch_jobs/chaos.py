@@ -27,12 +27,12 @@ from PIL import Image
 from ray.cluster_utils import Cluster
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import Job
+from batch_jobs.job import Job, over_ray
 from engine.config import EngineConfig
 from engine.registry import find_model
+from tests.batch_jobs.editors import TRACE
 from tests.serving import ROOT
 
-TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file in which editors note what they edit
 WORKERS = 2
 NODES = 3
 DRIVER_KILLS = 5
@@ -48,8 +48,8 @@ CONFIG = JobConfig(
 def main(manifest: str, output: str, address: str) -> int:
     """What runs in the driver's process."""
     spec = find_model("pocket", CONFIG.engine.resolution)
-    spec = replace(spec, editor="tests.batch_jobs.editors:TracingEditor")
-    return Job(manifest, output, CONFIG, address=address, spec=spec).run()
+    spec = replace(spec, editor="tests.batch_jobs.tracing_editors:TracingEditor")
+    return Job.open(manifest, output, CONFIG, spec=spec, run_blocks=over_ray(address)).run()
 
 
 def write_bad_images(folder: Path, photograph: bytes) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One Ray cluster for the module, and manifests over real photographs."""
+"""The Ray of the test run, and manifests over real photographs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.config import JobConfig
-from batch_jobs.job import Job
-from engine.config import EngineConfig
-from engine.registry import ModelSpec
-
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    from batch_jobs.cluster import ray_cluster
+def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """This process connected to the one Ray of the run."""
+    from tests.batch_jobs.shared_ray import shared_ray
 
-    with ray_cluster():
+    with shared_ray(request.config):
         yield
 
 
@@ -36,14 +32,3 @@ def manifest(tmp_path: Path, photographs: dict[str, bytes]) -> Callable[..., str
         return str(tmp_path / name)
 
     return write
-
-
-CONFIG = JobConfig(
-    engine=EngineConfig(resolution=64, determinism="strict"), rows_per_block=5, rows_per_commit=10
-)
-
-
-def run_job(
-    manifest: str, output: Path, config: JobConfig = CONFIG, spec: ModelSpec | None = None
-) -> int:
-    return Job(manifest, str(output), config, spec=spec).run()

@@ -1,9 +1,13 @@
-"""Editors for the job's tests: one that notes what it edits, one that answers at once."""
+"""Editors that answer at once: what is left of a job is its own work.
+
+Nothing here imports a model: a process that needs no pixels is spared it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +18,9 @@ from engine.edit import EditRequest
 from engine.models import Conditioning, Editor
 from engine.registry import ModelSpec, read_json
 from engine.sampling import Schedule
-from tests.batch_jobs.chaos import TRACE
-from tests.editors import FaultyEditor
+from tests.faults import commit_fault
+
+TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file in which editors note what they edit
 
 
 def note(*lines: str) -> None:
@@ -26,25 +31,9 @@ def note(*lines: str) -> None:
         os.close(file)
 
 
-class TracingEditor(FaultyEditor):
-    """Notes the id of every row that it begins."""
-
-    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
-        note(*(request.id for request in requests))
-        return super().encode(requests)
-
-
-class CountedThreads(FaultyEditor):
-    """Notes its process and the threads that it computes with."""
-
-    def predict(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        note(f"{os.getpid()} {torch.get_num_threads()}")
-        return super().predict(*args, **kwargs)
-
-
 class DryEditor(Editor):
-    """Answers at once with grey pictures: what is left is the job's own work. Notes its process
-    for every row."""
+    """Answers with plain pictures, as grey as their noise says. Commits the faults of
+    `tests.faults`, and notes its process for each row."""
 
     example = Schedule(4)
     ragged: frozenset[str] = frozenset()
@@ -66,6 +55,7 @@ class DryEditor(Editor):
         return []
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        commit_fault(requests)
         self._shape = requests[0].pixels.shape
         note(*[str(os.getpid())] * len(requests))
         return [Conditioning([{"image": torch.zeros(1)}], [1.0], (1, 1, 1)) for _ in requests]
@@ -74,4 +64,10 @@ class DryEditor(Editor):
         return torch.zeros_like(latents)
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
-        return [np.full(self._shape, 128, np.uint8) for _ in latents]
+        greys = latents.flatten(1)[:, 0].mul(1000).abs().remainder(256).tolist()
+        return [np.full(self._shape, int(grey), np.uint8) for grey in greys]
+
+
+def dry(spec: ModelSpec) -> ModelSpec:
+    """The same model, as far as a job looks, without its weights' work."""
+    return replace(spec, editor="tests.batch_jobs.editors:DryEditor")

@@ -14,14 +14,21 @@ import sys
 import numpy as np
 import pyarrow as pa
 
+from batch_jobs.ledger.entry import Entry
+from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.crash_journal import Journal
-from batch_jobs.stages.edit import DECODED, EditWorker
+from batch_jobs.stages.decode import DecodedRow
+from batch_jobs.stages.edit import EditedRow, EditWorker
 from batch_jobs.storage.storage import Storage
 from engine.config import EngineConfig
+from engine.edit import EditRequest
 from engine.errors import WorkerCrashed
+from engine.geometry import Geometry
 from engine.loading import load_model
+from engine.options import EditOptions
 from engine.registry import find_model
-from tests.editors import faulty
+from engine.sources import Prepared
+from tests.batch_jobs.editors import dry
 
 SIDE_PX = 16
 SPEC = find_model("pocket", SIDE_PX)
@@ -43,31 +50,28 @@ def main(folder: str, instructions: list[str]) -> dict[str, object]:
 
 
 def edit(folder: str, instructions: list[str]) -> list[str | None] | str:
-    worker = EditWorker(CONFIG, faulty(SPEC), Journal(Storage(folder), "run"))
+    worker = EditWorker(CONFIG, dry(SPEC), Journal(Storage(folder), "run"))
     try:
         edited = worker(block(instructions))
     except WorkerCrashed as error:
         return error.message
-    return [json.loads(entry).get("error_code") for entry in edited["entry"].to_pylist()]
+    return [row.entry.error_code for row in from_table(EditedRow, edited)]
 
 
 def block(instructions: list[str]) -> pa.Table:
     """Decoded rows of one grey picture."""
-    options = {"num_inference_steps": 1, "seed": 1}
+    options = SPEC.resolve(EditOptions(num_inference_steps=1), seed=1)
+    side = (SIDE_PX, SIDE_PX)
+    geometry = Geometry((0, 0, *side), side, (0, 0, 0, 0), side)
+    grey = np.full((*side, 3), 128, np.uint8)
     rows = [
-        {
-            "entry": json.dumps({"id": str(i), "instruction": text, "warnings": [], **options}),
-            "geometry": "{}",
-            "height": SIDE_PX,
-            "width": SIDE_PX,
-            "pixels": np.full((SIDE_PX, SIDE_PX, 3), 128, np.uint8).tobytes(),
-        }
+        DecodedRow(Entry(str(i)), Prepared(EditRequest(str(i), grey, text, options), geometry, ()))
         for i, text in enumerate(instructions)
     ]
-    return pa.Table.from_pylist(rows, schema=DECODED)
+    return to_table(DecodedRow, rows)
 
 
 if __name__ == "__main__":
-    load_model(SPEC, CONFIG)  # once before the forks: what it imports takes seconds
+    load_model(dry(SPEC), CONFIG)  # once before the forks: what it imports takes seconds
     blocks = json.loads(sys.argv[2])
     print(json.dumps([main(f"{sys.argv[1]}/{i}", rows) for i, rows in enumerate(blocks)]))

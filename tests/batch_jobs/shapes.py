@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_jobs.manifest.plan import read_embedded
-from batch_jobs.manifest.rows import planned_options
+from batch_jobs.manifest.embedded import read_embedded
+from batch_jobs.manifest.planned import PlannedRow
+from batch_jobs.records import from_table
 from engine.errors import EngineError
+from engine.options import EditOptions
 from engine.registry import find_model
 
 POCKET = find_model("pocket")
@@ -23,10 +25,18 @@ def batch_line(id: str, url: str, **body: Any) -> dict[str, Any]:
     return {"custom_id": id, "method": "POST", "url": "/v1/images/edits", "body": body}
 
 
-def fault(planned: str) -> EngineError:
+def planned(plan: pa.Table) -> list[PlannedRow]:
+    return from_table(PlannedRow, plan)
+
+
+def options(plan: pa.Table) -> list[EditOptions]:
+    return [row.edit_options(POCKET) for row in planned(plan)]
+
+
+def fault(row: PlannedRow) -> EngineError:
     """What is known to be wrong with a row before anything is decoded."""
     with pytest.raises(EngineError) as raised:
-        planned_options(planned, POCKET)
+        row.edit_options(POCKET)
     return raised.value
 
 
@@ -40,4 +50,4 @@ def data_url(data: bytes) -> str:
 
 
 def embedded(plan: pa.Table) -> dict[int, bytes | None]:
-    return dict(read_embedded(plan.to_pylist()))
+    return dict(read_embedded([row.place for row in planned(plan)]))

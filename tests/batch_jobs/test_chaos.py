@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.job import FAILED_ROWS
+from batch_jobs.stopping import Exit
 from tests.batch_jobs.chaos import (
     CONFIG,
     DRIVER_KILLS,
@@ -25,7 +25,7 @@ from tests.batch_jobs.chaos import (
     start_driver,
     write_bad_images,
 )
-from tests.batch_jobs.test_job import digests, good_rows, ledger
+from tests.batch_jobs.jobs import digests, good_rows, ledger
 
 ROWS = 200
 
@@ -63,7 +63,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, bytes]
     with nodes(folder / "trace") as cluster:
         started = time.monotonic()
         driver = start_driver(manifest, folder / "calm", cluster.address)
-        assert driver.wait(RUN_TIMEOUT_S) == FAILED_ROWS, log_of(folder / "calm").read_text()
+        assert driver.wait(RUN_TIMEOUT_S) == Exit.FAILED_ROWS, log_of(folder / "calm").read_text()
         yield Calm(cluster, manifest, folder, folder / "trace", time.monotonic() - started)
 
 
@@ -77,7 +77,7 @@ def test_killed_drivers_workers_and_nodes_leave_what_an_undisturbed_run_leaves(
     name = f"storm-{seed}"
     storm = Storm(calm.cluster, calm.manifest, calm.folder / name, seed, ROWS, calm.run_s)
     storm.blow()
-    assert storm.exit_code == FAILED_ROWS, storm.log
+    assert storm.exit_code == Exit.FAILED_ROWS, storm.log
     undisturbed = calm.outcome("calm")
     assert len(undisturbed) == ROWS
     assert calm.outcome(name) == undisturbed

@@ -14,10 +14,11 @@ from ray.cluster_utils import Cluster
 
 from batch_jobs.cluster import fitted
 from batch_jobs.config import JobConfig
-from batch_jobs.job import OK, Job
+from batch_jobs.job import Job
+from batch_jobs.stopping import Exit
 from engine.config import EngineConfig, cores
 from engine.registry import ModelSpec, find_model
-from tests.batch_jobs.chaos import TRACE
+from tests.batch_jobs.editors import TRACE
 from tests.conftest import photograph, png
 
 CORES = cores()
@@ -106,8 +107,12 @@ def test_the_workers_of_a_job_run_so(machine: Cluster, trace: Path, tmp_path: Pa
     rows = "".join(f"row-{i},small.png,make it night,1\n" for i in range(8 * CORES))
     (tmp_path / "m.csv").write_text("id,image,instruction,num_inference_steps\n" + rows)
     config = JobConfig(engine=EngineConfig(resolution=64))
-    spec = replace(find_model("pocket", 64), editor="tests.batch_jobs.editors:CountedThreads")
-    assert Job(str(tmp_path / "m.csv"), str(tmp_path / "out"), config, spec=spec).run() == OK
+    spec = replace(
+        find_model("pocket", 64), editor="tests.batch_jobs.tracing_editors:CountedThreads"
+    )
+    assert (
+        Job.open(str(tmp_path / "m.csv"), str(tmp_path / "out"), config, spec=spec).run() == Exit.OK
+    )
     noted = [line.split() for line in trace.read_text().splitlines()]
     assert len({pid for pid, _ in noted}) == CORES
     assert {threads for _, threads in noted} == {"1"}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import FAILED_ROWS
+from batch_jobs.stopping import Exit
 from engine.config import load_config
 from engine.registry import find_model
 
@@ -101,7 +101,7 @@ def test_its_entrypoint_is_the_job_with_a_configuration_of_this_repository(
     path = words[words.index("--config") + 1]
     assert load_config(ROOT / path.removeprefix("/app/"), JobConfig) == config
     assert find_model(config.engine.model)
-    assert words[-5:] == ["||", "test", "$?", "-eq", str(FAILED_ROWS)]
+    assert words[-5:] == ["||", "test", "$?", "-eq", str(int(Exit.FAILED_ROWS))]
 
 
 def test_its_runtime_environment_is_one_that_ray_accepts(manifest: dict[str, Any]) -> None:

@@ -13,13 +13,12 @@ import pytest
 from openai.types import ImagesResponse
 from openai.types.shared import ErrorObject
 
-from batch_jobs.job import FAILED_ROWS
 from batch_jobs.ledger.ledger import Ledger
-from batch_jobs.manifest.rows import error_of
+from batch_jobs.stopping import Exit
 from batch_jobs.storage.storage import Storage
 from cli.export import export
 from engine.errors import OutputUnusable
-from tests.batch_jobs.conftest import run_job
+from tests.batch_jobs.jobs import run_here
 from tests.batch_jobs.shapes import batch_line, data_url, write_lines
 from tests.cli.test_cli import rayedit
 
@@ -31,9 +30,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def batch(
-    cluster: None, tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, bytes]
-) -> Path:
+def batch(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, bytes]) -> Path:
     """The output of a job over an OpenAI Batch of 12 requests, three of them bad."""
     folder = tmp_path_factory.mktemp("batch")
     photo = data_url(photographs["coffee"])
@@ -43,7 +40,7 @@ def batch(
     lines += [batch_line(f"request-{9 + i}", photo, **body) for i, body in enumerate(bad)]
     lines[10]["body"]["images"] = [{"image_url": data_url(b"not an image")}]
     manifest = write_lines(folder / "batch.jsonl", lines)
-    assert run_job(manifest, folder / "out") == FAILED_ROWS
+    assert run_here(manifest, folder / "out") == Exit.FAILED_ROWS
     return folder / "out"
 
 
@@ -80,22 +77,6 @@ def test_a_failed_request_has_the_body_that_the_api_would_answer(batch: Path) ->
         ("option_invalid", "guidance_scale"),
     ]
     assert all(error.type == "invalid_request_error" for error in errors)
-
-
-@pytest.mark.parametrize(
-    ("code", "message", "param"),
-    [
-        ("model_not_found", 'the row asks for the model "a"', "model"),
-        ("instruction_too_long", "negative_prompt has 90 tokens", "negative_prompt"),
-        ("image_source_refused", "file_id names an uploaded file", "file_id"),
-        ("image_truncated", "the JPEG image cannot be decoded", "image"),
-        ("internal_error", "seed of the worker is gone", None),
-    ],
-)
-def test_an_error_of_the_ledger_names_what_the_api_would(
-    code: str, message: str, param: str | None
-) -> None:
-    assert error_of(code, message).param == param
 
 
 def test_the_ledger_comes_out_as_it_is(batch: Path) -> None:
@@ -144,7 +125,7 @@ def test_an_export_that_cannot_be_is_refused(
 
 
 def test_dataflow_lines_come_back_with_their_edited_images(
-    cluster: None, tmp_path: Path, photographs: dict[str, bytes]
+    tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
     (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
     said = [{"role": "user", "content": "make it night"}]
@@ -155,7 +136,7 @@ def test_dataflow_lines_come_back_with_their_edited_images(
         {"images": "none.jpg", "conversations": said},
     ]
     manifest = write_lines(tmp_path / "prompts.jsonl", lines)
-    assert run_job(manifest, tmp_path / "out") == FAILED_ROWS
+    assert run_here(manifest, tmp_path / "out") == Exit.FAILED_ROWS
     export(str(tmp_path / "out"), "dataflow", str(tmp_path / "x.jsonl"))
     exported = lines_of(tmp_path / "x.jsonl")
     assert [line["id"] for line in exported] == [f"prompts.jsonl-0-{i}" for i in range(4)]

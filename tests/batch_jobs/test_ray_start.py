@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batch_jobs.job import OK, STOPPED
 from batch_jobs.ledger.lease import owner_of
+from batch_jobs.stopping import Exit
 from batch_jobs.storage.storage import Storage
-from tests.batch_jobs.test_job import good_rows, ledger
+from tests.batch_jobs.jobs import good_rows, ledger
 from tests.cli.test_cli import ROOT
 
 SMALL = "engine: {resolution: 64}\n"
@@ -40,7 +40,7 @@ def test_a_job_without_ray_ends_with_4_and_one_sentence_and_goes_on_later(
     path, output = manifest(good_rows(2)), tmp_path / "out"
     process = job(path, output, RAY_gcs_server_port_wait_time_s="0")  # no time for its own store
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == STOPPED, errors
+    assert process.returncode == Exit.STOPPED, errors
     assert "Traceback" not in errors
     told = [line for line in errors.splitlines() if "Ray did not start" in line]
     assert len(told) == 2, errors
@@ -49,7 +49,7 @@ def test_a_job_without_ray_ends_with_4_and_one_sentence_and_goes_on_later(
 
     later = job(path, output)
     _, errors = later.communicate(timeout=300)
-    assert later.returncode == OK, errors
+    assert later.returncode == Exit.OK, errors
     assert set(ledger(output)) == {row["id"] for row in good_rows(2)}
 
 
@@ -70,7 +70,7 @@ def freeze_raylets(driver: psutil.Process, most: int) -> threading.Thread:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize(("frozen", "code"), [(1, OK), (2, STOPPED)])
+@pytest.mark.parametrize(("frozen", "code"), [(1, Exit.OK), (2, Exit.STOPPED)])
 def test_a_job_whose_raylet_takes_too_long_is_given_a_second_one(
     manifest: Callable[..., str], tmp_path: Path, frozen: int, code: int
 ) -> None:
@@ -82,4 +82,4 @@ def test_a_job_whose_raylet_takes_too_long_is_given_a_second_one(
     assert process.returncode == code, errors
     assert "Ray did not start: The current node timed out during startup; trying" in errors
     assert "Traceback" not in errors
-    assert (output / "_SUCCESS").exists() == (code == OK)
+    assert (output / "_SUCCESS").exists() == (code == Exit.OK)

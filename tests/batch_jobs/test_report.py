@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.ledger.ledger import SCHEMA
+from batch_jobs.ledger.entry import SCHEMA
+from batch_jobs.ledger.layout import image_path
 from batch_jobs.progress import POINTS, JobProgress
 from batch_jobs.report import page as report
 from batch_jobs.report.charts import speed_chart
-from batch_jobs.stages.publish import image_path
 from batch_jobs.storage.storage import Storage
 
 
@@ -115,11 +115,12 @@ def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
         {
             **row,
             "status": "ok",
-            "source": f"{file}#{place}",
+            "source": None,
+            "place": {"file": file, "row_group": group, "row": number},
             "source_sha256": hashlib.sha256(photographs[name]).hexdigest(),
         }
-        for row, name, place in zip(
-            results(4).to_pylist(), names, ("0.0", "0.1", "1.0", "1.1"), strict=True
+        for row, name, (group, number) in zip(
+            results(4).to_pylist(), names, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True
         )
     ]
     storage = Storage(str(tmp_path))

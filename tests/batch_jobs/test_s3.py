@@ -17,23 +17,22 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from typer.testing import CliRunner
 
-from batch_jobs.cluster import ray_cluster
-from batch_jobs.job import OK
 from batch_jobs.ledger.lease import Lease
 from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.stopping import Exit
 from batch_jobs.storage.storage import Storage
 from cli.main import app
 from engine.errors import OutputBusy, OutputUnusable
-from tests.batch_jobs.conftest import run_job
 from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
-from tests.batch_jobs.test_job import digests, good_rows, ledger
+from tests.batch_jobs.jobs import digests, good_rows, ledger, run_job
+from tests.batch_jobs.shared_ray import shared_ray
 
 BUCKET = "s3://bucket"
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[FaultProxy]:
-    """The proxy before moto; a Ray cluster whose workers know it."""
+def s3(request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    """The proxy before moto; this process in a Ray whose workers know it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
@@ -41,13 +40,17 @@ def s3() -> Iterator[FaultProxy]:
         pytest.MonkeyPatch.context() as environment,
         fault_proxy(moto.get_host_and_port()[1]) as proxy,
     ):
-        environment.setenv("AWS_ENDPOINT_URL", proxy.url)
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        variables = {
+            "AWS_ENDPOINT_URL": proxy.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
         S3FileSystem.clear_instance_cache()
         fsspec.filesystem("s3").mkdir("bucket")
-        with ray_cluster():
+        with shared_ray(request.config, **variables):
             yield proxy
         S3FileSystem.clear_instance_cache()
     moto.stop()
@@ -77,15 +80,15 @@ def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
         fs.pipe_file(f"bucket/{name}.jpg", data)
     local = manifest(rows)
     fs.pipe_file("bucket/manifest.parquet", Path(local).read_bytes())
-    assert run_job(local, tmp_path / "out") == OK
+    assert run_job(local, tmp_path / "out") == Exit.OK
     undisturbed = {
         id: (row["status"], digests(row)) for id, row in ledger(tmp_path / "out").items()
     }
 
     s3.rate = 0.05
     try:
-        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == OK
-        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == OK
+        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == Exit.OK
+        assert run_job(f"{BUCKET}/manifest.parquet", f"{BUCKET}/out") == Exit.OK
     finally:
         s3.rate = 0.0
     assert s3.faults > 5

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,11 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs.config import JobConfig
-from batch_jobs.job import OK, Job
+from batch_jobs.job import Job
 from batch_jobs.stages.blocks import rows_per_block
+from batch_jobs.stopping import Exit
 from engine.config import EngineConfig
 from engine.registry import find_model
-from tests.batch_jobs.chaos import TRACE, assert_each_once
+from tests.batch_jobs.chaos import assert_each_once
+from tests.batch_jobs.editors import TRACE, dry
+from tests.batch_jobs.jobs import left
 from tests.conftest import photograph, png
 from tests.serving import ROOT
 
@@ -41,8 +43,7 @@ CONFIG = JobConfig(
 
 
 def make_job(manifest: str, output: str) -> Job:
-    spec = replace(find_model("pocket", 16), editor="tests.batch_jobs.editors:DryEditor")
-    return Job(manifest, output, CONFIG, spec=spec)
+    return Job.open(manifest, output, CONFIG, spec=dry(find_model("pocket", 16)))
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +64,10 @@ def test_a_hundred_thousand_rows_are_planned_in_twenty_seconds(
     manifest: str, tmp_path: Path
 ) -> None:
     started = time.monotonic()
-    todo, outdated = make_job(manifest, str(tmp_path / "out")).todo()
-    blocks = len(todo) / rows_per_block(todo, CONFIG, WORKERS)
+    now = left(make_job(manifest, str(tmp_path / "out")))
+    blocks = len(now.todo) / rows_per_block(now.todo, CONFIG, WORKERS)
     assert time.monotonic() - started < PLAN_S
-    assert (len(todo), len(outdated)) == (ROWS, 0)
+    assert (len(now.todo), len(now.outdated)) == (ROWS, 0)
     assert blocks > 4 * WORKERS
 
 
@@ -83,7 +84,7 @@ def test_a_hundred_thousand_rows_keep_the_workers_busy_and_the_driver_small(
         parts = len(list(output.glob("results/*.parquet")))
         sizes.append((parts, watched.memory_info().rss))
         time.sleep(0.5)
-    assert driver.returncode == OK
+    assert driver.returncode == Exit.OK
     under_way = [size for parts, size in sizes if parts]
     print(f"driver: {under_way[0] >> 20} to {max(under_way) >> 20} MiB")
     assert max(under_way) < DRIVER_BYTES
@@ -94,7 +95,7 @@ def test_a_hundred_thousand_rows_keep_the_workers_busy_and_the_driver_small(
     assert_each_once(output)
 
     started = time.monotonic()
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == OK
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == Exit.OK
     assert time.monotonic() - started < RESUME_S
 
 

@@ -13,13 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batch_jobs.job import OK
 from batch_jobs.ledger.lease import owner_of
-from batch_jobs.stopping import StopSignals
+from batch_jobs.status import describe
+from batch_jobs.stopping import Exit, StopSignals
 from batch_jobs.storage.storage import Storage
-from cli.status import describe
-from tests.batch_jobs.conftest import run_job
-from tests.batch_jobs.test_job import digests, good_rows, ledger
+from tests.batch_jobs.jobs import digests, good_rows, ledger, run_job
 from tests.cli.test_cli import ROOT
 
 CONFIG = """
@@ -75,7 +73,7 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert 0 < len(done) < 60 and not (output / "_SUCCESS").exists()
 
     assert f"{len(done)} of 60 rows: {len(done)} ok" in describe(Storage(str(output)))
-    assert run_job(path, output) == OK
+    assert run_job(path, output) == Exit.OK
     assert "60 of 60 rows: 60 ok, 0 failed" in describe(Storage(str(output)))
     assert "finished" in describe(Storage(str(output)))
     resumed = ledger(output)
@@ -85,7 +83,7 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert all(
         digests(row) == [out["sha256"] for out in row["outputs"]] for row in resumed.values()
     )
-    assert run_job(path, tmp_path / "undisturbed") == OK
+    assert run_job(path, tmp_path / "undisturbed") == Exit.OK
     undisturbed = ledger(tmp_path / "undisturbed")
     assert {id: digests(row) for id, row in resumed.items()} == {
         id: digests(row) for id, row in undisturbed.items()
@@ -111,7 +109,7 @@ def test_the_last_commit_of_a_stopped_job_may_take_its_time() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         stop.arrived()
         time.sleep(0.3)  # a commit to storage far away
-    assert stop.exit_code == 143
+    assert stop.exit == 143
 
 
 def test_a_job_that_is_overdue_ends_with_its_signal_wherever_it_stands() -> None:
@@ -120,7 +118,7 @@ def test_a_job_that_is_overdue_ends_with_its_signal_wherever_it_stands() -> None
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         reached.append("the end")
-    assert (stop.exit_code, reached) == (143, [])
+    assert (stop.exit, reached) == (143, [])
 
 
 def modules_of_another_run(manifest: str, output: Path) -> set[str]:

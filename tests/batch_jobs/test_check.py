@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.config import JobConfig
-from batch_jobs.job import Job
-from batch_jobs.manifest.plan import open_manifest
-from batch_jobs.stages.edit import decode_rows
-from batch_jobs.validation.check import ManifestCheck
-from batch_jobs.validation.estimate import Probe, duration
-from engine.config import EngineConfig
-from engine.errors import ManifestInvalid, OutputUnusable
+from batch_jobs.records import from_table
+from batch_jobs.stages.decode import DecodedRow, decode_rows
+from engine.errors import ManifestInvalid
 from engine.options import EditOptions
-from engine.registry import ModelSpec, find_model
-from tests.batch_jobs.conftest import CONFIG
+from tests.batch_jobs.manifests import GOOD, checked, rows
 from tests.cli.test_cli import rayedit
-from tests.editors import faulty
 
 Write = Callable[..., str]
-POCKET = find_model("pocket")
-GOOD = {"image": "coffee.jpg", "instruction": "add fog", "num_inference_steps": 2}
-
-
-def rows(count: int, **cells: Any) -> list[dict[str, Any]]:
-    return [{"id": f"row-{i}", **GOOD, **cells} for i in range(count)]
-
-
-def checked(manifest: str, images: int = 20, **config: Any) -> ManifestCheck:
-    check = ManifestCheck(open_manifest(manifest), JobConfig(**config), POCKET)
-    check.check_rows()
-    check.check_images(images)
-    return check
 
 
 def test_every_kind_of_fault_is_named_with_file_column_and_ten_rows(
@@ -125,70 +103,20 @@ def test_images_outside_the_root_are_refused(manifest: Write, tmp_path: Path) ->
     assert "image_source_refused" in problem and "out: /etc/hostname is outside" in problem
 
 
-def test_what_is_checked_is_what_the_job_does(manifest: Write, tmp_path: Path) -> None:
+def test_what_is_checked_is_what_the_job_does(manifest: Write) -> None:
     """Each option out of its bounds: the same code in the check as in a job's row."""
     bad = {"seed": -1, "num_images": 9, "size": "9x9", "resize": "stretch", "scheduler": "x"}
     bad |= {"num_inference_steps": 0, "guidance_scale": 21.0, "image_guidance_scale": -1.0}
     many = [{"id": name, **GOOD, name: value} for name, value in bad.items()]
     many.append({"id": "both", **GOOD, "restore_size": True, "resize": "crop"})
     check = checked(manifest(many), images=0)
-    block = check.plan.append_column("attempts", pa.repeat(1, len(many)))
-    block = block.append_column("fingerprint", pa.repeat("", len(many)))
-    decoded = decode_rows(block, POCKET, 0, str(tmp_path), None)
-    entries = [json.loads(text) for text in decoded["entry"].to_pylist()]
+    decoded = decode_rows(check.plan, check.context())
+    entries = [row.entry for row in from_table(DecodedRow, decoded)]
     found = "\n".join(check.problems)
-    assert {entry["id"] for entry in entries if entry["status"] == "error"} == {*bad, "both"}
+    assert {entry.id for entry in entries if entry.status == "error"} == {*bad, "both"}
     for entry in entries:
-        assert f"  {entry['id']}: {entry['error_message']}" in found
+        assert f"  {entry.id}: {entry.error_message}" in found
     assert set(bad) <= set(EditOptions.model_fields)
-
-
-def test_a_good_manifest_is_told_so_and_a_probe_estimates_its_time(manifest: Write) -> None:
-    config = manifest(rows(0), "none.parquet").replace("none.parquet", "job.yaml")
-    Path(config).write_text("engine: {resolution: 64}\nnum_gpus: 1\nmax_workers: 3\n")
-    heavy = rows(400, caption="a cup") + [row | {"num_images": 2} for row in rows(200)]
-    for i, row in enumerate(heavy):
-        row["id"] = str(i)
-    path = manifest(heavy)
-    done = rayedit("validate", path, "--config", config, "--probe")
-    assert (done.returncode, done.stderr) == (0, "")
-    counts, unused, probe, times = done.stdout.splitlines()
-    assert counts == f"{path}: 600 rows in 1 file, 20 images opened"
-    assert unused == "  columns that are not used: caption"
-    assert probe.startswith("  probe: 5 rows in ") and "s of loading" in probe
-    assert times.startswith("  about, by number of actors (GPUs): 1: ") and " 3: " in times
-
-
-def test_the_estimate_goes_with_images_steps_and_size(manifest: Write) -> None:
-    parts = [rows(1)[0], {**GOOD, "num_images": 4}, {**GOOD, "num_inference_steps": 20}]
-    parts.append({**GOOD, "size": "256x128"})
-    for i, row in enumerate(parts):
-        row["id"] = str(i)
-    probe = Probe(checked(manifest(parts)), JobConfig(), POCKET)
-    assert np.allclose(probe._work() / probe._work()[0], [1, 4, 10, 2])
-
-
-def test_a_row_that_the_model_refuses_is_found_by_the_probe(
-    manifest: Write, pocket: ModelSpec
-) -> None:
-    many = rows(5)
-    many[2]["instruction"] = "fail in encode"
-    config = JobConfig(engine=EngineConfig(resolution=64))
-    check = ManifestCheck(open_manifest(manifest(many)), config, pocket)
-    check.check_rows()
-    assert check.problems == []
-    told = Probe(check, config, faulty(pocket)).run()
-    assert "by number of machines like this one: 1: " in told  # on CPUs actors share the cores
-    (problem,) = check.problems
-    assert "internal_error" in problem and "row-2: RuntimeError: injected fault" in problem
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (12000, "3 h 20 min"), (1e6, "11 d 13 h")],
-)
-def test_a_duration_reads_well(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_one_bad_row_among_many_is_found(tmp_path: Path) -> None:
@@ -204,9 +132,3 @@ def test_one_bad_row_among_many_is_found(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "m.parquet")
     (problem,) = checked(str(tmp_path / "m.parquet"), images=0).problems
     assert "column seed: 1 row, option_invalid\n  0: seed: must be greater" in problem
-
-
-def test_an_output_that_workers_cannot_share_is_refused(manifest: Write) -> None:
-    for output in ("memory://out", "https://host/out"):
-        with pytest.raises(OutputUnusable, match="give a path or one of file://, s3://, gs://"):
-            Job(manifest(rows(1)), output, CONFIG)

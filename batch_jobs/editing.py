@@ -1,0 +1,54 @@
+"""A run over the rows that are left: until they are done, too many fail, or it is asked to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from batch_jobs.budget import ErrorBudget
+from batch_jobs.config import JobConfig
+from batch_jobs.ledger.commit_buffer import CommitBuffer
+from batch_jobs.progress import JobProgress
+from batch_jobs.stages.run import BlockRun, RunBlocks
+from batch_jobs.stopping import Exit, StopSignals
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run did, as the report tells it."""
+
+    config: JobConfig  # with the workers and threads that it ran with
+    images_per_s: float
+    elapsed_s: float
+    speed: list[tuple[float, float]]  # (seconds since the start, images/s)
+
+
+def edit_rows(run: BlockRun, run_blocks: RunBlocks, commits: CommitBuffer) -> RunFacts | Exit:
+    """Edit and commit the rows of a run; returns how it ended where some are left."""
+    progress = JobProgress(len(run.todo))
+    budget = ErrorBudget(run.config, len(run.todo))
+    config, is_spent = run.config, False
+    with StopSignals() as stop, run_blocks(run) as edited, progress, commits:
+        stop.listen()  # `ray.init` takes the signals
+        config = edited.config
+        progress.workers = config.max_workers or 1
+        for entries in edited.entries:
+            commits.add(entries)
+            failed = pc.sum(pc.equal(entries["status"], "error")).as_py() or 0
+            images = pc.sum(pc.list_value_length(entries["outputs"])).as_py() or 0
+            progress.add(len(entries), failed, images)
+            is_spent = budget.is_spent(entries)
+            if is_spent or stop.exit is not None:
+                break
+        stop.arrived()
+    if stop.exit is not None:
+        return stop.exit
+    if is_spent:
+        return Exit.STOPPED
+    return RunFacts(
+        config,
+        images_per_s=round(progress.images_per_s, 3),
+        elapsed_s=round(progress.elapsed_s, 1),
+        speed=progress.speed_over_time(),
+    )

@@ -1,0 +1,132 @@
+"""A ledger row as a line of JSON: as it is, as DataFlow's, or as OpenAI's Batch API's.
+
+What these lines are as a manifest, `manifest.dataflow` and `manifest.openai_batch` say.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from batch_jobs.ledger.entry import Entry, from_ledger
+from batch_jobs.ledger.layout import image_path
+from batch_jobs.manifest.plan import base_of
+from batch_jobs.storage.storage import Storage
+from engine.edit import EditFailure
+from engine.errors import OutputUnusable
+from engine.wire import error_body
+from storage.location import located
+
+Shape = Literal["jsonl", "dataflow", "openai-batch"]
+
+ROWS_AT_ONCE = 64
+READERS = 8  # images read at a time: storage answers slowly, not little
+
+
+class ExportLines:
+    """Writes ledger rows in one of the shapes."""
+
+    def __init__(self, storage: Storage, manifest: str, to: Shape) -> None:
+        self._storage = storage
+        self._base = base_of(manifest) if to == "dataflow" else ""
+        self._to = to
+
+    def of(self, table: pa.Table) -> Iterator[str]:
+        """Yield the lines of a table with all columns of the ledger."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(table), ROWS_AT_ONCE):
+                rows = table.slice(start, ROWS_AT_ONCE)
+                if self._to == "jsonl":
+                    yield from map(_ledger_line, rows.to_pylist())
+                else:
+                    line_of = self._dataflow if self._to == "dataflow" else self._openai
+                    yield from pool.map(line_of, from_ledger(rows))
+
+    def _dataflow(self, entry: Entry) -> str:
+        source = entry.source or ""
+        source = located(source, self._base) if source else ""
+        return dataflow_line(entry, source, [self._storage.uri(path) for path in _images(entry)])
+
+    def _openai(self, entry: Entry) -> str:
+        images = [base64.b64encode(self._read(path, entry)) for path in _images(entry)]
+        return openai_line(entry, [image.decode() for image in images])
+
+    def _read(self, path: str, entry: Entry) -> bytes:
+        try:
+            return self._storage.read(path)
+        except OSError as error:
+            raise OutputUnusable(
+                f"{self._storage.uri(path)}, an image of row {entry.id}, cannot be read: {error}"
+            ) from None
+
+
+def _ledger_line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=datetime.isoformat)
+
+
+def dataflow_line(entry: Entry, source: str, edited: Sequence[str]) -> str:
+    """Write a row as DataFlow's JSONL (see `manifest.dataflow`); `output_image` is a list of paths.
+
+    `source`: where its image is, empty where the manifest holds it; `edited`: where the edited
+    images are, none where the row failed.
+    """
+    line: dict[str, Any] = {
+        "images": source,
+        "conversations": [{"role": "user", "content": entry.instruction or ""}],
+        "output_image": list(edited),
+        "id": entry.id,
+    }
+    if entry.fault is not None:
+        line["error"] = {"code": entry.fault.code, "message": entry.fault.message}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def openai_line(entry: Entry, images: Sequence[str]) -> str:
+    """Write a row as OpenAI's `BatchRequestOutput` (openai-openapi 2.3.0); `images`: base64.
+
+    A request that failed has the error body in `response`; `error` is for requests that never ran.
+    """
+    digest = hashlib.sha256(f"{entry.id}/{entry.fingerprint}".encode()).hexdigest()[:32]
+    failure = EditFailure.of(entry.id, entry.fault.error()) if entry.fault else None
+    response = {
+        "status_code": failure.status if failure else 200,
+        "request_id": f"req_{digest}",
+        "body": error_body(failure) if failure else _images_response(entry, images),
+    }
+    line = {
+        "id": f"batch_req_{digest}",
+        "custom_id": entry.id,
+        "response": response,
+        "error": None,
+    }
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
+    """Write OpenAI's `ImagesResponse` with the fields that the HTTP API adds to it."""
+    first = entry.outputs[0]
+    return {
+        "created": int(entry.finished_at.timestamp()) if entry.finished_at else 0,
+        "data": [
+            {"b64_json": image, "seed": output.seed}
+            for image, output in zip(images, entry.outputs, strict=True)
+        ],
+        "background": "opaque",
+        "output_format": "png",
+        "size": f"{first.width_px}x{first.height_px}",
+        "model": entry.model,
+        "warnings": entry.warnings or [],
+    }
+
+
+def _images(entry: Entry) -> list[str]:
+    """Name the images of a row in the output, which may have been moved."""
+    count = len(entry.outputs or ()) if entry.status == "ok" else 0
+    return [image_path(entry.id, entry.fingerprint, index) for index in range(count)]

@@ -1,0 +1,50 @@
+"""What a job is to do, whatever is done of it already."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Self
+
+import pyarrow as pa
+
+from batch_jobs.config import JobConfig
+from batch_jobs.ledger.fingerprint import Fingerprints
+from batch_jobs.ledger.previous_run import PreviousRun
+from batch_jobs.manifest.plan import base_of, read_manifest
+from batch_jobs.manifest.source_versions import source_versions
+from engine.registry import ModelSpec, find_model
+from storage.location import absolute
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """One manifest, one model, one configuration."""
+
+    manifest: str  # absolute path, or URI
+    config: JobConfig
+    spec: ModelSpec  # with the revision that the fingerprints are of: every worker loads it
+    revision: str  # hub commit, or the digest of the folder's weights
+    recipe: int  # of the fingerprints
+    rows: pa.Table  # of `PLAN`, with a column `fingerprint`
+
+    @classmethod
+    def make(
+        cls, manifest: str, config: JobConfig, previous: PreviousRun, spec: ModelSpec | None = None
+    ) -> Self:
+        """Read the manifest; may ask the hub for the model's revision, and storage for the versions
+        of all images. `spec` stands in for `config.engine.model`.
+
+        Raises `RequestError` and `ModelError`.
+        """
+        location = absolute(manifest)
+        spec = spec or find_model(config.engine.model, config.engine.resolution)
+        revision = previous.revision(spec)
+        if not os.path.isdir(spec.source):
+            spec = replace(spec, revision=revision)
+        rows = read_manifest(manifest)
+        versions = None
+        if config.check_sources:
+            versions = source_versions(rows["image"].to_pylist(), base_of(location))
+        prints = Fingerprints(spec, revision, config.engine, config.seed, previous.recipe)
+        return cls(location, config, spec, revision, previous.recipe, prints.add_to(rows, versions))

@@ -1,0 +1,100 @@
+"""Fingerprints: what the result of a row depends on. The same one is never edited twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.config import EngineConfig
+from engine.registry import ModelSpec
+from engine.seeding import row_seed
+
+RECIPE = 2  # how fingerprints are made; an output keeps the recipe that it was begun with
+_DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")  # recipe 1
+ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """Makes the fingerprints of a job's rows."""
+
+    spec: ModelSpec
+    revision: str  # of the weights
+    engine: EngineConfig
+    job_seed: int
+    recipe: int = RECIPE
+
+    def add_to(self, plan: pa.Table, versions: Sequence[str | None] | None = None) -> pa.Table:
+        """Append the column `fingerprint`, 32 hex digits; `versions`: of the images, with
+        `check_sources`."""
+        names = ["id", "image", "image_sha256", "instruction", "options", "model", "fault"]
+        thin = plan.select(names)
+        if versions is not None:
+            thin = thin.append_column("version", pa.array(versions, pa.string()))
+        parts_of = _RECIPES[self.recipe]
+        identity = self._identity()
+        prints = [
+            _digest([*parts_of(row, row_seed(self.job_seed, row["id"])), *identity])
+            for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
+            for row in batch.to_pylist()
+        ]
+        return plan.append_column("fingerprint", pa.array(prints, pa.string()))
+
+    def _identity(self) -> list[Any]:
+        """List what of model and engine changes pixels: the whole spec, the weights, precision."""
+        spec, engine = self.spec, self.engine
+        precision = [engine.dtype, engine.device, engine.determinism]
+        if self.recipe > 1:
+            return [spec.identity(), self.revision, *precision]
+        defaults = [spec.defaults.get(name) for name in _DEFAULTS_1]
+        sides = [spec.resolution, spec.multiple]
+        return [spec.name, self.revision, *sides, *defaults, *precision]
+
+
+def _parts(row: dict[str, Any], seed: int) -> list[Any]:
+    """What of a row changes its result."""
+    image = row["image"] or row["image_sha256"]
+    asked = [row["instruction"], image, row["options"], row["model"], row["fault"]]
+    return [*asked, seed, row.get("version")]
+
+
+def _parts_1(row: dict[str, Any], seed: int) -> list[Any]:
+    """The same for outputs that were begun before `RECIPE` 2: fault and model were options.
+
+    It says nothing of a model but what `_identity` lists: whoever gives a model something new that
+    changes pictures takes this recipe away, and refuses outputs that need it.
+    """
+    options = row["options"]
+    beside = {name: row[name] for name in ("fault", "model") if row[name] is not None}
+    if beside:
+        options = json.dumps(json.loads(options) | beside, sort_keys=True)
+    parts = [row["instruction"], row["image"] or row["image_sha256"], options, seed]
+    return parts if row.get("version") is None else [*parts, row["version"]]
+
+
+_RECIPES: dict[int, Callable[[dict[str, Any], int], list[Any]]] = {1: _parts_1, 2: _parts}
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def keys(table: pa.Table) -> pa.Array:
+    """Join "id/fingerprint" of each row: what is edited once."""
+    return pc.binary_join_element_wise(table["id"], table["fingerprint"], "/").combine_chunks()
+
+
+def digest(plan: pa.Table) -> str:
+    """Digest what a finished job has done, whatever the order of its rows."""
+    lines = keys(plan)
+    hashed = hashlib.sha256()
+    for line in lines.take(pc.array_sort_indices(lines)):
+        hashed.update(line.as_buffer())
+        hashed.update(b"\n")
+    return hashed.hexdigest()

@@ -1,0 +1,89 @@
+"""What is left to do: the rows of a plan against those of a ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_jobs.config import JobConfig
+from batch_jobs.ledger.fingerprint import keys
+
+# Of the ledger, what decides whether a row is edited again.
+KNOWN_COLUMNS = ["id", "fingerprint", "status", "error_code", "attempts", "finished_at"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """The rows that a run edits, and those that its ledger holds in vain."""
+
+    todo: pa.Table  # of the plan, with a column `attempts`: with this one
+    outdated: pa.Table  # of the ledger (`KNOWN_COLUMNS`, `PART`): what was edited anew, or has left
+    # the manifest
+    since: datetime  # when the retry began that this run goes on with, or now
+    changed: int  # rows that were ok and are edited again, since something of them has changed
+
+    @classmethod
+    def of(cls, plan: pa.Table, known: pa.Table, config: JobConfig, since: datetime) -> Remaining:
+        """Compare a plan with the rows of its ledger; see `rows_to_edit`."""
+        todo = rows_to_edit(plan, known, config, since)
+        outdated = not_among(known, not_among(plan, todo["id"])["id"])
+        return cls(todo, outdated, since, _changed_rows(plan, outdated))
+
+
+def rows_to_edit(plan: pa.Table, known: pa.Table, config: JobConfig, since: datetime) -> pa.Table:
+    """Select the rows of a plan that the ledger does not hold as done, and count their attempts.
+
+    Done is what the ledger holds once, with the same fingerprint, unless it failed before `since`
+    and is to be retried. With `retry="all"`:
+
+        plan    the ledger's rows of that id          edited   attempts
+        a, f1   -                                     yes      1
+        b, f1   f1, ok, attempts 1                    no
+        c, f2   f1, ok, attempts 1: it has changed    yes      2
+        d, f1   f1, error, attempts 1, before         yes      2
+        e, f1   f1, error, attempts 2, since          no
+        g, f1   f1, ok, twice: another job wrote      yes      2
+    """
+    again = pc.or_(_to_retry(known, config, since), _is_repeated(known["id"]))
+    done = known.filter(pc.invert(again))
+    todo = plan.filter(pc.invert(pc.is_in(keys(plan), keys(done))))
+    place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
+    before = pc.fill_null(known["attempts"].combine_chunks().take(place), 0)
+    return todo.append_column("attempts", pc.add(before, 1))
+
+
+def _to_retry(known: pa.Table, config: JobConfig, since: datetime) -> pa.Array | pa.ChunkedArray:
+    if config.retry is None:
+        return pa.repeat(False, len(known))
+    asked = pc.equal(known["status"], "error")
+    if config.retry != "all":
+        asked = pc.fill_null(pc.equal(known["error_code"], config.retry), False)
+    return pc.and_(
+        asked, pc.less(known["finished_at"], pa.scalar(since, pa.timestamp("us", "UTC")))
+    )
+
+
+def _is_repeated(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Tell of each id whether it is there more than once."""
+    counts = pc.value_counts(ids)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    return pc.is_in(ids, value_set=twice)
+
+
+def _changed_rows(plan: pa.Table, outdated: pa.Table) -> int:
+    """Count the outdated rows that were ok, and are rows of the plan in another form."""
+    ok = among(outdated.filter(pc.equal(outdated["status"], "ok")), plan["id"])
+    return len(ok) - pc.sum(pc.is_in(keys(ok), keys(plan))).as_py() if len(ok) else 0
+
+
+def among(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """Select the rows whose `id` is among these."""
+    return rows.filter(pc.is_in(rows["id"], ids.combine_chunks()))
+
+
+def not_among(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """Select the rows whose `id` is not among these."""
+    return rows.filter(pc.invert(pc.is_in(rows["id"], ids.combine_chunks())))

@@ -1,0 +1,92 @@
+"""A row of a plan: what a job knows of an edit before anything is decoded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batch_jobs.manifest.fault import Fault
+from batch_jobs.manifest.place import Place
+from batch_jobs.manifest.row import text
+from batch_jobs.records import schema_of
+from engine.errors import ModelUnknown
+from engine.options import EditOptions
+from engine.registry import ModelSpec
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRow:
+    """One edit of a manifest, as it was asked for: nothing of it is checked but its type."""
+
+    file: str  # of the manifest, that holds the row
+    id: str
+    image: str | None  # path or URI
+    image_sha256: str | None  # in its place where the file holds the bytes
+    row_group: int  # see `Place`
+    row: int
+    instruction: str | None
+    options: str  # those that were given, as `options_json` writes them
+    model: str | None  # that the row asks for
+    fault: Fault | None  # the first reason why it cannot be edited, known from reading it
+    fingerprint: str = ""  # what its result depends on
+    attempts: int = 1  # with this one
+
+    @property
+    def place(self) -> Place | None:
+        """Where the manifest holds the image; None where it names it, or there is none."""
+        if self.image is not None or self.image_sha256 is None:
+            return None
+        return Place(self.file, self.row_group, self.row)
+
+    def edit_options(self, spec: ModelSpec) -> EditOptions:
+        """Parse the options; raises the row's fault, `ModelUnknown` or `OptionError`."""
+        if self.fault is not None:
+            raise self.fault.error()
+        check_model(self.model, spec)
+        return parse_options(self.options)
+
+
+JOB_COLUMNS = ("fingerprint", "attempts")  # that a job adds to a plan
+PLAN = pa.schema([field for field in schema_of(PlannedRow) if field.name not in JOB_COLUMNS])
+
+
+def check_model(model: str | None, spec: ModelSpec) -> None:
+    """Raises `ModelUnknown` where a row asks for another model than the job's."""
+    if model not in (None, spec.name):
+        raise ModelUnknown(
+            f'the row asks for the model "{model}", the job runs "{spec.name}": give the job '
+            "--model, or leave model out",
+            param="model",
+        )
+
+
+def parse_options(planned: str) -> EditOptions:
+    """Read what `options_json` wrote; raises `OptionError`."""
+    return EditOptions.parse(json.loads(planned), strict=False)
+
+
+def options_json(values: Mapping[str, Any]) -> str:
+    """Write the given options as canonical JSON, unchecked: a cell may hold anything.
+
+    Whole floats become integers (pandas widens them), and true and false become text, which no
+    number is read from.
+    """
+    given = {name: _canonical(value) for name, value in values.items() if value is not None}
+    return _ENCODER.encode(given)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    if isinstance(value, str):
+        return text(value)
+    return value

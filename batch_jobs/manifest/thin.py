@@ -1,0 +1,64 @@
+"""The rows of one file, read thin: without the images that it may hold."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batch_jobs.manifest.planned import PLAN, options_json
+from batch_jobs.manifest.row import Row
+
+THIN = PLAN.remove(PLAN.get_field_index("file"))
+ROWS_PER_CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """What was read of a file of a manifest."""
+
+    rows: pa.Table  # with the columns of `THIN`
+    names: dict[str, str]  # column of the file -> what it means here
+    ignored: list[str]  # columns that mean nothing to an edit
+
+
+class ThinRows:
+    """Rows on their way into a table of `THIN`; the images are hashed and forgotten."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Table] = []
+        self._pending: list[dict[str, Any]] = []
+
+    def add(self, row: Row, place: int) -> None:
+        """Take a row; `place`: its number in the file, or the byte at which its line starts."""
+        self._pending.append(
+            {
+                "id": row.id,
+                "image": row.image,
+                "image_sha256": None if row.data is None else image_sha256(row.data),
+                "row_group": 0,
+                "row": place,
+                "instruction": row.instruction,
+                "options": options_json(row.options),
+                "model": row.model,
+                "fault": None if row.fault is None else asdict(row.fault),
+            }
+        )
+        if len(self._pending) >= ROWS_PER_CHUNK:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """Return all of them."""
+        self._flush()
+        return pa.concat_tables(self._chunks)
+
+    def _flush(self) -> None:
+        self._chunks.append(pa.Table.from_pylist(self._pending, schema=THIN))
+        self._pending = []
+
+
+def image_sha256(data: bytes) -> str:
+    """Digest the bytes of an image, as plans and ledgers name them."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,27 @@
+"""What a stage needs beside its rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from batch_jobs.config import JobConfig
+from batch_jobs.manifest.plan import base_of
+from engine.registry import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContext:
+    """The same for every block of a job; it travels to the workers."""
+
+    spec: ModelSpec
+    job_seed: int
+    base: str  # the folder that relative image paths start from
+    image_root: str | None  # absolute: the folder that local images must lie in
+
+    @classmethod
+    def of(cls, manifest: str, config: JobConfig, spec: ModelSpec) -> Self:
+        """Make the context of a job over `manifest`."""
+        root = os.path.abspath(config.image_root) if config.image_root else None
+        return cls(spec, config.seed, base_of(manifest), root)

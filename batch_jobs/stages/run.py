@@ -1,0 +1,36 @@
+"""A run of the stages over the rows that are left: what it is given, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batch_jobs.config import JobConfig
+from batch_jobs.stages.context import BlockContext
+from batch_jobs.storage.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRun:
+    """What the stages are to do."""
+
+    todo: pa.Table  # the rows to edit, as `PlannedRow`
+    config: JobConfig
+    context: BlockContext
+    storage: Storage  # where the images go
+    row_s: float | None = None  # seconds of one worker that a row has cost so far
+
+
+@dataclass(frozen=True, slots=True)
+class EditedBlocks:
+    """What the stages do."""
+
+    config: JobConfig  # with the workers and threads that they run with
+    entries: Iterator[pa.Table]  # ledger rows, block by block as they are done, in any order
+
+
+# Edits the blocks of a run for the length of a `with` block: over Ray, or in this process.
+RunBlocks = Callable[[BlockRun], AbstractContextManager[EditedBlocks]]

@@ -1,0 +1,43 @@
+"""How far a job is, from its output alone: it may run elsewhere, or have ended."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from batch_jobs.ledger.layout import JOB, SUCCESS
+from batch_jobs.ledger.lease import BEAT_EVERY_S, is_alive, owner_of
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.storage.storage import Storage
+from engine.errors import ManifestInvalid
+
+WATCH_S = 2.5 * BEAT_EVERY_S
+
+
+def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
+    """Write one line of state, then one for each error code. An owner on another host lives if it
+    beats within `watch_s`. Raises `ManifestInvalid` for what is not the output of a job."""
+    if not storage.exists(JOB):
+        raise ManifestInvalid(f"{storage.url} is not the output of a job: it has no {JOB}")
+    job: dict[str, Any] = json.loads(storage.read(JOB))
+    results = Ledger(storage).read(["status", "error_code", "finished_at"])
+    counts = Counter(results["status"].to_pylist())
+    errors = Counter(results["error_code"].drop_null().to_pylist())
+    owner = owner_of(storage)
+    if storage.exists(SUCCESS):
+        state = "finished"
+    elif owner is not None and is_alive(owner, storage, watch_s):
+        state = f"held by process {owner.pid} on {owner.host}"
+    else:
+        state = "stopped; the same command goes on"
+    started = datetime.fromisoformat(job["started_at"])
+    done = pc.sum(pc.greater_equal(results["finished_at"], started)).as_py() or 0
+    state += f"; {done} of the {job['rows_to_edit']} rows of the last run are done"
+    lines = [f"{len(results)} of {job['rows']} rows: {counts['ok']} ok, {counts['error']} failed"]
+    lines += [f"  {code:<24}{count}" for code, count in errors.most_common()]
+    lines += [f"{job['model']} on {job['manifest']}: {state}"]
+    return "\n".join(lines)

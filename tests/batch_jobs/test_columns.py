@@ -1,0 +1,47 @@
+"""The columns of a manifest have the types that their meanings need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_jobs.manifest.plan import read_manifest
+from engine.errors import ManifestInvalid
+
+MARKED = {b"ARROW:extension:name": b"example.tensor"}
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        (pa.field("seed", pa.bool_()), '"seed" is bool; it must be a number'),
+        (pa.field("num_images", pa.list_(pa.int32())), '"num_images" is list'),
+        (pa.field("size", pa.int64()), '"size" is int64; it must be text'),
+        (pa.field("restore_size", pa.timestamp("s")), '"restore_size" is timestamp'),
+        (pa.field("prompt", pa.int64()), '"prompt" is int64; it must be text'),
+        (pa.field("input_image", pa.int64()), '"input_image" is int64; it must be text (path'),
+        (pa.field("image", pa.list_(pa.binary())), '"image" is list'),
+        (pa.field("image", pa.struct([("url", pa.string())])), '"image" is struct'),
+        (pa.field("id", pa.float64()), '"id" is double; it must be text or whole'),
+        (pa.field("id", pa.uuid()), '"id" has the extension type arrow.uuid'),
+        (pa.field("any", pa.binary(), metadata=MARKED), "extension type example.tensor"),
+        (
+            pa.field("any", pa.struct([pa.field("in", pa.binary(), metadata=MARKED)])),
+            '"any" has the extension type example.tensor',
+        ),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_refused_by_name(
+    tmp_path: Path, column: pa.Field, says: str
+) -> None:
+    meaning = {"prompt": "instruction", "input_image": "image"}.get(column.name, column.name)
+    fields = [pa.field("image", pa.string()), pa.field("instruction", pa.string())]
+    schema = pa.schema([*(field for field in fields if field.name != meaning), column])
+    pq.write_table(schema.empty_table(), tmp_path / "m.parquet")
+    with pytest.raises(ManifestInvalid) as raised:
+        read_manifest(str(tmp_path / "m.parquet"))
+    assert f"{tmp_path / 'm.parquet'}: column" in raised.value.message
+    assert says in raised.value.message
