@@ -27,6 +27,7 @@ from engine.geometry import Geometry
 from engine.loading import load_model
 from engine.options import EditOptions
 from engine.registry import find_model
+from engine.schedulers import SCHEDULERS, make_scheduler
 from engine.sources import Prepared
 from tests.batch_jobs.editors import dry
 
@@ -72,6 +73,8 @@ def block(instructions: list[str]) -> pa.Table:
 
 
 if __name__ == "__main__":
-    load_model(dry(SPEC), CONFIG)  # once before the forks: what it imports takes seconds
+    load_model(dry(SPEC), CONFIG)  # once before the forks: what is imported takes seconds
+    for name in SCHEDULERS:
+        make_scheduler(name, {})
     blocks = json.loads(sys.argv[2])
     print(json.dumps([main(f"{sys.argv[1]}/{i}", rows) for i, rows in enumerate(blocks)]))

@@ -21,8 +21,8 @@ STEP_S = 0.02  # of a denoising step: 100 of four images take 8 s
 
 
 class PacedEditor(DryEditor):
-    """Takes `STEP_S` for a model call. Commits the faults of `tests.faults`; the instruction "nan in
-    encode" is one more."""
+    """Takes `STEP_S` for a model call. Commits the faults of `tests.faults`, and one more: "nan in
+    encode"."""
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         if "nan in encode" in {request.instruction for request in requests}:
