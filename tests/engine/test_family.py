@@ -17,6 +17,7 @@ from engine.guidance import branches, weigh
 from engine.loop import DenoiseLoop
 from engine.models import Conditioning, ContractBroken, Inputs
 from engine.options import Determinism, EditOptions
+from engine.packing import Packer
 from engine.registry import ModelSpec
 from engine.sampling import Schedule
 from engine.scheduler_tables import SamplerTables
@@ -145,6 +146,19 @@ def test_in_bucket_a_length_does_not_depend_on_the_neighbours_and_in_strict_noth
         seen[level] = {shapes["text"] for _, shapes in toy.calls}
     assert seen["bucket"] == {torch.Size((2, 64)), torch.Size((1, 128))}
     assert seen["strict"] == {torch.Size((1, n)) for n in (1, 70, 63)}
+
+
+@pytest.mark.parametrize(("determinism", "length"), [("strict", 5), ("seeded", 64)])
+def test_the_lengths_of_graphs_fill_a_bucket_but_in_strict(
+    determinism: Determinism, length: int
+) -> None:
+    toy = Toy()
+    loop = DenoiseLoop(toy, Capacity(8))  # type: ignore[arg-type]
+    loop.admit(edit("a", "night"))
+    loop.step()
+    packer = Packer(toy, determinism, whole=True)  # type: ignore[arg-type]
+    call = packer.pack_call(loop._running[0].samples)
+    assert call.inputs["text"].shape == (1, length)
 
 
 def test_sources_of_other_shapes_are_other_lanes_and_layouts_other_calls() -> None:
