@@ -82,8 +82,10 @@ class Job:
     def run(self) -> Exit:
         """Edit every row that is not done.
 
-        Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's.
+        Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's or cannot
+        be made.
         """
+        self.storage.make()
         try:
             if not len(self.remaining(PreviousRun(self.storage)).todo) and self._is_finished():
                 return Exit(self.success()["exit_code"])

@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_jobs.storage.retrying import is_refused_as_present, retrying
 from engine.errors import OutputUnusable
 from storage.backends import NEVER_APPEARS, backend_of, writable
-from storage.location import absolute, scheme_of
+from storage.location import absolute, normalized, scheme_of
 
 T = TypeVar("T")
 
@@ -38,6 +38,12 @@ class Storage:
     def open(cls, url: str) -> Storage:
         """Open a folder and look into it. Raises `OutputUnusable` where that fails, and for
         storage that no output may have."""
+        if not url.strip():
+            raise OutputUnusable("the output is empty: name a folder or URI")
+        if normalized(url).startswith("file://"):
+            raise OutputUnusable(
+                f"{url} cannot be an output: it is of another machine; give a path"
+            )
         backend = backend_of(url)
         if backend is None or not backend.may_be_output:
             raise OutputUnusable(
@@ -50,6 +56,17 @@ class Storage:
             return storage
         except Exception as error:  # storage clients raise dozens of kinds
             raise OutputUnusable(f"{url} cannot be used as an output: {error}") from None
+
+    def make(self) -> None:
+        """Make the folder, where storage has folders. Raises `OutputUnusable`."""
+        if not self._local:
+            return
+        try:
+            os.makedirs(self._root, exist_ok=True)
+        except OSError as error:
+            raise OutputUnusable(
+                f"{self.url} cannot be made: {error.strerror}; give a folder that can be written"
+            ) from None
 
     def uri(self, path: str) -> str:
         """Return where anyone can read the file at `path`."""
