@@ -41,10 +41,11 @@ def taken_format(data: bytes, accept: Collection[str] = ()) -> str:
     """The format of `data`, if it is one of `FORMATS` or named by `accept`, in the words of
     `OPTIONAL_FORMATS`; raises `ImageUnsupported`."""
     format = format_of(data)
-    if format in FORMATS or format in [OPTIONAL_FORMATS.get(name) for name in accept]:
+    is_optional = any(OPTIONAL_FORMATS.get(name) == format for name in accept)
+    if format is not None and (format in FORMATS or is_optional):
         if format == "HEIF":
             _load_heif()
-        return str(format)
+        return format
     *most, last = ["JPEG", "PNG", "WebP", *(name.upper() for name in sorted(accept))]
     taken = f"{', '.join(most)} or {last}"
     if format is None:

@@ -24,7 +24,7 @@ from engine.errors import (
     ImageUnsupported,
 )
 from engine.formats import taken_format
-from engine.jpeg import begins_pixels, is_damaged, sound_pixels, with_its_end
+from engine.jpeg import begins_pixels, has_size, is_damaged, sound_pixels, with_its_end
 from engine.png import PngFile
 
 MAX_BYTES = 25 * 2**20  # between Google's 20 MB and OpenAI's 50 MB
@@ -109,9 +109,6 @@ def _load(data: bytes, format: str, notes: list[str]) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"the image has more than {MAX_PIXELS:,} pixels") from None
     except BROKEN as error:
-        if format == "JPEG" and (whole := with_its_end(data)) is not None:
-            notes.append("image_damaged")
-            return _load(whole, format, notes)
         raise _broken(data, format, error) from None
     if png is not None:
         notes += png.warnings
@@ -120,10 +117,23 @@ def _load(data: bytes, format: str, notes: list[str]) -> Image.Image:
 
 
 def _load_jpeg(data: bytes, image: Image.Image, notes: list[str]) -> Image.Image:
+    if not has_size(
+        data, image.size
+    ):  # an odd header: let Pillow judge, which bounds what it reads
+        image.load()
+        return image
     if image.mode in ("L", "RGB") and (sound := sound_pixels(data, image.mode)) is not None:
         sound.info = image.info
         return sound
-    image.load()
+    try:
+        image.load()
+    except BROKEN:
+        if (whole := with_its_end(data)) is None:
+            raise
+        image = Image.open(io.BytesIO(whole), formats=["JPEG"])
+        image.load()
+        notes.append("image_damaged")
+        return image
     if is_damaged(data):
         notes.append("image_damaged")
     return image

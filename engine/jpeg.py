@@ -15,6 +15,15 @@ _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _LONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})  # without a length behind them
 
 
+def has_size(data: bytes, size: tuple[int, int]) -> bool:
+    """Whether libjpeg reads from the header the (width, height) in px that Pillow's parser does."""
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data, strict=False)[:2]
+    except ValueError:
+        return False
+    return (width, height) == size
+
+
 def sound_pixels(data: bytes, mode: str) -> Image.Image | None:
     """The pixels of a JPEG of `mode` (L or RGB), those of Pillow; `None` where libjpeg, which both
     use, misses or skips something and would fill it in, and Pillow would not tell."""

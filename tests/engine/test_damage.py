@@ -219,6 +219,17 @@ def test_a_whole_jpeg_in_rgb_has_pillows_pixels() -> None:
     assert has_pillows_pixels(saved(COFFEE, "JPEG", keep_rgb=True, subsampling=0))
 
 
+def test_a_jpeg_with_two_sizes_is_refused() -> None:
+    """Pillow believes the last, libjpeg none."""
+    file = FILES["JPEG"]
+    at = file.index(b"\xff\xc0")
+    frame = file[at : at + 19]
+    large = frame[:5] + struct.pack(">HH", 65_500, 65_500) + frame[9:]
+    for two in (large + frame, frame + large):
+        found = outcome(file[:at] + two + file[at + 19 :])
+        assert isinstance(found, errors.ImageUnreadable | errors.ImageTooLarge)
+
+
 def test_a_webp_whose_picture_is_shorter_than_it_should_be_is_refused() -> None:
     """libwebp fills nothing in: with sizes that agree, a cut picture is no picture."""
     for name in ("WebP", "lossless WebP"):
