@@ -27,8 +27,8 @@ Convert = Callable[[Image.Image], Image.Image]
 def to_srgb(
     image: Image.Image, notes: list[str], keep_alpha: bool = False
 ) -> tuple[Image.Image, Image.Image | None]:
-    """`image` as RGB in sRGB over white, and its alpha (mode L) where that was asked for and not
-    all of it is opaque.
+    """Convert `image` to RGB in sRGB over white; with `keep_alpha` give its alpha too (mode L), but
+    where all is opaque.
 
     Beside `image` there is never more than its result in memory. `notes` gets the codes of what
     was softened.

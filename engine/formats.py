@@ -27,7 +27,7 @@ _BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
 
 
 def format_of(data: bytes) -> str | None:
-    """The format of `data` as Pillow calls it; `None` where it is none that rayedit knows."""
+    """Recognize the format of a file, as Pillow calls it; `None` where rayedit knows none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:8] == b"ftyp":
@@ -38,8 +38,8 @@ def format_of(data: bytes) -> str | None:
 
 
 def taken_format(data: bytes, accept: Collection[str] = ()) -> str:
-    """The format of `data`, if it is one of `FORMATS` or named by `accept`, in the words of
-    `OPTIONAL_FORMATS`; raises `ImageUnsupported`."""
+    """Recognize a format that is taken: one of `FORMATS`, or of `OPTIONAL_FORMATS` by the names in
+    `accept`. Raises `ImageUnsupported`."""
     format = format_of(data)
     is_optional = any(OPTIONAL_FORMATS.get(name) == format for name in accept)
     if format is not None and (format in FORMATS or is_optional):

@@ -68,7 +68,7 @@ class Decoded:
 
 
 def decode(data: bytes, accept: Collection[str] = (), keep_alpha: bool = False) -> Decoded:
-    """A JPEG, PNG or WebP as an upright sRGB image over white; raises `ImageError`.
+    """Decode a JPEG, PNG or WebP to an upright sRGB image over white; raises `ImageError`.
 
     `accept`: further formats, of `engine.formats.OPTIONAL_FORMATS`; `keep_alpha`: return it too.
     """
@@ -189,7 +189,7 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def encode(image: Image.Image, format: str = "png", quality: int | None = None) -> bytes:
-    """An RGB image (PNG, WebP: or RGBA) as a file without any metadata; the same pixels give the
+    """Encode an RGB image, as PNG or WebP also RGBA, without any metadata; the same pixels give the
     same bytes.
 
     `quality`: 0-100 for JPEG and WebP (default 95).

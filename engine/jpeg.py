@@ -16,7 +16,7 @@ _LONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})  # without a length behind t
 
 
 def has_size(data: bytes, size: tuple[int, int]) -> bool:
-    """Whether libjpeg reads from the header the (width, height) in px that Pillow's parser does."""
+    """Compare the size that libjpeg reads in the header with Pillow's (width, height) in px."""
     try:
         height, width = simplejpeg.decode_jpeg_header(data, strict=False)[:2]
     except ValueError:
@@ -25,8 +25,11 @@ def has_size(data: bytes, size: tuple[int, int]) -> bool:
 
 
 def sound_pixels(data: bytes, mode: str) -> Image.Image | None:
-    """The pixels of a JPEG of `mode` (L or RGB), those of Pillow; `None` where libjpeg, which both
-    use, misses or skips something and would fill it in, and Pillow would not tell."""
+    """Decode a JPEG of `mode` (L or RGB) to Pillow's own pixels.
+
+    `None` where libjpeg, which both use, misses or skips something: it fills that in, and Pillow
+    does not tell.
+    """
     try:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if mode == "L" else mode)
     except ValueError:
@@ -35,7 +38,7 @@ def sound_pixels(data: bytes, mode: str) -> Image.Image | None:
 
 
 def is_damaged(data: bytes) -> bool:
-    """Whether libjpeg can decode `data` but has to fill something in.
+    """Tell a JPEG that libjpeg has to complete from a whole one.
 
     A JPEG has no checksums: a wrong bit is noticed where too many or too few bits are left.
     """
@@ -51,13 +54,13 @@ def _is_decoded(data: bytes, strict: bool) -> bool:
 
 
 def with_its_end(data: bytes) -> bytes | None:
-    """`data` with the end that is all it lacks; `None` where it lacks more."""
+    """Give `data` the end that is all it lacks; `None` where it lacks more."""
     whole = data + bytes((0xFF, _EOI))
     return whole if _is_decoded(whole, strict=True) and _has_every_bit(whole) else None
 
 
 def begins_pixels(data: bytes) -> bool:
-    """Whether its headers are all there."""
+    """Find the start of the pixels, behind headers that are all there."""
     return any(marker == _SOS for marker, _ in _segments(data))
 
 

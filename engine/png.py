@@ -55,14 +55,14 @@ class PngFile:
         self._data = b"".join(kept)
 
     def open(self) -> Image.Image:
-        """The image, not yet loaded, without its texts."""
+        """Open the image, without loading its pixels; its texts are left out."""
         image = Image.open(io.BytesIO(self._data), formats=["PNG"])
         if self._profile is not None:
             image.info["icc_profile"] = self._profile
         return image
 
     def settled(self, image: Image.Image) -> Image.Image:
-        """The loaded `image` with its transparent colour as the file means it."""
+        """Give the loaded `image` the transparent colour that the file means."""
         if self._colour_type == GREY_ALPHA and image.mode == "RGBA":  # Pillow's for 16 bits
             return image.convert("LA")
         if not self._key:
@@ -160,7 +160,7 @@ class PngFile:
             high_is, low_is = np.asarray(image.crop(box)), np.asarray(low.crop(box))
             clear = ((high_is == key >> 8) & (low_is == key & 255)).all(axis=-1)
             alpha.paste(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)), box)
-        del image.info["transparency"]
+        image.info.pop("transparency", None)
         image.putalpha(alpha)
 
     def _warn(self, code: str) -> None:

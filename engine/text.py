@@ -24,7 +24,7 @@ _SHARE = 0.3  # below this share of the letters, foreign ones are taken for name
 
 
 def clean_instruction(text: object) -> str:
-    """NFC, without control and bidirectional-override characters, stripped of what is unseen.
+    """Clean an instruction: NFC, without controls and bidirectional overrides, its ends stripped.
 
     Raises `InstructionEmpty` and `InstructionTooLong`.
     """
@@ -43,7 +43,7 @@ def clean_instruction(text: object) -> str:
 
 
 def has_lone_surrogate(text: str) -> bool:
-    """Whether `text` holds half of a UTF-16 pair, as JSON may: no encoding can carry it."""
+    """Find half of a UTF-16 pair, as JSON may hold it: no encoding can carry it."""
     try:
         text.encode()
     except UnicodeEncodeError:
