@@ -26,14 +26,15 @@ CJK_FONTS = (
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """A source image and its edits, each with the instruction that made it."""
+    """A source image and what became of it."""
 
     source: Image.Image
     edits: list[tuple[str, Image.Image]] = field(default_factory=list)
+    """Each with the instruction that made it."""
 
 
 def draw_contact_sheet(rows: Sequence[SheetRow]) -> bytes:
-    """A PNG: the source at the left of each line, its edits to the right, captions below."""
+    """Draw a PNG: the source at the left of each line, its edits to the right, captions below."""
     columns = 1 + max(len(row.edits) for row in rows)
     heights = [max(thumbnail(image).height for image in _images(row)) for row in rows]
     height = GAP_PX + sum(heights) + len(rows) * (CAPTION_PX + GAP_PX)
@@ -55,7 +56,7 @@ def _images(row: SheetRow) -> list[Image.Image]:
 
 
 def thumbnail(image: Image.Image, side_px: int = TILE_PX) -> Image.Image:
-    """`image` within a square of `side_px`, enlarged if it is smaller; never stretched."""
+    """Fit an image into a square of `side_px`, enlarging a smaller one; RGB, never stretched."""
     scale = side_px / max(image.size)
     size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -80,7 +81,7 @@ def _draw_tile(
 
 @lru_cache(maxsize=2)
 def _font(*, has_cjk: bool) -> Any:
-    """A font with Chinese glyphs, None where this machine has none; or Pillow's own."""
+    """Load a font with Chinese glyphs, None where this machine has none; or Pillow's own."""
     if not has_cjk:
         return ImageFont.load_default(12)
     found = next((path for path in CJK_FONTS if Path(path).exists()), None)
@@ -88,7 +89,7 @@ def _font(*, has_cjk: bool) -> Any:
 
 
 def _wrap(text: str, font: Any) -> list[str]:
-    """Lines no wider than a tile, broken at spaces, or anywhere in text without them."""
+    """Break text into lines no wider than a tile: at spaces, or anywhere where it has none."""
     lines = [""]
     for word in text.split(" ") if " " in text else list(text):
         joined = f"{lines[-1]} {word}".strip() if " " in text else lines[-1] + word
