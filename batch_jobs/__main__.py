@@ -10,10 +10,10 @@ import typer
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job, over_ray
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from engine.config import load_config
 from engine.errors import EngineError
 from engine.options import Determinism
+from storage.storage import Storage
 
 OUTPUT_FILES = {
     "results": "results/",

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-import ray.data
 
 from batch_jobs.config import JobConfig
+from batch_jobs.ray_private import quieten_ray_data
 from cluster.session import joined_ray, local_ray
 from engine.config import EngineConfig, cores
 from engine.registry import ModelSpec
@@ -29,11 +29,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     """Connect to the cluster that `address` or RAY_ADDRESS names, or start one that ends with the
     block; a process that is in one stays in it. Raises `OptionInvalid` where there is none at the
     address, and `ClusterUnavailable` where Ray does not start."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # Ray's own has lost its cause on the way here
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised, and told once
+    quieten_ray_data()
     if ray.is_initialized():
         yield
         return

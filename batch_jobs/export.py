@@ -17,10 +17,10 @@ from batch_jobs.export_lines import ExportLines, Shape
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.manifest.files import find_files
-from batch_jobs.storage.retrying import retrying
-from batch_jobs.storage.storage import Storage
 from engine.errors import ManifestInvalid, OutputUnusable
 from storage.location import is_uri
+from storage.retrying import retrying
+from storage.storage import Storage
 
 _DIGITS = re.compile(r"(\d+)")
 

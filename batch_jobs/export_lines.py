@@ -18,11 +18,11 @@ import pyarrow as pa
 from batch_jobs.ledger.entry import Entry, from_ledger
 from batch_jobs.ledger.layout import image_path
 from batch_jobs.manifest.plan import base_of
-from batch_jobs.storage.storage import Storage
 from engine.edit import EditFailure
 from engine.errors import OutputUnusable
 from engine.wire import error_body
 from storage.location import located
+from storage.storage import Storage
 
 Shape = Literal["jsonl", "dataflow", "openai-batch"]
 

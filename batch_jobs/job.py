@@ -29,9 +29,9 @@ from batch_jobs.stages import crash_journal
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.run import BlockRun, RunBlocks
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
 from engine.registry import ModelSpec
+from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 

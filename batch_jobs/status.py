@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.lease import BEAT_EVERY_S, is_alive, owner_of
 from batch_jobs.ledger.ledger import Ledger
-from batch_jobs.storage.storage import Storage
 from engine.errors import ManifestInvalid
+from storage.storage import Storage
 
 WATCH_S = 2.5 * BEAT_EVERY_S
 

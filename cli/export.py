@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from batch_jobs.export import Shape, export_ledger
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 def export(

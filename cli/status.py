@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from batch_jobs.status import describe
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 def status(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_jobs.ledger.ledger import Ledger
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 from tests.cli.test_cli import SMALL, rayedit
 from tests.serving import Server, server
 

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("cluster", "serve_app")
+PACKAGES = ("cluster", "batch_jobs", "serve_app")
 UNSTABLE_MODULES = ("ray.data.block", "ray.data.exceptions")
 # Arguments, settings and variables that Ray may rename in any version.
 UNSTABLE_NAMES = (

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Self
 
 from batch_jobs.ledger.owner import Owner
-from batch_jobs.storage.storage import Storage
 from engine.errors import OutputBusy
+from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from batch_jobs.ledger.entry import SCHEMA
 from batch_jobs.ledger.layout import RESULTS
 from batch_jobs.ledger.parts import in_todays_columns, needed_columns
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 T = TypeVar("T")
 

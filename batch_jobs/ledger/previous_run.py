@@ -14,10 +14,10 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.fingerprint import RECIPE
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.manifest.plan import base_of, has_relative
-from batch_jobs.storage.storage import Storage
 from engine.errors import OutputUnusable
 from engine.registry import ModelSpec
 from engine.weights import find_revision
+from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 

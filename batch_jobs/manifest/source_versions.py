@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from batch_jobs.storage.retrying import retrying
 from engine.errors import ImageSourceRefused, ManifestInvalid
 from storage.backends import backend_of
+from storage.retrying import retrying
 from storage.sources import filesystem_of, is_absent, places_of
 
 THREADS = 32

@@ -22,9 +22,9 @@ from batch_jobs.manifest.plan import base_of
 from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.charts import speed_chart
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
-from batch_jobs.storage.storage import Storage
 from engine.images import decode
 from storage.sources import read_source
+from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from batch_jobs.storage.storage import Storage
 from engine.errors import WorkerCrashed
+from storage.storage import Storage
 
 FOLDER = "journal"
 DEATHS_TO_CONVICT = 2

@@ -16,13 +16,13 @@ from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, Journal
-from batch_jobs.storage.retrying import retrying
 from engine.edit import EditFailure
 from engine.errors import ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
 from engine.sources import Prepared, prepare
 from engine.text import clean_instruction
+from storage.retrying import retrying
 from storage.sources import read_source
 
 logger = logging.getLogger(__name__)

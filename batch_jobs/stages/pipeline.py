@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
-import ray
 import ray.data
-import ray.exceptions
-from ray.data.exceptions import ExecutionTimeoutError, SystemException
 
 from batch_jobs.cluster import fitted, ray_cluster
+from batch_jobs.ray_private import AS_ARROW, PIPELINE_ERRORS, actor_pool
 from batch_jobs.stages.blocks import rows_per_block
 from batch_jobs.stages.crash_journal import Journal
 from batch_jobs.stages.decode import decode_block
@@ -46,7 +44,7 @@ def _entries(run: BlockRun) -> Iterator[pa.Table]:
     dataset = build_dataset(run)
     try:  # a prefetched block would wait for the next one to be done
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    except (ray.exceptions.RayError, SystemException, ExecutionTimeoutError) as error:
+    except PIPELINE_ERRORS as error:
         logger.debug("the pipeline failed", exc_info=error)
         raise InternalError(_cause(error)) from error
 
@@ -67,7 +65,6 @@ def build_dataset(run: BlockRun) -> ray.data.Dataset:
     rows = rows_per_block(run.todo, config, workers, run.row_s)
     source = PlanSource(run.todo, rows)
     journal = Journal(run.storage, uuid.uuid4().hex[:8])
-    every_stage = {"batch_format": "pyarrow", "udf_modifying_row_count": False}
     decoded = ray.data.read_datasource(
         source, override_num_blocks=source.blocks, num_cpus=DECODE_CPUS
     ).map_batches(
@@ -75,20 +72,19 @@ def build_dataset(run: BlockRun) -> ray.data.Dataset:
         batch_size=None,
         fn_args=(run.context, journal),
         num_cpus=DECODE_CPUS,
-        **every_stage,
+        **AS_ARROW,
     )
     edited = decoded.map_batches(
         EditWorker,
         batch_size=rows,
         fn_constructor_args=(config.engine, run.context.spec, journal),
-        compute=ray.data.ActorPoolStrategy(
-            min_size=min(config.min_workers, workers, source.blocks),
-            max_size=min(workers, source.blocks),
-            max_concurrent_calls_per_actor=CALLS_PER_WORKER,
-            enable_true_multi_threading=True,
+        compute=actor_pool(
+            least=min(config.min_workers, workers, source.blocks),
+            most=min(workers, source.blocks),
+            calls=CALLS_PER_WORKER,
         ),
         num_gpus=config.num_gpus,
         num_cpus=config.num_cpus,
-        **every_stage,
+        **AS_ARROW,
     )
-    return edited.map_batches(publish_rows, batch_size=None, fn_args=(run.storage,), **every_stage)
+    return edited.map_batches(publish_rows, batch_size=None, fn_args=(run.storage,), **AS_ARROW)

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data.block import BlockMetadata
+
+from batch_jobs.ray_private import read_task
 
 
 class PlanSource(ray.data.Datasource):
@@ -31,20 +32,15 @@ class PlanSource(ray.data.Datasource):
         return int(self._row_bytes * self._length)
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ray.data.ReadTask]:
-        """One task a block, whatever `parallelism` is."""
+        """Make one task a block, whatever `parallelism` is."""
         return [self._read_task(start) for start in range(0, self._length, self._rows)]
 
     def _read_task(self, start: int) -> ray.data.ReadTask:
         rows = min(self._rows, self._length - start)
-        metadata = BlockMetadata(
-            num_rows=rows,
-            size_bytes=int(rows * self._row_bytes),
-            input_files=None,
-            exec_stats=None,
-        )
-        return ray.data.ReadTask(partial(_cut, [self._plan], start, rows), metadata)
+        size_bytes = int(rows * self._row_bytes)
+        return read_task(partial(_cut, [self._plan], start, rows), rows, size_bytes)
 
 
 def _cut(plan: list[Any], start: int, rows: int) -> list[pa.Table]:
-    """`plan`: the reference in a list, or Ray would resolve it on the driver."""
+    """Read a block. `plan`: the reference in a list, or Ray would resolve it on the driver."""
     return [ray.get(plan[0]).slice(start, rows).combine_chunks()]

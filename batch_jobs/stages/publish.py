@@ -14,9 +14,9 @@ from batch_jobs.ledger.entry import Entry, Output, to_ledger
 from batch_jobs.ledger.layout import image_path
 from batch_jobs.records import from_table
 from batch_jobs.stages.edit import EditedRow
-from batch_jobs.storage.storage import Storage
 from engine.geometry import from_canvas
 from engine.images import encode
+from storage.storage import Storage
 
 
 def publish_rows(block: pa.Table, storage: Storage) -> pa.Table:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batch_jobs.config import JobConfig
 from batch_jobs.stages.context import BlockContext
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)

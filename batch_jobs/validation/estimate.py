@@ -13,8 +13,8 @@ from batch_jobs.ledger.entry import from_ledger
 from batch_jobs.manifest.planned import parse_options
 from batch_jobs.stages.in_process import StagesHere
 from batch_jobs.stages.run import BlockRun
-from batch_jobs.storage.storage import Storage
 from batch_jobs.validation.check import ManifestCheck
+from storage.storage import Storage
 
 ESTIMATED_ROWS = 5
 WORKER_COUNTS = (1, 2, 4, 8)

@@ -14,9 +14,9 @@ from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.ledger.remaining import Remaining
 from batch_jobs.stages.in_process import edited_here
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from engine.config import EngineConfig
 from engine.registry import ModelSpec, find_model
+from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 from tests.conftest import PHOTOGRAPHS
 

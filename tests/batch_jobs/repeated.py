@@ -19,7 +19,6 @@ from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.crash_journal import Journal
 from batch_jobs.stages.decode import DecodedRow
 from batch_jobs.stages.edit import EditedRow, EditWorker
-from batch_jobs.storage.storage import Storage
 from engine.config import EngineConfig
 from engine.edit import EditRequest
 from engine.errors import WorkerCrashed
@@ -29,6 +28,7 @@ from engine.options import EditOptions
 from engine.registry import find_model
 from engine.schedulers import SCHEDULERS, make_scheduler
 from engine.sources import Prepared
+from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 
 SIDE_PX = 16

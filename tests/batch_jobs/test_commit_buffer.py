@@ -10,7 +10,7 @@ from batch_jobs.ledger.commit_buffer import CommitBuffer
 from batch_jobs.ledger.entry import Entry, to_ledger
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.remaining import among
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 def failed(ids: str) -> pa.Table:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from batch_jobs.stages.crash_journal import FOLDER, BlockJournal, Gate, Journal
-from batch_jobs.storage.storage import Storage
 from engine.errors import WorkerCrashed
+from storage.storage import Storage
 
 
 def test_conviction_needs_two_deaths_alone(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from openai.types.shared import ErrorObject
 
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from cli.export import export
 from engine.errors import OutputUnusable
+from storage.storage import Storage
 from tests.batch_jobs.jobs import run_here
 from tests.batch_jobs.shapes import batch_line, data_url, write_lines
 from tests.cli.test_cli import rayedit

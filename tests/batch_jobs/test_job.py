@@ -20,9 +20,9 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stages.in_process import edited_here
 from batch_jobs.stages.run import BlockRun, EditedBlocks
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from engine.errors import ManifestInvalid, OutputUnusable
 from engine.seeding import row_seed
+from storage.storage import Storage
 from tests.batch_jobs.jobs import CONFIG, digests, good_rows, job_here, ledger, left, run_here
 
 Write = Callable[..., str]

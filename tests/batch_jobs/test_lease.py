@@ -23,9 +23,9 @@ import pytest
 from batch_jobs.ledger.lease import Lease, owner_of
 from batch_jobs.ledger.owner import BOOT_ID, Owner
 from batch_jobs.status import describe
-from batch_jobs.storage.storage import Storage
 from cli.status import status
 from engine.errors import OutputBusy, OutputUnusable
+from storage.storage import Storage
 from tests.serving import ROOT
 
 ELSEWHERE = {"host": "elsewhere", "machine": "another"}

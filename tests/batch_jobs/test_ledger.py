@@ -9,7 +9,7 @@ import pyarrow as pa
 from batch_jobs.ledger.entry import Entry, to_ledger
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.remaining import among
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 def remove(book: Ledger, ids: str) -> None:

@@ -19,8 +19,8 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stages.crash_journal import FOLDER
 from batch_jobs.stages.pipeline import build_dataset
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from engine.registry import ModelSpec
+from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 from tests.batch_jobs.fragile import FATAL, fragile
 from tests.batch_jobs.jobs import CONFIG, digests, good_rows, ledger, left, run_job

@@ -13,8 +13,8 @@ import pytest
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.previous_run import PreviousRun
-from batch_jobs.storage.storage import Storage
 from engine.registry import MODELS, ModelSpec
+from storage.storage import Storage
 
 ALL = JobConfig(retry="all")
 

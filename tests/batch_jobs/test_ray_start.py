@@ -14,7 +14,7 @@ import pytest
 
 from batch_jobs.ledger.lease import owner_of
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 from tests.batch_jobs.jobs import good_rows, ledger
 from tests.cli.test_cli import ROOT
 

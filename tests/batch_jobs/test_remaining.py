@@ -11,7 +11,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.entry import Entry, to_ledger
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.remaining import KNOWN_COLUMNS, Remaining, rows_to_edit
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 ALL = JobConfig(retry="all")
 

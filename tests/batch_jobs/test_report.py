@@ -19,7 +19,7 @@ from batch_jobs.ledger.layout import image_path
 from batch_jobs.progress import POINTS, JobProgress
 from batch_jobs.report import page as report
 from batch_jobs.report.charts import speed_chart
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 
 
 def results(count: int) -> pa.Table:

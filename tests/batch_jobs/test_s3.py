@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from batch_jobs.ledger.lease import Lease
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stopping import Exit
-from batch_jobs.storage.storage import Storage
 from cli.main import app
 from engine.errors import OutputBusy, OutputUnusable
+from storage.storage import Storage
 from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
 from tests.batch_jobs.jobs import digests, good_rows, ledger, run_job
 from tests.batch_jobs.shared_ray import shared_ray

@@ -16,7 +16,7 @@ import pytest
 from batch_jobs.ledger.lease import owner_of
 from batch_jobs.status import describe
 from batch_jobs.stopping import Exit, StopSignals
-from batch_jobs.storage.storage import Storage
+from storage.storage import Storage
 from tests.batch_jobs.jobs import digests, good_rows, ledger, run_job
 from tests.cli.test_cli import ROOT
 

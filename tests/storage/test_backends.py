@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.manifest.source_versions import source_states, version_of
-from batch_jobs.storage.retrying import is_refused_as_present, is_transient
-from batch_jobs.storage.storage import Storage
+from batch_jobs.manifest.source_versions import source_versions, version_of
 from engine.errors import OutputUnusable
 from storage.backends import BACKENDS, Backend, backend_of
+from storage.retrying import is_refused_as_present, is_transient
+from storage.storage import Storage
 
 
 def each(*fields: str) -> list[object]:
@@ -68,4 +68,4 @@ def test_a_local_file_has_a_new_version_when_its_time_changes(tmp_path: Path) ->
     assert before == "4 1.0"
     os.utime(path, (2, 2))
     assert version_of(str(path)) != before
-    assert source_states(["a.png", "none.png", None], str(tmp_path)) == ["4 2.0", "absent", None]
+    assert source_versions(["a.png", "none.png", None], str(tmp_path)) == ["4 2.0", "absent", None]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.storage import retrying
-from batch_jobs.storage.retrying import is_transient
-from batch_jobs.storage.storage import Storage
+from storage import retrying
+from storage.retrying import is_transient
+from storage.storage import Storage
 from tests.batch_jobs.fault_proxy import FaultProxy, fault_proxy
 
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_jobs.storage.retrying import is_refused_as_present, retrying
 from engine.errors import OutputUnusable
 from storage.backends import NEVER_APPEARS, backend_of, writable
 from storage.location import absolute, normalized, scheme_of
+from storage.retrying import is_refused_as_present, retrying
 
 T = TypeVar("T")
 

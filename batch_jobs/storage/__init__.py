@@ -1,1 +1,0 @@
-"""The output folder, on any storage."""
