@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.storage.storage import Storage
 from engine.errors import OutputUnusable
+from storage.storage import Storage
 from tests.conftest import jpeg, photograph
 
 
