@@ -26,7 +26,7 @@ class PacedEditor(DryEditor):
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         if "nan in encode" in {request.instruction for request in requests}:
-            raise NonFinite("injected fault")
+            raise NonFinite("the decoded image holds NaN or infinity")
         return super().encode(requests)
 
     def predict(self, latents: torch.Tensor, *inputs: object) -> torch.Tensor:
