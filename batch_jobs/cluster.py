@@ -14,7 +14,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ray_private import quieten_ray_data
 from cluster.session import joined_ray, local_ray
 from engine.config import EngineConfig, cores
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from engine.weights import weights_bytes
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.run import BlockRun, RunBlocks
 from batch_jobs.stopping import Exit
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from storage.storage import Storage
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.manifest.plan import base_of, read_manifest
 from batch_jobs.manifest.source_versions import source_versions
-from engine.registry import ModelSpec, find_model
+from engine.spec import ModelSpec
 from storage.location import absolute
 
 
@@ -38,7 +38,7 @@ class JobPlan:
         Raises `RequestError` and `ModelError`.
         """
         location = absolute(manifest)
-        spec = spec or find_model(config.engine.model, config.engine.resolution)
+        spec = spec or config.engine.find_model()
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)

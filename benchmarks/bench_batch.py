@@ -50,8 +50,9 @@ from engine import EditActor, EditOptions, EngineConfig
 from engine.config import cores
 from engine.geometry import from_canvas, plan_geometry
 from engine.images import encode
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
 from engine.sources import prepare
+from engine.spec import ModelSpec
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from benchmarks.ladder import print_ladder
 from benchmarks.rivals import Diffusers, Rayedit, spec_of
 from benchmarks.workloads import mixed, print_machine, reworded, uniform
 from engine import EditRequest
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 class Contest:

@@ -17,7 +17,7 @@ from engine.capacity import Capacity
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.memory import memory_of
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ray import serve
 from starlette.requests import Request
 
 from benchmarks.rivals import Diffusers, Edit
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 MAX_BATCH_SIZE = 8
 BATCH_WAIT_S = 0.05

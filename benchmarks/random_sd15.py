@@ -14,8 +14,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from engine.catalogue import MODELS
 from engine.models.instruct_pix2pix import InstructPix2Pix
-from engine.registry import MODELS, ModelSpec
+from engine.spec import ModelSpec
 
 SCHEDULER = {
     "_class_name": "EulerAncestralDiscreteScheduler",

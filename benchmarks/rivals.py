@@ -16,7 +16,8 @@ from PIL import Image
 
 from benchmarks.random_sd15 import RANDOM_SD15, SCHEDULER, random_parts
 from engine import EditActor, EditRequest, EditResult, EngineConfig
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
+from engine.spec import ModelSpec
 from engine.weights import find_weights
 
 

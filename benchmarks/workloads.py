@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine import EditOptions, EditRequest
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 INSTRUCTIONS = ("make it night", "turn it into a pencil sketch", "make it blue", "add fog")

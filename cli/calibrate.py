@@ -42,11 +42,10 @@ def calibrate(
     from engine.config import EngineConfig, load_config
     from engine.loading import cost_settings, load_model
     from engine.options import parse_size
-    from engine.registry import find_model
 
     settings = load_config(config, EngineConfig, "engine", model=model)
     settings = settings.model_copy(update={"calibration": None})
-    spec = find_model(settings.model, settings.resolution)
+    spec = settings.find_model()
     canvases = [parse_size(size) for size in sizes or [f"{spec.resolution}x{spec.resolution}"]]
     for canvas in canvases:
         spec.check_size(canvas)

@@ -16,8 +16,8 @@ from engine.options import Determinism
 if TYPE_CHECKING:
     from engine.config import EngineConfig
     from engine.edit import EditResult
-    from engine.registry import ModelSpec
     from engine.sources import Prepared
+    from engine.spec import ModelSpec
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -33,11 +33,10 @@ def edit(
     **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
-    from engine.registry import find_model
 
     format = _format_of(output)
     settings = _settings(config, model, determinism)
-    spec = find_model(settings.model, settings.resolution)
+    spec = settings.find_model()
     prepared = _prepare(source, instruction, options, spec)
     result = _run(prepared, settings, spec)
     _save(output, format, prepared, result)

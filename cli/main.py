@@ -39,7 +39,7 @@ app.command()(calibrate)
 @app.command()
 def models() -> None:
     """List the registered models and their defaults."""
-    from engine.registry import MODELS
+    from engine.catalogue import MODELS
 
     line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{:<12}{}"
     columns = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
@@ -56,7 +56,7 @@ def models() -> None:
             "embedded" if Path(spec.source).is_dir() else spec.source,
         )
         typer.echo(line.format(*facts))
-    typer.echo("Any folder or hub id in the InstructPix2Pix layout works too: --model FOLDER.")
+    typer.echo("Any folder or hub id of these families works too: --model FOLDER.")
 
 
 def _version(wanted: bool) -> None:

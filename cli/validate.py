@@ -12,7 +12,6 @@ from batch_jobs.manifest.plan import open_manifest
 from batch_jobs.stopping import Exit
 from batch_jobs.validation.check import ManifestCheck
 from engine.config import load_config
-from engine.registry import find_model
 
 
 def validate(
@@ -32,7 +31,7 @@ def validate(
     """
     overrides = {"engine": {"model": model}, "image_root": image_root}
     settings = load_config(config, JobConfig, **overrides)
-    spec = find_model(settings.engine.model, settings.engine.resolution)
+    spec = settings.engine.find_model()
     check = ManifestCheck(open_manifest(manifest), settings, spec)
     check.check_rows()
     check.check_images(images)

@@ -20,7 +20,7 @@ from engine.loading import LoadedModel, load_model, use_device
 from engine.loop import DenoiseLoop, Progress
 from engine.memory import Memory, memory_of
 from engine.previews import PartialImage
-from engine.registry import ModelSpec, find_model
+from engine.spec import ModelSpec
 
 
 class EditActor:
@@ -44,7 +44,7 @@ class EditActor:
         `progress` and `partial_image` are called from the denoising thread: they must be quick.
         """
         self.config = config or EngineConfig()
-        self.spec = spec or find_model(self.config.model, self.config.resolution)
+        self.spec = spec or self.config.find_model()
         self._changed = threading.Condition()
         self._inbox: list[EditRequest] = []
         self._cancelled: set[str] = set()

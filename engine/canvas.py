@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 def canvas_of(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
     """Choose the canvas of a `source`, both (width, height) in px, by the rule of `spec.canvas`.
 
     side          the long side about `resolution` (InstructPix2Pix's `edit_cli.py`)
-    area          `resolution` squared pixels in the source's aspect (Qwen-Image-Edit)
+    area          `resolution` squared pixels in the source's aspect (Kontext, Qwen-Image-Edit)
     at_most_area  the source's own size, down to that area where it is larger (FLUX.2)
-    sizes         the one of `spec.sizes` whose aspect is nearest (FLUX.1 Kontext)
 
     Sides are multiples of `spec.multiple`, up to `spec.max_side`.
     """
     if spec.canvas == "side":
         return _by_side(source, spec)
-    if spec.canvas == "sizes":
-        aspect = source[0] / source[1]
-        return min(spec.sizes, key=lambda size: abs(aspect - size[0] / size[1]))
     scale = canvas_scale(source, spec)
     whole = math.floor if spec.canvas == "at_most_area" else round
     width, height = (_multiple(whole(side * scale / spec.multiple), spec) for side in source)
     return width, height
+
+
+def stretched_canvas(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
+    """Choose the canvas that the whole of a `source` is stretched to, as diffusers' pipelines do.
+
+    The one of `spec.sizes` whose aspect is nearest (FLUX.1 Kontext), else `canvas_of`.
+    """
+    if not spec.sizes:
+        return canvas_of(source, spec)
+    aspect = source[0] / source[1]
+    return min(spec.sizes, key=lambda size: abs(aspect - size[0] / size[1]))
 
 
 def canvas_scale(source: tuple[int, int], spec: ModelSpec) -> float:

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import OptionInvalid
 from engine.fields import validate
-from engine.options import Determinism
+from engine.options import Determinism, EditOptions
+from engine.registry import find_model
+from engine.spec import ModelSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,6 +66,18 @@ class EngineConfig(BaseModel):
         str | None,
         Field(description="YAML of `rayedit calibrate`: how many samples of each size fit and pay"),
     ] = None
+
+    options: Annotated[
+        EditOptions,
+        Field(description="what an edit that does not say has, in place of the model's defaults"),
+    ] = EditOptions()
+
+    def find_model(self) -> ModelSpec:
+        """Find the model with this configuration's resolution and options.
+
+        Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have.
+        """
+        return find_model(self.model, self.resolution).preset(self.options)
 
     @property
     def threads(self) -> int:

@@ -1,4 +1,4 @@
-"""How a photograph meets the model's canvas and comes back; never by a stretch."""
+"""How a photograph meets the model's canvas and comes back: by a stretch only if asked for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from engine.canvas import canvas_of, canvas_scale
+from engine.canvas import canvas_of, canvas_scale, stretched_canvas
 from engine.errors import OptionInvalid
 from engine.images import MAX_PIXELS
 from engine.options import EditOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,15 @@ class Geometry:
 
 
 def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:
-    """Choose the geometry of an edit of a `source` (width, height) in px; never a stretch.
+    """Choose the geometry of an edit of a `source` (width, height) in px.
 
     Raises `OptionInvalid` for a size the model cannot do.
     """
     spec.check_size(options.size_px)
     if options.restore_size and options.resize == "crop":
         raise OptionInvalid(
-            "restore_size needs the whole picture: use resize=fit or pad", param="restore_size"
+            "restore_size needs the whole picture: use resize=fit, pad or stretch",
+            param="restore_size",
         )
     pixels = source[0] * source[1] * options.num_images
     if options.restore_size and pixels > MAX_PIXELS:
@@ -41,6 +42,10 @@ def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec
             f"{MAX_PIXELS:,} pixels; ask for fewer images, or for a size",
             param="restore_size",
         )
+    if options.resize == "stretch":
+        canvas = options.size_px or stretched_canvas(source, spec)
+        output = source if options.restore_size else canvas
+        return Geometry((0, 0, *source), canvas, (0, 0, 0, 0), output)
     if options.restore_size or options.resize == "pad":
         return _pad(source, options, spec)
     square = (spec.resolution, spec.resolution)

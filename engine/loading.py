@@ -12,7 +12,8 @@ from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
 from engine.models import Editor
-from engine.registry import ModelSpec, load_editor_class
+from engine.registry import load_editor_class
+from engine.spec import ModelSpec
 from engine.weights import find_weights
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from engine.errors import InternalError, OptionInvalid
 from engine.fields import validate
 
 Determinism = Literal["seeded", "bucket", "strict"]
-Resize = Literal["fit", "crop", "pad"]
+Resize = Literal["fit", "crop", "pad", "stretch"]
 Scheduler = Literal[
     "ddim",
     "euler",
@@ -79,7 +79,8 @@ class EditOptions(BaseModel):
         Resize,
         Field(
             description="fit: about the model's resolution, cropped to its multiple; crop: a "
-            "centred square; pad: the whole picture in the square, cut out again"
+            "centred square; pad: the whole picture in the square, cut out again; stretch: the "
+            "whole picture on the canvas of diffusers' pipeline, whatever becomes of its aspect"
         ),
     ] = "fit"
     restore_size: Annotated[bool, Field(description="return the source image's own size")] = False

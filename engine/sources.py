@@ -18,7 +18,7 @@ from engine.errors import (
 from engine.geometry import Geometry, plan_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
 from engine.options import ResolvedOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 _SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from engine.errors import InstructionEmpty, InstructionTooLong
+from engine.errors import InstructionEmpty, InstructionLanguage, InstructionTooLong
 from engine.options import MAX_INSTRUCTION_CHARACTERS
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -63,3 +63,26 @@ def unknown_scripts(text: str, known: Sequence[str]) -> list[str]:
     letters = [unicodedata.name(c, "UNKNOWN").split()[0] for c in text if c.isalpha()]
     foreign = [script for script in letters if script not in known]
     return sorted(set(foreign)) if len(foreign) > _SHARE * len(letters) else []
+
+
+def check_scripts(text: str, known: Sequence[str], model: str, *, strict: bool) -> list[str]:
+    """Return the warning codes of a text whose script the model does not know.
+
+    Raises `InstructionLanguage` in their place where `strict`.
+    """
+    unknown = unknown_scripts(text, known)
+    if unknown and strict:
+        raise InstructionLanguage(
+            f"model {model} does not know the script {', '.join(unknown)}; it knows "
+            f"{', '.join(known)}"
+        )
+    return ["language_unsupported"] if unknown else []
+
+
+def check_length(tokens: int, bound: int, model: str, *, param: str) -> None:
+    """Raises `InstructionTooLong` where a text has more tokens than the model reads."""
+    if tokens > bound:
+        raise InstructionTooLong(
+            f"{param} has {tokens} tokens and model {model} reads {bound}: make it shorter",
+            param=param,
+        )

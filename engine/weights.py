@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.hub import MODEL_SUFFIXES, fetch_weights, find_commit
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
 

@@ -17,7 +17,7 @@ from ray import serve
 
 from cluster.session import joined_ray, local_ray
 from engine.errors import ModelError
-from engine.registry import ModelSpec, find_model
+from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING_CONFIG, build
 from serve_app.exposure import check_exposure, check_port
@@ -39,7 +39,7 @@ def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Appl
     Raises `OptionError`, `ModelUnknown`, `ModelError`.
     """
     config = ServeConfig.of(args)
-    return build(config, find_model(config.engine.model, config.engine.resolution))
+    return build(config, config.engine.find_model())
 
 
 def run_server(
@@ -58,7 +58,7 @@ def run_server(
     and `ClusterUnavailable` when Ray does not start.
     """
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
-    spec = spec or find_model(config.engine.model, config.engine.resolution)
+    spec = spec or config.engine.find_model()
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
             deploy(config, spec, host, port)

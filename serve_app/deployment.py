@@ -7,7 +7,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.ingress.api import make_app

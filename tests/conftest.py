@@ -21,8 +21,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HOME"] = tempfile.mkdtemp(prefix="rayedit-home-")
 
 from engine import EditActor, EditOptions, EngineConfig
-from engine.registry import MODELS, ModelSpec, find_model
+from engine.catalogue import MODELS
+from engine.registry import find_model
 from engine.sources import Prepared, prepare
+from engine.spec import ModelSpec
 
 hypothesis.settings.register_profile("rayedit", deadline=None)  # no test asserts a time
 hypothesis.settings.load_profile("rayedit")

@@ -10,7 +10,7 @@ import torch
 from engine.edit import EditRequest
 from engine.models import Conditioning, Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.faults import commit_fault
 
 

@@ -34,11 +34,10 @@ SMALL = {"resolution": 64, "determinism": "strict", "num_threads": 1}
 
 def main(config: str, port: str, editor: str) -> None:
     """Serve, in a process of its own."""
-    from engine.registry import find_model
     from serve_app.app import ServeConfig, run_server
 
     settings = ServeConfig.of(json.loads(config))
-    spec = find_model(settings.engine.model, settings.engine.resolution)
+    spec = settings.engine.find_model()
     run_server(settings, port=int(port), spec=replace(spec, editor=editor) if editor else spec)
 
 

@@ -10,6 +10,7 @@ import pytest
 from batch_jobs.config import JobConfig
 from engine.config import EngineConfig, cores, load_config
 from engine.errors import OptionError
+from engine.options import EditOptions
 from engine.registry import find_model
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -18,7 +19,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("batch/*.yaml")), ids=lambda p: p.name)
 def test_job_configs_load(path: Path) -> None:
     config = load_config(path, JobConfig)
-    find_model(config.engine.model, config.engine.resolution)
+    config.engine.find_model()
 
 
 def test_flags_outrank_the_file(tmp_path: Path) -> None:
@@ -31,6 +32,30 @@ def test_flags_outrank_the_file(tmp_path: Path) -> None:
     assert config.engine.determinism == "strict"
 
 
+def test_a_config_may_set_options_for_every_edit_that_does_not() -> None:
+    spec = load_config(CONFIGS / "batch" / "kontext.yaml", JobConfig).engine.find_model()
+    options = spec.resolve(EditOptions(), seed=1)
+    assert (options.num_inference_steps, options.guidance_scale) == (28, 3.5)
+    assert spec.resolve(EditOptions(guidance_scale=2.0), seed=1).guidance_scale == 2.0
+    assert spec.identity() != find_model("flux-kontext").identity()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"image_guidance_scale": 1.5}, "flux-kontext has no image_guidance_scale; it takes"),
+        ({"seed": 3}, "seed is of each edit"),
+        ({"resize": "pad"}, "resize is of each edit"),
+    ],
+)
+def test_an_option_that_cannot_be_a_default_is_refused_by_name(
+    options: dict[str, object], says: str
+) -> None:
+    config = EngineConfig(model="flux-kontext", options=EditOptions.parse(options))
+    with pytest.raises(OptionError, match=says):
+        config.find_model()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -39,6 +64,8 @@ def test_flags_outrank_the_file(tmp_path: Path) -> None:
         ("- a list\n", "keys and values"),
         ("engine: [", "cannot read"),
         ("engine:\n  max_batch_size: 0\n", "engine.max_batch_size"),
+        ("engine:\n  options:\n    guidance_scale: 99\n", "engine.options.guidance_scale"),
+        ("engine:\n  options:\n    steps: 9\n", "num_inference_steps"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, says: str) -> None:

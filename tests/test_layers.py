@@ -37,6 +37,8 @@ ENGINE_ORDER = [
     "wire",
     "guidance",
     "hub",
+    "spec",
+    "catalogue",
     "registry",
     "weights",
     "config",

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.config import EngineConfig
-from engine.registry import ModelSpec
 from engine.seeding import row_seed
+from engine.spec import ModelSpec
 
 RECIPE = 2  # how fingerprints are made; an output keeps the recipe that it was begun with
 _DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")  # recipe 1

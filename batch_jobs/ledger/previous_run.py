@@ -15,7 +15,7 @@ from batch_jobs.ledger.fingerprint import RECIPE
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.manifest.plan import base_of, has_relative
 from engine.errors import OutputUnusable
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from engine.weights import find_revision
 from storage.storage import Storage
 

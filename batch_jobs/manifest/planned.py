@@ -16,7 +16,7 @@ from batch_jobs.manifest.row import text
 from batch_jobs.records import schema_of
 from engine.errors import ModelUnknown
 from engine.options import EditOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 

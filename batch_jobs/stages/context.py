@@ -8,7 +8,7 @@ from typing import Self
 
 from batch_jobs.config import JobConfig
 from batch_jobs.manifest.plan import base_of
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

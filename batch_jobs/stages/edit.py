@@ -15,7 +15,7 @@ from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import WorkerCrashed
 from engine.geometry import Geometry
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from batch_jobs.stages.decode import DecodedRow, decode_rows
 from engine.errors import EngineError, RequestError
 from engine.geometry import plan_geometry
 from engine.images import decode
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from engine.text import clean_instruction
 
 # The kind of a source: its scheme, whether it climbs, its suffix. Of each kind one is opened.

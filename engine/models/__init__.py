@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from engine.edit import EditRequest
-from engine.registry import ModelSpec
 from engine.sampling import Schedule
+from engine.spec import ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np

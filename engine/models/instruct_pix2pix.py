@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
+from engine.catalogue import INSTRUCT_PIX2PIX
 from engine.edit import EditRequest
-from engine.errors import InstructionLanguage, InstructionTooLong, ModelError, NonFinite
+from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs
-from engine.registry import (
-    PIX2PIX_DEFAULTS,
-    PIX2PIX_EDITOR,
-    PIX2PIX_OPTIONS,
-    ModelSpec,
-    read_json,
-)
+from engine.models.parts import load_part
+from engine.models.pictures import SourceLatents, in_float32, to_pixels, to_unit
+from engine.registry import read_json
 from engine.sampling import Schedule
+from engine.spec import ModelSpec
 from engine.tensor_cache import TensorCache
-from engine.text import unknown_scripts
+from engine.text import check_length, check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -62,7 +61,7 @@ class InstructPix2Pix:
         self._text_encoder = text_encoder
         self._vae = vae
         self._unet = unet
-        self._sources = TensorCache(SOURCE_BYTES)
+        self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
         self._texts = TensorCache(TEXT_BYTES)
 
     @classmethod
@@ -72,15 +71,13 @@ class InstructPix2Pix:
         unet = read_json(folder / "unet" / "config.json")
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = unet.get("sample_size")
-        return ModelSpec(
+        return replace(
+            INSTRUCT_PIX2PIX,
             name=folder.name,
             source=str(folder),
-            editor=PIX2PIX_EDITOR,
-            guidance="two_scale",
-            options=PIX2PIX_OPTIONS,
-            defaults=PIX2PIX_DEFAULTS,
             resolution=side * factor if isinstance(side, int) else 512,
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            licence="unknown",
         )
 
     @classmethod
@@ -88,22 +85,13 @@ class InstructPix2Pix:
         """Load only safetensors, and build only the classes named here."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-
-        def part(kind: Any, name: str) -> Any:
-            weights = kind.from_pretrained(
-                folder / name, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-            return weights.to(device).eval().requires_grad_(False)
 
         return cls(
             spec,
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            part(CLIPTextModel, "text_encoder"),
-            part(AutoencoderKL, "vae"),
-            part(UNet2DConditionModel, "unet"),
+            load_part(CLIPTextModel, folder / "text_encoder", device, dtype),
+            load_part(AutoencoderKL, folder / "vae", device, dtype),
+            load_part(UNet2DConditionModel, folder / "unet", device, dtype),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 
@@ -128,23 +116,18 @@ class InstructPix2Pix:
         ):
             with self._tokenizing:
                 count = len(self._tokenizer(text, verbose=False).input_ids)
-            if count > bound:
-                raise InstructionTooLong(
-                    f"{name} has {count} tokens and model {self.spec.name} reads {bound}: "
-                    "make it shorter",
-                    param=name,
-                )
-        unknown = unknown_scripts(request.instruction, self.spec.scripts)
-        if unknown and request.options.strict_language:
-            raise InstructionLanguage(
-                f"model {self.spec.name} does not know the script {', '.join(unknown)}; it knows "
-                f"{', '.join(self.spec.scripts)}"
-            )
-        return ["language_unsupported"] if unknown else []
+            check_length(count, bound, self.spec.name, param=name)
+        return check_scripts(
+            request.instruction,
+            self.spec.scripts,
+            self.spec.name,
+            strict=request.options.strict_language,
+        )
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`. The texts are embedded one by one: 0.03% of an edit's arithmetic."""
-        images = self._source_latents(requests)
+        pictures = [request.pixels for request in requests]
+        images = self._sources.of(pictures, [request.digest for request in requests])
         return [self._condition(*pair) for pair in zip(requests, images, strict=True)]
 
     def _condition(self, request: EditRequest, image: torch.Tensor) -> Conditioning:
@@ -176,37 +159,13 @@ class InstructPix2Pix:
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
-        dtype = self._vae.dtype
-        try:
-            if float32:
-                self._vae.float()  # and back without loss: float32 holds every half exactly
+        with in_float32(self._vae, float32):
             scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
-            images = self._vae.decode(scaled, return_dict=False)[0].float()
-        finally:
-            if float32:
-                self._vae.to(dtype)
-        if not torch.isfinite(images).all():
-            raise NonFinite("the decoded image holds NaN or infinity")
-        levels = (images * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        return list(levels.permute(0, 2, 3, 1).cpu().numpy())
-
-    def _source_latents(self, requests: Sequence[EditRequest]) -> list[torch.Tensor]:
-        """(C, h, w) of each source; one whose digest was met lately is not encoded again."""
-        keys = [(request.digest, request.pixels.shape) for request in requests]
-        latents = [self._sources.get(key) for key in keys]
-        new = [i for i, known in enumerate(latents) if known is None]
-        if new:
-            encoded = self._encode_images(np.stack([requests[i].pixels for i in new]))
-            for i, made in zip(new, encoded, strict=True):
-                latents[i] = made
-                if requests[i].digest:
-                    self._sources.put(keys[i], made)
-        return latents
+            return to_pixels(self._vae.decode(scaled, return_dict=False)[0])
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w): the mode of the posterior, not scaled."""
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        images = (images.float() / 255 * 2 - 1).contiguous().to(self._vae.dtype)
+        images = to_unit(pixels, self.device).to(self._vae.dtype)
         return self._vae.encode(images).latent_dist.mode().to(self._unet.dtype)
 
     def _embed(self, text: str) -> torch.Tensor:

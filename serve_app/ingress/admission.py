@@ -9,7 +9,7 @@ from collections.abc import Callable
 from engine.errors import ImageError, Overloaded
 from engine.guidance import branches
 from engine.options import ResolvedOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.ingress.backlog import Backlog
 from serve_app.ingress.record import EditRecord
 

@@ -20,8 +20,8 @@ from engine.errors import (
 from engine.geometry import Geometry
 from engine.options import ResolvedOptions
 from engine.pool import DecodePool, TaskLost
-from engine.registry import ModelSpec
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 from serve_app.ingress.codec_tasks import load, prepare_source, render
 
 T = TypeVar("T")

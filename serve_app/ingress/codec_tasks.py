@@ -10,8 +10,8 @@ import numpy as np
 from engine.geometry import Geometry, from_canvas
 from engine.images import encode
 from engine.options import ResolvedOptions
-from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare, read_data_url
+from engine.spec import ModelSpec
 
 MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
 

@@ -17,9 +17,9 @@ from fastapi import Request
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import ModelUnknown, NotReady, OptionInvalid
 from engine.fields import MAX_SHOWN
-from engine.registry import ModelSpec
 from engine.seeding import draw_seed
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig

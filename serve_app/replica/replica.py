@@ -15,7 +15,7 @@ from ray import serve
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import ModelError
 from engine.options import EditOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig
 from serve_app.replica.metrics import ReplicaMetrics

@@ -16,8 +16,9 @@ import torch
 
 from engine.edit import EditRequest
 from engine.models import Conditioning, Editor
-from engine.registry import ModelSpec, read_json
+from engine.registry import read_json
 from engine.sampling import Schedule
+from engine.spec import ModelSpec
 from tests.faults import commit_fault
 
 TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file in which editors note what they edit

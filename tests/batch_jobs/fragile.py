@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 
 FATAL = "48x48"  # rows of this size end the process that decodes them
 

@@ -15,7 +15,8 @@ from batch_jobs.ledger.remaining import Remaining
 from batch_jobs.stages.in_process import edited_here
 from batch_jobs.stopping import Exit
 from engine.config import EngineConfig
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
+from engine.spec import ModelSpec
 from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 from tests.conftest import PHOTOGRAPHS

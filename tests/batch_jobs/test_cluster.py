@@ -17,7 +17,8 @@ from batch_jobs.config import JobConfig
 from batch_jobs.job import Job
 from batch_jobs.stopping import Exit
 from engine.config import EngineConfig, cores
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
+from engine.spec import ModelSpec
 from tests.batch_jobs.editors import TRACE
 from tests.conftest import photograph, png
 

@@ -17,7 +17,7 @@ from batch_jobs.manifest.plan import read_manifest
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.decode import DecodedRow, decode_rows
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.batch_jobs.fault_proxy import FaultProxy
 from tests.batch_jobs.shapes import data_url, write_lines
 from tests.batch_jobs.test_retrying import web

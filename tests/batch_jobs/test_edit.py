@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from batch_jobs.ledger.entry import from_ledger
 from batch_jobs.stages.in_process import StagesHere
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.batch_jobs.jobs import CONFIG, job_here, left
 from tests.serving import ROOT
 

@@ -13,7 +13,7 @@ from batch_jobs.manifest.plan import open_manifest
 from batch_jobs.validation.check import ManifestCheck
 from batch_jobs.validation.estimate import Estimate, duration
 from engine.config import EngineConfig
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.batch_jobs.editors import dry
 from tests.batch_jobs.manifests import GOOD, checked, rows
 from tests.cli.test_cli import rayedit

@@ -24,7 +24,7 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stages.run import BlockRun, EditedBlocks
 from batch_jobs.stopping import Exit
 from engine.config import EngineConfig
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 from tests.batch_jobs.jobs import CONFIG, job_here, ledger

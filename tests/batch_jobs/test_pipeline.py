@@ -19,7 +19,7 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.stages.crash_journal import FOLDER
 from batch_jobs.stages.pipeline import build_dataset
 from batch_jobs.stopping import Exit
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 from tests.batch_jobs.fragile import FATAL, fragile

@@ -13,7 +13,8 @@ import pytest
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.previous_run import PreviousRun
-from engine.registry import MODELS, ModelSpec
+from engine.catalogue import MODELS
+from engine.spec import ModelSpec
 from storage.storage import Storage
 
 ALL = JobConfig(retry="all")

@@ -11,7 +11,7 @@ import pytest
 from engine import EditActor, EditFailure, EditResult, EngineConfig
 from engine.loading import load_model
 from engine.models.instruct_pix2pix import InstructPix2Pix
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.conftest import Prepare
 
 

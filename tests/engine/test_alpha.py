@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.alpha import alpha_at_output, with_alpha
+from engine.catalogue import MODELS
 from engine.geometry import Geometry, from_canvas, plan_geometry, to_canvas
 from engine.images import decode, encode
 from engine.options import EditOptions
-from engine.registry import MODELS
 from tests.engine.files import saved
 
 POCKET = MODELS["pocket"]

@@ -26,8 +26,8 @@ from engine.loop import DenoiseLoop
 from engine.memory import HostMemory
 from engine.models import Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
-from engine.registry import ModelSpec
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 
 EditOf = Callable[..., Prepared]
 

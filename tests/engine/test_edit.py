@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import errors
+from engine.catalogue import MODELS
 from engine.edit import EditFailure
 from engine.options import EditOptions
-from engine.registry import MODELS, find_model
+from engine.registry import find_model
 from engine.text import clean_instruction, unknown_scripts
 from engine.wire import EditBody
 
@@ -37,7 +38,7 @@ from engine.wire import EditBody
         ("num_images", 5),
         ("size", "512"),
         ("size", "0x64"),
-        ("resize", "stretch"),
+        ("resize", "tile"),
         ("scheduler", "magic"),
         ("negative_prompt", 5),
     ],

@@ -13,15 +13,16 @@ from engine.canvas import canvas_of
 from engine.capacity import Capacity
 from engine.edit import EditRequest
 from engine.errors import ModelError, OptionInvalid
+from engine.geometry import plan_geometry
 from engine.guidance import branches, weigh
 from engine.loop import DenoiseLoop
 from engine.models import Conditioning, ContractBroken, Inputs
-from engine.options import Determinism, EditOptions
+from engine.options import Determinism, EditOptions, ResolvedOptions
 from engine.packing import Packer
-from engine.registry import ModelSpec
 from engine.sampling import Schedule
 from engine.scheduler_tables import SamplerTables
 from engine.seeding import image_seed
+from engine.spec import ModelSpec
 
 SHAPE = (2, 4, 4)
 FLOW = {
@@ -301,9 +302,21 @@ def test_branches_that_count_nothing_are_not_named() -> None:
         return branches("true_cfg", TOY.resolve(EditOptions.parse(given), seed=0))
 
     assert named() == {"text": 1.0}
-    assert named(true_cfg_scale=3.0) == {"text": 1.0}  # without a negative prompt
+    assert named(true_cfg_scale=1.0) == {"text": 1.0}
     assert named(true_cfg_scale=3.0, negative_prompt="") == {"text": 3.0, "negative": -2.0}
-    assert named(negative_prompt="x") == {"text": 1.0}
+
+
+def test_a_negative_prompt_and_its_scale_are_refused_without_each_other() -> None:
+    def resolve(spec: ModelSpec, **given: object) -> ResolvedOptions:
+        return spec.resolve(EditOptions.parse(given), seed=0)
+
+    with pytest.raises(OptionInvalid, match=r"true_cfg_scale 3\.0 needs a negative_prompt"):
+        resolve(TOY, true_cfg_scale=3.0)
+    with pytest.raises(OptionInvalid, match="no effect on model toy while true_cfg_scale is 1"):
+        resolve(TOY, negative_prompt="dull")
+    ready = replace(TOY, defaults={**TOY.defaults, "true_cfg_scale": 4.0, "negative_prompt": " "})
+    assert resolve(ready, negative_prompt="dull").true_cfg_scale == 4.0
+    assert resolve(ready, true_cfg_scale=3.0).negative_prompt == " "
 
 
 def test_an_option_that_a_model_does_not_have_is_refused_by_name(pocket: ModelSpec) -> None:
@@ -343,15 +356,32 @@ def test_all_of_a_spec_that_can_change_a_pixel_is_its_identity() -> None:
         ("area", (4000, 100), (1024, 32)),
         ("at_most_area", (300, 200), (288, 192)),
         ("at_most_area", (3000, 2000), (624, 416)),
-        ("sizes", (3000, 2000), (640, 448)),
-        ("sizes", (2000, 3000), (448, 640)),
     ],
 )
 def test_a_family_has_a_rule_for_its_canvas(
     rule: str, source: tuple[int, int], canvas: tuple[int, int]
 ) -> None:
-    spec = replace(TOY, canvas=rule, multiple=16, sizes=((512, 512), (640, 448), (448, 640)))
-    assert canvas_of(source, spec) == canvas
+    assert canvas_of(source, replace(TOY, canvas=rule, multiple=16)) == canvas
+
+
+@pytest.mark.parametrize(
+    ("source", "canvas"),
+    [((3000, 2000), (640, 448)), ((2000, 3000), (448, 640)), ((80, 80), (512, 512))],
+)
+def test_a_stretched_source_goes_to_the_nearest_size_that_the_model_was_trained_at(
+    source: tuple[int, int], canvas: tuple[int, int]
+) -> None:
+    spec = replace(TOY, canvas="area", multiple=16, sizes=((512, 512), (640, 448), (448, 640)))
+    geometry = plan_geometry(source, EditOptions(resize="stretch"), spec)
+    assert (geometry.inner, geometry.output, geometry.box) == (canvas, canvas, (0, 0, *source))
+    whole = plan_geometry(source, EditOptions(resize="stretch", restore_size=True), spec)
+    assert (whole.inner, whole.output) == (canvas, source)
+    asked = plan_geometry(source, EditOptions(resize="stretch", size="256x128"), spec)
+    assert asked.inner == (256, 128)
+    without = replace(spec, sizes=())
+    assert plan_geometry(source, EditOptions(resize="stretch"), without).inner == canvas_of(
+        source, without
+    )
 
 
 def test_a_shift_that_depends_on_the_canvas_is_a_table_of_its_own() -> None:

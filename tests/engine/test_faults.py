@@ -25,8 +25,8 @@ from engine.loading import load_model
 from engine.models import Conditioning, Inputs
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.pacing import LaunchPacer
-from engine.registry import ModelSpec
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 from tests.editors import faulty
 from tests.engine.test_loop import make_loop, mixed_requests, pixels, run
 

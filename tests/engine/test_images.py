@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from engine import errors
+from engine.catalogue import MODELS
 from engine.geometry import from_canvas, plan_geometry, to_canvas
 from engine.images import decode, encode
 from engine.options import EditOptions
-from engine.registry import MODELS, ModelSpec
+from engine.spec import ModelSpec
 from tests.conftest import jpeg, photograph, png
 from tests.engine.files import saved, with_chunk
 

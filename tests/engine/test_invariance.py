@@ -20,9 +20,10 @@ from engine.loop import DenoiseLoop
 from engine.models import Conditioning
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.options import Determinism
-from engine.registry import ModelSpec
 from engine.sources import Prepared, prepare
+from engine.spec import ModelSpec
 from tests.editors import poisoned
+from tests.engine.company import in_random_company
 from tests.engine.test_loop import pixels, run
 
 EditOf = Callable[..., Prepared]
@@ -69,26 +70,6 @@ def neighbours_of(edit_of: EditOf, draw: random.Random) -> Iterator[EditRequest]
         ).request
 
 
-def bytes_in_random_company(
-    loop: DenoiseLoop, edit_of: EditOf, subject: EditRequest, seed: int
-) -> bytes:
-    """The subject's image after a history in which always four samples ran together."""
-    draw = random.Random(seed)
-    neighbours = neighbours_of(edit_of, draw)
-    waits, missing = draw.randint(1, 4), SAMPLES
-    while True:
-        joining = [next(neighbours) for _ in range(missing)]
-        if waits <= 0 and joining and subject.id not in {request.id for request in joining}:
-            joining[0], waits = subject, 10**6
-        for request in draw.sample(joining, len(joining)):
-            loop.admit(request)
-        outcomes = {outcome.id: outcome for outcome in loop.step()}
-        missing, waits = len(outcomes), waits - 1
-        if subject.id in outcomes:
-            loop.cancel({f"neighbour-{i}" for i in range(100)})
-            return pixels(outcomes[subject.id])[0]
-
-
 @pytest.mark.parametrize("determinism", ["bucket", "strict"])
 def test_random_neighbours_joining_at_random_steps_change_no_byte(
     edit_of: EditOf, pocket: ModelSpec, determinism: Determinism
@@ -96,7 +77,12 @@ def test_random_neighbours_joining_at_random_steps_change_no_byte(
     """In `bucket` every call is padded to 12 rows: the subject's 3 and 6 to 9 of three others."""
     loop = loop_of(pocket, determinism)
     subject = edit_of("coffee", "make it blue", id="subject", num_inference_steps=5, seed=3).request
-    seen = {bytes_in_random_company(loop, edit_of, subject, seed) for seed in range(6)}
+    seen = {
+        in_random_company(
+            loop, subject, neighbours_of(edit_of, random.Random(seed)), samples=SAMPLES, seed=seed
+        )
+        for seed in range(6)
+    }
     assert len(seen) == 1
     assert (loop.counters.branches_padded > 0) == (determinism == "bucket")
     if determinism == "strict":

@@ -21,9 +21,9 @@ from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.options import Determinism
 from engine.packing import BUCKETS
-from engine.registry import ModelSpec
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 from engine.weights import LOCK, verify_weights
 from tests.editors import faulty
 

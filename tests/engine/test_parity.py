@@ -14,8 +14,9 @@ from PIL import Image
 
 from engine import EditActor, EditOptions, EngineConfig
 from engine.edit import EditRequest, EditResult
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
 from engine.schedulers import make_scheduler
+from engine.spec import ModelSpec
 from tests.conftest import PHOTOGRAPHS, POCKET, photograph
 
 INSTRUCTIONS = ("make it night", "turn it into a pencil sketch", "make it blue", "add fog")

@@ -12,11 +12,11 @@ import torch
 from engine import EditActor, EngineConfig
 from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.options import Scheduler
-from engine.registry import ModelSpec
 from engine.sampling import Schedule
 from engine.scheduler_tables import SamplerTables
 from engine.schedulers import make_scheduler
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 
 EditOf = Callable[..., Prepared]
 Shown = list[tuple[str, int, np.ndarray]]

@@ -15,8 +15,9 @@ from engine.capacity import Capacity
 from engine.edit import EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
-from engine.registry import ModelSpec, find_model
+from engine.registry import find_model
 from engine.sources import Prepared
+from engine.spec import ModelSpec
 from tests.engine.test_loop import mixed_requests, pixels, run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")

@@ -14,7 +14,7 @@ import torch
 from engine.edit import EditRequest
 from engine.errors import NonFinite
 from engine.models import Conditioning
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from tests.batch_jobs.editors import DryEditor
 
 STEP_S = 0.02  # of a denoising step: 100 of four images take 8 s

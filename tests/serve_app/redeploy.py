@@ -7,7 +7,6 @@ import sys
 
 import ray
 
-from engine.registry import find_model
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
 from tests.serve_app.editors import paced
@@ -16,5 +15,5 @@ if __name__ == "__main__":
     address, config, port = sys.argv[1:]
     settings = ServeConfig.of(json.loads(config))
     ray.init(address=address)
-    spec = paced(find_model(settings.engine.model, settings.engine.resolution))
+    spec = paced(settings.engine.find_model())
     deploy(settings, spec, "127.0.0.1", int(port))

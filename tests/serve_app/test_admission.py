@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import Overloaded
 from engine.options import EditOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, cost_of
 from serve_app.ingress.api import make_app

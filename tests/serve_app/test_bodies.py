@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from engine.images import MAX_BYTES
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.service import EditService

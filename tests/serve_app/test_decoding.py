@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import Overloaded
 from engine.options import EditOptions
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.ingress.codec import Codec
 from tests.conftest import jpeg, photograph
 

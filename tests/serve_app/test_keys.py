@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from engine.errors import OptionInvalid
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.app import run_server
 from serve_app.config import ServeConfig
 from serve_app.errors import KeyInvalid, RateLimited

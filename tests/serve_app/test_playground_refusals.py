@@ -16,7 +16,7 @@ import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.registry import ModelSpec
+from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.keys import ApiKeys

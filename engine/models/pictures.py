@@ -1,0 +1,82 @@
+"""Pictures on their way into a VAE and out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import max_pool2d
+
+from engine.edit import EditRequest
+from engine.errors import NonFinite
+from engine.tensor_cache import TensorCache
+
+
+def to_unit(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Scale (N, H, W, 3) uint8 to (N, 3, H, W) float32 from -1 to 1, on the device."""
+    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+    return (images.float() / 255 * 2 - 1).contiguous()
+
+
+def to_pixels(images: torch.Tensor) -> list[np.ndarray]:
+    """Scale (N, 3, H, W) from -1 to 1 to N arrays (H, W, 3) uint8; beyond that it is cut off.
+
+    Raises `NonFinite`.
+    """
+    images = images.float()
+    if not torch.isfinite(images).all():
+        raise NonFinite("the decoded image holds NaN or infinity")
+    levels = (images * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return list(levels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def latent_mask(request: EditRequest, factor: int, device: torch.device) -> torch.Tensor | None:
+    """Pool a request's mask to its latents: (1, H / factor, W / factor) float32, 0 to 1.
+
+    A latent may change as much as the most of its `factor` x `factor` pixels.
+    """
+    if request.mask is None:
+        return None
+    shares = torch.from_numpy(request.mask).to(device)[None].float() / 255
+    return max_pool2d(shares, factor)
+
+
+@contextmanager
+def in_float32(vae: Any, wanted: bool) -> Iterator[None]:
+    """Make the weights of `vae` float32 meanwhile, where `wanted`: it holds every half exactly."""
+    dtype = vae.dtype
+    try:
+        if wanted:
+            vae.float()
+        yield
+    finally:
+        if wanted:
+            vae.to(dtype)
+
+
+class SourceLatents:
+    """Encodes sources; one whose digest was met lately is not encoded again."""
+
+    def __init__(self, encode: Callable[[np.ndarray], torch.Tensor], max_bytes: int) -> None:
+        """`encode`: (N, H, W, 3) uint8 -> (N, C, h, w); `max_bytes`: of the latents kept."""
+        self._encode = encode
+        self._kept = TensorCache(max_bytes)
+
+    def of(self, pictures: Sequence[np.ndarray], digests: Sequence[str]) -> list[torch.Tensor]:
+        """Return (C, h, w) of each picture (H, W, 3) uint8, all of one shape.
+
+        `digests`: of the pictures' pixels; empty: not known, so nothing is kept.
+        """
+        keys = [(digest, p.shape) for digest, p in zip(digests, pictures, strict=True)]
+        latents = [self._kept.get(key) if key[0] else None for key in keys]
+        new = [i for i, known in enumerate(latents) if known is None]
+        if new:
+            encoded = self._encode(np.stack([pictures[i] for i in new]))
+            for i, made in zip(new, encoded, strict=True):
+                latents[i] = made
+                if keys[i][0]:
+                    self._kept.put(keys[i], made)
+        return latents

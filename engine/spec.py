@@ -1,0 +1,128 @@
+"""What must be known of a model before its weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self
+
+from engine.errors import ModelError, OptionInvalid
+from engine.guidance import GuidanceKind
+from engine.options import EditOptions, ResolvedOptions
+
+CanvasRule = Literal["side", "area", "at_most_area"]
+
+# The options of an edit that some models have and others do not.
+FAMILY_OPTIONS = (
+    "guidance_scale",
+    "image_guidance_scale",
+    "true_cfg_scale",
+    "negative_prompt",
+    "strength",
+)
+# The fields of a spec that change no pixel: where the weights lie (the digests of what was found
+# there tell them apart), and what is only said of a model.
+_FACTS = frozenset({"source", "revision", "parts", "scripts", "licence"})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What must be known of a model before its weights are loaded. Picklable."""
+
+    name: str
+    source: str  # a folder in the diffusers layout, or a hub id
+    editor: str  # "module:class" of its `Editor`
+    revision: str | None = None  # of the hub
+    guidance: GuidanceKind = "embedded"
+    options: frozenset[str] = frozenset()  # those of `FAMILY_OPTIONS` that it has
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of options, and always of steps
+    max_sources: int = 1  # pictures that one edit may start from
+    canvas: CanvasRule = "side"  # see `engine.canvas`
+    resolution: int = 512  # side in px that it was trained at
+    sizes: tuple[tuple[int, int], ...] = ()  # (width, height) in px, of `resize: stretch`
+    multiple: int = 64  # every side of the canvas is a multiple of it
+    max_side: int = 1024  # longest side in px
+    half: str = "float16"  # dtype on a GPU
+    scripts: tuple[str, ...] = ("LATIN",)  # that its text encoder knows (Unicode name prefixes)
+    parts: Mapping[str, str] = field(default_factory=dict)  # further weights: folder or hub id
+    styles: Mapping[str, str] = field(default_factory=dict)  # adapters: name -> file
+    licence: str = "unknown"  # of the weights
+
+    def resolve(self, options: EditOptions, seed: int) -> ResolvedOptions:
+        """Fill what is not given with `seed` and this model's defaults.
+
+        Raises `OptionInvalid` for an option that this model does not have.
+        """
+        given = {name: value for name, value in options if value is not None}
+        self._check_has(given)
+        resolved = ResolvedOptions(**{"seed": seed, **self.defaults, **given})
+        if self.guidance == "true_cfg":
+            self._check_pair(given, resolved)
+        return resolved
+
+    def preset(self, options: EditOptions) -> Self:
+        """Return this model with other defaults: all that `options` says beyond its own.
+
+        Raises `OptionInvalid` for an option that the model does not have, and for one that is of
+        each edit.
+        """
+        own = {name: entry.default for name, entry in EditOptions.model_fields.items()}
+        given = {name: value for name, value in options if value != own[name]}
+        for name in given:
+            if name == "seed" or own[name] is not None:
+                raise OptionInvalid(f"{name} is of each edit, and no default", param=name)
+        self._check_has(given)
+        return replace(self, defaults={**self.defaults, **given})
+
+    def without(self, option: str) -> Self:
+        """Return the spec of a model that is like this one and does not have `option`."""
+        defaults = {name: value for name, value in self.defaults.items() if name != option}
+        return replace(self, options=self.options - {option}, defaults=defaults)
+
+    def check_size(self, size_px: tuple[int, int] | None) -> None:
+        """Refuse a (width, height) in px that the model cannot do; raises `OptionInvalid`."""
+        for side in size_px or ():
+            if side % self.multiple or not self.multiple <= side <= self.max_side:
+                best = min(max(round(side / self.multiple), 1) * self.multiple, self.max_side)
+                raise OptionInvalid(
+                    f"size: {side} px is not possible with model {self.name}; sides are multiples "
+                    f"of {self.multiple} up to {self.max_side}, the nearest is {best}",
+                    param="size",
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Return all of the spec that can change a pixel, as JSON's types, by name.
+
+        Raises `ModelError` for a value that JSON has no type for.
+        """
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FACTS}
+        found["options"] = sorted(self.options)
+        try:
+            return json.loads(json.dumps(found, sort_keys=True, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"model {self.name}: its spec is not serialisable: {error}") from None
+
+    def _check_pair(self, given: Mapping[str, Any], resolved: ResolvedOptions) -> None:
+        """Of `true_cfg_scale` and `negative_prompt` one without the other changes nothing."""
+        if resolved.negative_prompt is None and given.get("true_cfg_scale", 1.0) > 1.0:
+            raise OptionInvalid(
+                f"true_cfg_scale {given['true_cfg_scale']} needs a negative_prompt with model "
+                f"{self.name}, which may be empty",
+                param="true_cfg_scale",
+            )
+        if "negative_prompt" in given and resolved.scale("true_cfg_scale") == 1.0:
+            raise OptionInvalid(
+                f"negative_prompt has no effect on model {self.name} while true_cfg_scale is 1: "
+                "give one above it, or leave the negative prompt out",
+                param="negative_prompt",
+            )
+
+    def _check_has(self, given: Collection[str]) -> None:
+        for name in FAMILY_OPTIONS:
+            if name in given and name not in self.options:
+                raise OptionInvalid(f"model {self.name} has no {name}; {self._takes()}", param=name)
+
+    def _takes(self) -> str:
+        names = [name for name in FAMILY_OPTIONS if name in self.options]
+        return f"it takes {', '.join(names)}" if names else "it takes none of that kind"

@@ -1,0 +1,100 @@
+"""Every family: the same weights, sources, noise and parameters give diffusers' latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.catalogue import FLUX_KONTEXT
+from engine.geometry import plan_geometry, to_canvas
+from engine.options import EditOptions
+from engine.sampling import Schedule
+from tests.conftest import photograph
+from tests.engine.families import (
+    BOUND,
+    FAMILIES,
+    Twins,
+    check_same,
+    difference,
+    edits_of,
+    one_thread,
+)
+from tests.tiny.pipelines import load
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=str)
+def twins(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iterator[Twins]:
+    with one_thread():
+        yield Twins(request.param, tiny(request.param.name))
+
+
+def test_edits_are_those_of_diffusers_alone_and_joining_a_mixed_batch(twins: Twins) -> None:
+    edits = edits_of(twins.family)
+    expected = [twins.diffusers(edit) for edit in edits]
+    for edit, theirs in zip(edits, expected, strict=True):
+        check_same(twins.rayedit([edit])[0], theirs)
+
+    loop = twins.loop()
+    for mine, theirs in zip(twins.rayedit(edits, loop=loop), expected, strict=True):
+        check_same(mine, theirs)
+    alone = sum(edit.options["num_inference_steps"] for edit in edits)
+    assert loop.counters.calls < alone
+
+
+def test_the_shift_of_another_canvas_is_another_picture(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound sees the noise levels: 1.15 is the shift of a megapixel."""
+    edit = edits_of(twins.family)[0]
+    schedule = twins.editor.schedule
+    mine = schedule(twins.request(edit))
+    if mine.mu is None:
+        pytest.skip("its noise levels do not depend on the canvas")
+
+    def shifted(request: object) -> Schedule:
+        return replace(mine, mu=1.15)
+
+    monkeypatch.setattr(twins.editor, "schedule", shifted)
+    assert difference(twins.rayedit([edit])[0], twins.diffusers(edit)) > 100 * BOUND
+
+
+def test_a_stretched_photograph_is_the_one_that_kontext_sees_in_diffusers() -> None:
+    """Its own geometry: the nearest of its sizes, one Lanczos resize."""
+    from diffusers.image_processor import VaeImageProcessor
+    from diffusers.pipelines.flux import pipeline_flux_kontext
+
+    assert list(FLUX_KONTEXT.sizes) == pipeline_flux_kontext.PREFERRED_KONTEXT_RESOLUTIONS
+    for name in ("chelsea", "rocket"):
+        image = Image.fromarray(photograph(name))
+        geometry = plan_geometry(image.size, EditOptions(resize="stretch"), FLUX_KONTEXT)
+        width, height = geometry.inner
+        assert geometry.inner in FLUX_KONTEXT.sizes
+        theirs = VaeImageProcessor(vae_scale_factor=16).resize(image, height, width)
+        assert np.array_equal(to_canvas(image, geometry), np.asarray(theirs))
+
+
+@pytest.mark.parametrize(("strength", "steps"), [(1.0, 4), (0.8, 5), (0.55, 6)])
+def test_masked_edits_are_those_of_diffusers_inpainting(
+    twins: Twins, strength: float, steps: int
+) -> None:
+    """The mask lies on the grid of latents: diffusers drops what is thinner."""
+    if twins.family.inpainting is None:
+        pytest.skip("diffusers cannot inpaint with this family")
+    pipeline = load(twins.folder, twins.family.inpainting)
+    edit = edits_of(twins.family)[0]
+    mask = np.zeros(edit.sources[0].shape[:2], np.uint8)
+    mask[16:48, 16:64] = 255
+    options = {**edit.options, "num_inference_steps": steps, "strength": strength}
+    edit = replace(edit, mask=mask, options=options)
+    theirs = twins.diffusers(edit, pipeline)
+    loop = twins.loop()
+    check_same(twins.rayedit([edit], loop=loop)[0], theirs)
+    assert loop.counters.calls == {1.0: 4, 0.8: 4, 0.55: 4}[strength]
+
+    everywhere = replace(edit, mask=np.full_like(mask, 255))
+    assert difference(twins.diffusers(everywhere, pipeline), theirs) > 100 * BOUND

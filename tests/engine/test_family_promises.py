@@ -1,0 +1,166 @@
+"""Every family: what the loop promises holds whatever a model reads, and however it guides."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.capacity import Capacity
+from engine.edit import EditFailure, EditRequest, EditResult
+from engine.loop import DenoiseLoop
+from engine.models import Conditioning, Editor
+from engine.options import Determinism
+from tests.engine.company import in_random_company
+from tests.engine.families import (
+    FAMILIES,
+    INSTRUCTIONS,
+    Twins,
+    check_same,
+    edits_of,
+    one_thread,
+)
+from tests.engine.test_loop import run
+from tests.tiny.edits import Edit
+
+SAMPLES = 4
+ROWS_THAT_FIT = 3
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=str)
+def twins(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iterator[Twins]:
+    with one_thread():
+        yield Twins(request.param, tiny(request.param.name))
+
+
+def changed(editor: Editor, **methods: Callable[..., Any]) -> Editor:
+    """The same model with other methods, each given the old one first."""
+    other = copy.copy(editor)
+    for name, method in methods.items():
+        setattr(other, name, partial(method, getattr(editor, name)))
+    return other
+
+
+def poison(
+    encode: Callable[..., list[Conditioning]], requests: Sequence[EditRequest]
+) -> list[Conditioning]:
+    """Everything that the model reads of a request with "poison" in its id is NaN."""
+
+    def spoilt(conditioning: Conditioning) -> Conditioning:
+        rows = [
+            {n: t * torch.nan if t.is_floating_point() else t for n, t in row.items()}
+            for row in conditioning.rows
+        ]
+        return replace(conditioning, rows=rows)
+
+    return [
+        spoilt(conditioning) if "poison" in request.id else conditioning
+        for request, conditioning in zip(requests, encode(requests), strict=True)
+    ]
+
+
+def neighbours_of(twins: Twins, canvas: Edit, seed: int) -> Iterator[EditRequest]:
+    """Guided edits on one canvas, every other one poison."""
+    draw = random.Random(seed)
+    for i in itertools.count():
+        options = {**(twins.family.guided or twins.family.plain), "num_inference_steps": i % 4 + 2}
+        edit = replace(canvas, instruction=draw.choice(INSTRUCTIONS), seed=i, options=options)
+        yield twins.request(edit, f"{draw.choice(['poison', 'neighbour'])}-{i}")
+
+
+@pytest.mark.parametrize("determinism", ["bucket", "strict"])
+def test_random_neighbours_cancelled_and_poisoned_change_no_byte(
+    twins: Twins, determinism: Determinism
+) -> None:
+    edit = edits_of(twins.family)[1]
+    subject = twins.request(edit, "subject")
+    editor = changed(twins.editor, encode=poison)
+    loop = DenoiseLoop(editor, Capacity(SAMPLES), determinism=determinism)
+    seen = {
+        in_random_company(
+            loop, subject, neighbours_of(twins, edit, seed), samples=SAMPLES, seed=seed
+        )
+        for seed in range(4)
+    }
+    assert len(seen) == 1
+    if determinism == "strict":
+        alone = run(loop, [subject])["subject"]
+        assert isinstance(alone, EditResult)
+        assert seen == {alone.images[0].tobytes()}
+
+
+def test_poison_fails_alone(twins: Twins) -> None:
+    loop = twins.loop(changed(twins.editor, encode=poison))
+    edits = edits_of(twins.family)[:2]
+    requests = [twins.request(edits[0], "poison"), twins.request(edits[1], "calm")]
+    outcomes = run(loop, requests)
+    failure, calm = outcomes["poison"], outcomes["calm"]
+    assert isinstance(failure, EditFailure) and failure.code == "non_finite"
+    assert isinstance(calm, EditResult)
+
+
+def test_a_batch_that_does_not_fit_is_halved(twins: Twins) -> None:
+    def small(
+        predict: Callable[..., torch.Tensor], latents: torch.Tensor, *others: Any
+    ) -> torch.Tensor:
+        if len(latents) > ROWS_THAT_FIT:
+            raise torch.OutOfMemoryError(f"{len(latents)} rows do not fit")
+        return predict(latents, *others)
+
+    edits = edits_of(twins.family)[:3]
+    loop = twins.loop(changed(twins.editor, predict=small))
+    edits += [replace(edit, seed=edit.seed + 100) for edit in edits]
+    for edit, mine in zip(edits, twins.rayedit(edits, loop=loop), strict=True):
+        check_same(mine, twins.diffusers(edit))
+    assert loop.counters.out_of_memory > 0
+
+
+def test_partial_images_come_and_change_no_byte_of_the_edit(twins: Twins) -> None:
+    edit = edits_of(twins.family)[2]
+    request = twins.request(edit)
+    shown: dict[int, np.ndarray] = {}
+
+    def show(id: str, k: int, image: np.ndarray) -> None:
+        shown[k] = image
+
+    watched = run(twins.loop(partial_image=show), [replace(request, partial_images=2)])["edit"]
+    plain = run(twins.loop(), [request])["edit"]
+    assert isinstance(watched, EditResult) and isinstance(plain, EditResult)
+    assert watched.images[0].tobytes() == plain.images[0].tobytes()
+    assert {k: image.shape for k, image in shown.items()} == dict.fromkeys(
+        (0, 1), edit.sources[0].shape
+    )
+    assert not np.array_equal(shown[0], shown[1])
+
+
+def test_what_a_mask_keeps_is_the_source_in_every_bit_of_the_latents(twins: Twins) -> None:
+    """Also a stroke of one pixel may change, and where nothing may, nothing does."""
+    edit = edits_of(twins.family)[1]
+    mask = np.zeros(edit.sources[0].shape[:2], np.uint8)
+    mask[20, 10:50] = 255
+    decoded: list[torch.Tensor] = []
+
+    def watched(decode: Callable[..., Any], latents: torch.Tensor, **settings: Any) -> Any:
+        decoded.append(latents[0].clone())
+        return decode(latents, **settings)
+
+    request = twins.request(replace(edit, mask=mask))
+    with torch.inference_mode():
+        [conditioning] = twins.editor.encode([request])
+    if conditioning.mask is None:
+        pytest.skip("no mask of this family reaches its latents yet")
+    run(twins.loop(changed(twins.editor, decode=watched)), [request])
+    assert conditioning.source is not None
+    kept = (conditioning.mask == 0).expand_as(conditioning.source)
+    assert 0 < int(kept.sum()) < kept.numel()
+    assert torch.equal(decoded[0][kept], conditioning.source[kept])
+    assert not torch.isclose(decoded[0][~kept], conditioning.source[~kept]).any()
