@@ -297,6 +297,15 @@ def test_a_family_may_combine_its_branches_itself() -> None:
     assert not torch.equal(latents_of(Norm(), [request])["a"], latents_of(Toy(), [request])["a"])
 
 
+def test_the_branches_that_are_saved_are_those_of_the_models_own_kind_of_guidance() -> None:
+    loop = DenoiseLoop(Toy(), Capacity(8))  # type: ignore[arg-type]
+    loop.admit(edit("a"))
+    loop.admit(edit("b", true_cfg_scale=3.0, negative_prompt="dull"))
+    while not loop.idle:
+        loop.step()
+    assert (loop.counters.branches, loop.counters.branches_saved) == (4 * 3, 4 * 1)
+
+
 def test_branches_that_count_nothing_are_not_named() -> None:
     def named(**given: object) -> dict[str, float]:
         return branches("true_cfg", TOY.resolve(EditOptions.parse(given), seed=0))
