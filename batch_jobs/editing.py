@@ -16,7 +16,7 @@ from batch_jobs.stopping import Exit, StopSignals
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a run did, as the report tells it."""
+    """Says what a run did, as the report tells it."""
 
     config: JobConfig  # with the workers and threads that it ran with
     images_per_s: float

@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """Says what an export wrote."""
 
     dest: str  # path or URI
     rows: int

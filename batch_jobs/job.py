@@ -50,7 +50,7 @@ def over_ray(address: str | None = None) -> RunBlocks:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One manifest into one output folder; running it again resumes it."""
+    """Edits one manifest into one output folder; running it again resumes it."""
 
     plan: JobPlan
     storage: Storage  # the output folder
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def ledger(self) -> Ledger:
-        """The results so far."""
+        """Read and write the results so far."""
         return Ledger(self.storage)
 
     def run(self) -> Exit:

@@ -19,7 +19,7 @@ from storage.location import absolute
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """One manifest, one model, one configuration."""
+    """Says what a job is to do: one manifest, one model, one configuration."""
 
     manifest: str  # absolute path, or URI
     config: JobConfig

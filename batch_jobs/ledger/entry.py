@@ -19,7 +19,7 @@ from engine.options import ResolvedOptions
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An edited image, as it was published."""
+    """Describes an edited image, as it was published."""
 
     uri: str
     sha256: str  # of the file's bytes
@@ -30,7 +30,7 @@ class Output:
 
 @dataclass(slots=True)
 class Entry:
-    """A ledger row, from the first stage of its edit to the end of its job."""
+    """Holds a ledger row, from the first stage of its edit to the end of its job."""
 
     id: str  # the manifest's
     status: Literal["ok", "error"] = "ok"
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def fault(self) -> Fault | None:
-        """Why there is no edit; None where there is one."""
+        """Say why there is no edit; None where there is one."""
         if self.status == "ok":
             return None
         return Fault(self.error_code or "", self.error_message or "", self.error_param)

@@ -58,14 +58,14 @@ class Fingerprints:
 
 
 def _parts(row: dict[str, Any], seed: int) -> list[Any]:
-    """What of a row changes its result."""
+    """List what of a row changes its result."""
     image = row["image"] or row["image_sha256"]
     asked = [row["instruction"], image, row["options"], row["model"], row["fault"]]
     return [*asked, seed, row.get("version")]
 
 
 def _parts_1(row: dict[str, Any], seed: int) -> list[Any]:
-    """The same for outputs that were begun before `RECIPE` 2: fault and model were options.
+    """List the same for outputs that were begun before recipe 2: fault and model were options.
 
     It says nothing of a model but what `_identity` lists: whoever gives a model something new that
     changes pictures takes this recipe away, and refuses outputs that need it.

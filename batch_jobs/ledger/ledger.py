@@ -27,7 +27,7 @@ RACES = 5  # parts that may vanish between listing and reading, one after the ot
 
 
 class Ledger:
-    """The result files of one output folder. Only the driver of a job writes them."""
+    """Reads and writes the result files of one output folder; only the driver of a job writes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

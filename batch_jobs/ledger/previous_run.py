@@ -25,7 +25,7 @@ ROW_SETTINGS = ("model", "spec", "revision", "seed", "engine", "check_sources") 
 
 
 class PreviousRun:
-    """The run before this one, as its `job.json` tells of it; before the first one it is empty."""
+    """Tells of the run before this one, by its `job.json`; before the first one it is empty."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -36,7 +36,7 @@ class PreviousRun:
 
     @property
     def recipe(self) -> int:
-        """How the fingerprints of this output are made: as they were in its first run."""
+        """Name the recipe of this output's fingerprints: that of its first run."""
         return int(self._job.get("fingerprint_recipe", 1)) if self._job else RECIPE
 
     def revision(self, spec: ModelSpec) -> str:

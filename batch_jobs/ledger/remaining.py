@@ -17,7 +17,7 @@ KNOWN_COLUMNS = ["id", "fingerprint", "status", "error_code", "attempts", "finis
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """The rows that a run edits, and those that its ledger holds in vain."""
+    """Holds the rows that a run edits, and those that its ledger holds in vain."""
 
     todo: pa.Table  # of the plan, with a column `attempts`: with this one
     outdated: pa.Table  # of the ledger (`KNOWN_COLUMNS`, `PART`): what was edited anew, or has left

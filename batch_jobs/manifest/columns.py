@@ -85,7 +85,7 @@ def check_types(schema: pa.Schema, names: dict[str, str], file: str) -> None:
 
 
 def _extension(field: pa.Field) -> str | None:
-    """The name of an extension type in a field or, however deep, in what it is made of."""
+    """Find the name of an extension type in a field or, however deep, in its parts."""
     marked = (field.metadata or {}).get(b"ARROW:extension:name")
     if marked is not None:
         return str(marked.decode("utf-8", "replace"))

@@ -10,7 +10,7 @@ from engine.errors import EngineError, error_class
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error between processes and runs."""
+    """Carries an error between processes and runs."""
 
     code: str  # of docs/errors.md
     message: str

@@ -45,7 +45,7 @@ SHAPES = (
 
 
 def shape_of(cells: Cells) -> Shape:
-    """The shape of a file, from its first line."""
+    """Choose the shape of a file by its first line."""
     return next((shape for shape in SHAPES if shape.names.keys() <= cells.keys()), COLUMNS)
 
 
@@ -94,14 +94,14 @@ def parse_line(line: bytes) -> Cells:
 
 @contextmanager
 def open_lines(file: str) -> Iterator[BinaryIO]:
-    """A file of which single lines are read, for `read_line_at`."""
+    """Open a file to read single lines of it, by `read_line_at`."""
     fs, path = fsspec.core.url_to_fs(file)
     with fs.open(path, "rb", block_size=LINE_BYTES) as source:
         yield io.BufferedReader(source, LINE_BYTES)
 
 
 def read_line_at(source: BinaryIO, offset: int) -> Row:
-    """The row whose line starts at byte `offset`, with its image."""
+    """Read the row whose line starts at byte `offset`, with its image."""
     source.seek(offset)
     cells = parse_line(source.readline())
     return shape_of(cells).read(cells)

@@ -78,7 +78,7 @@ def _image_chunks(parquet: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMet
 
 
 def _image_bytes(parquet: pq.ParquetFile, group: int) -> int:
-    """Of the image column of a row group, uncompressed; equal ones may be counted once."""
+    """Count the bytes of a row group's images, uncompressed; equal ones may be counted once."""
     return sum(chunk.total_uncompressed_size for chunk in _image_chunks(parquet, group))
 
 
@@ -103,7 +103,7 @@ def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Ite
 
 
 def _repeats_images(parquet: pq.ParquetFile, group: int) -> bool:
-    """Whether a row group may hold bytes of an image once for many rows."""
+    """Tell whether a row group may hold the bytes of an image once for many rows."""
     if not any(chunk.has_dictionary_page for chunk in _image_chunks(parquet, group)):
         return False
     return not any(is_text(field.type) for field in parquet.schema_arrow if _is_image(field.name))

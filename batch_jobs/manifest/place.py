@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row of a file of the manifest."""
+    """Names a row of a file of the manifest."""
 
     file: str  # path or URI
     row_group: int  # of Parquet; 0 in JSONL

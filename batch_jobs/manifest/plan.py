@@ -23,7 +23,7 @@ OFFENDERS = 10  # as many are named
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest as read, before anything is checked."""
+    """Holds a manifest as read, before anything is checked."""
 
     location: str
     plan: pa.Table  # with the columns of `PLAN`
@@ -61,7 +61,7 @@ def open_manifest(location: str) -> Manifest:
 
 
 def _with_place(read: FileRows, file: str, name: str) -> pa.Table:
-    """The rows of a file as a plan; `name`: of the file among those of the manifest, for rows
+    """Make a plan of the rows of a file; `name`: of the file among those of the manifest, for rows
     without an id."""
     rows = read.rows
     count = len(rows)
@@ -103,7 +103,7 @@ def _row_of(plan: pa.Table, place: int) -> str:
 
 
 def _place(file: str, name: str, plan: pa.Table) -> str:
-    """A row's name, and its file where the manifest has several."""
+    """Name a row, and its file where the manifest has several."""
     return name if len(plan["file"].unique()) == 1 else f"{name} ({os.path.basename(file)})"
 
 

@@ -23,7 +23,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """One edit of a manifest, as it was asked for: nothing of it is checked but its type."""
+    """Holds one edit as it was asked for: nothing of it is checked but its types."""
 
     file: str  # of the manifest, that holds the row
     id: str
@@ -40,7 +40,7 @@ class PlannedRow:
 
     @property
     def place(self) -> Place | None:
-        """Where the manifest holds the image; None where it names it, or there is none."""
+        """Locate the image in the manifest; None where that names it, or there is none."""
         if self.image is not None or self.image_sha256 is None:
             return None
         return Place(self.file, self.row_group, self.row)

@@ -26,7 +26,7 @@ _NO_UNICODE = " is not valid Unicode (a lone surrogate)"
 
 @dataclass(slots=True)
 class Row:
-    """What one row asks for, with its image where the file holds the bytes."""
+    """Holds one row as it was asked for, with its image where the file holds the bytes."""
 
     id: str | None = None
     image: str | None = None  # path or URI

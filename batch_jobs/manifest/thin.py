@@ -17,7 +17,7 @@ ROWS_PER_CHUNK = 8192
 
 @dataclass(frozen=True, slots=True)
 class FileRows:
-    """What was read of a file of a manifest."""
+    """Holds what was read of a file of a manifest."""
 
     rows: pa.Table  # with the columns of `THIN`
     names: dict[str, str]  # column of the file -> what it means here

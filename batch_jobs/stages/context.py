@@ -13,7 +13,7 @@ from engine.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class BlockContext:
-    """The same for every block of a job; it travels to the workers."""
+    """Holds what is the same for every block of a job; it travels to the workers."""
 
     spec: ModelSpec
     job_seed: int

@@ -28,14 +28,13 @@ CONVICTED = "convicted"
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Of one run of a job: `run` begins the names of its files, since workers of a run that has
-    just ended may still be dying."""
+    """Keeps the entries of one run of a job."""
 
     storage: Storage
-    run: str
+    run: str  # begins the names of its files: workers of a run that has ended may still be dying
 
     def block(self, ids: Sequence[str]) -> BlockJournal:
-        """What earlier attempts at the block with these ids left open."""
+        """Read what earlier attempts at the block with these ids left open."""
         block = BlockJournal(self.storage, ids, self.run)
         files = self.storage.list(FOLDER, ".json")
         block.verdicts = [file for file in files if file.startswith(block.verdicts_prefix)]
@@ -46,15 +45,15 @@ class Journal:
 
 @dataclass(slots=True)
 class BlockJournal:
-    """The entries of the block with these ids, oldest first: the id that ran alone (None: all of
-    them together), and whether it survived. They are one file, `path`, so that a death leaves all
-    of them or none. `verdicts`: files of the convicted of blocks of which nothing survived."""
+    """Keeps the entries of one block in one file, so that a death leaves all of them or none."""
 
     storage: Storage
-    ids: Sequence[str]
+    ids: Sequence[str]  # of its rows
     run: str
+    # oldest first: the id that ran alone (None: all together), and whether it survived
     entries: list[tuple[str | None, bool]] = field(default_factory=list)
-    verdicts: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)  # files: the convicted of blocks without a
+    # survivor
 
     @property
     def path(self) -> str:
@@ -72,18 +71,18 @@ class BlockJournal:
 
     @property
     def suspected(self) -> bool:
-        """Whether a worker died on this block."""
+        """Tell whether a worker died on this block."""
         return bool(self.entries)
 
     @property
     def convicted(self) -> set[str]:
-        """Rows that died alone twice."""
+        """List the rows that died alone twice."""
         deaths = Counter(id for id, survived in self.entries if id is not None and not survived)
         return {id for id, count in deaths.items() if count >= DEATHS_TO_CONVICT}
 
     @property
     def cleared(self) -> set[str]:
-        """Rows that survived alone."""
+        """List the rows that survived alone."""
         return {id for id, survived in self.entries if id is not None and survived}
 
     def died_alone(self, id: str) -> bool:
@@ -100,7 +99,7 @@ class BlockJournal:
         self._write()
 
     def close(self) -> None:
-        """The block is done: forget it, but not that nothing of it survived."""
+        """Forget a block that is done, but not that nothing of it survived."""
         if self.convicted and not self.cleared:
             for id in self.convicted:
                 self.storage.publish(self._verdict(id), b"")
@@ -118,7 +117,7 @@ class BlockJournal:
 
     @property
     def verdicts_prefix(self) -> str:
-        """How the names of all verdicts of this run begin."""
+        """Begin the names of all verdicts of this run."""
         return f"{FOLDER}/{self.run}-{CONVICTED}-"
 
     def _write(self) -> None:

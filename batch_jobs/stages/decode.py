@@ -32,7 +32,7 @@ ROW_S = 60.0  # processor time of one decoder: 50 megapixels take half a second
 
 @dataclass(frozen=True, slots=True)
 class DecodedRow:
-    """A row between the first stage and the second."""
+    """Carries a row from the first stage to the second."""
 
     entry: Entry
     prepared: Prepared | None = None  # None where the row has failed, which the entry tells

@@ -20,7 +20,7 @@ from engine.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class EditedRow:
-    """A row between the second stage and the third."""
+    """Carries a row from the second stage to the third."""
 
     entry: Entry
     geometry: Geometry | None = None  # the way back from model size
@@ -28,7 +28,7 @@ class EditedRow:
 
 
 class EditWorker:
-    """The model actor as Ray Data wants it: called with a block, keeps its model between calls."""
+    """Edits blocks, as Ray Data calls an actor, and keeps its model between calls."""
 
     def __init__(self, config: EngineConfig, spec: ModelSpec, journal: Journal) -> None:
         from engine.actor import EditActor
@@ -67,7 +67,7 @@ class EditWorker:
         return outcomes
 
     def _investigate(self, journal: BlockJournal, requests: list[EditRequest]) -> list[EditOutcome]:
-        """Edit the rows of a block on which a worker died, by what the journal tells of each:
+        """Edit the rows of a block on which a worker died, as the journal tells of each.
 
         survived alone      alone all the same, and first: the block may have died of being together
         died alone once     alone, before those of which nothing is known

@@ -38,7 +38,7 @@ def _entries(run: BlockRun, stages: StagesHere) -> Iterator[pa.Table]:
 
 
 class StagesHere:
-    """The three stages, each called by hand."""
+    """Runs each of the three stages when it is called."""
 
     def __init__(self, run: BlockRun) -> None:
         self._run = run

@@ -14,8 +14,8 @@ from batch_jobs.ray_private import read_task
 
 
 class PlanSource(ray.data.Datasource):
-    """The rows to edit, once in the object store; each read task cuts its block out of them, so
-    that a manifest of any length is planned at once."""
+    """Puts the rows to edit into the object store once; each read task cuts its block out of them,
+    so that a manifest of any length is planned at once."""
 
     def __init__(self, todo: pa.Table, rows: int) -> None:
         super().__init__()

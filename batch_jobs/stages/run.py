@@ -15,7 +15,7 @@ from storage.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class BlockRun:
-    """What the stages are to do."""
+    """Says what the stages are to do."""
 
     todo: pa.Table  # the rows to edit, as `PlannedRow`
     config: JobConfig
@@ -26,7 +26,7 @@ class BlockRun:
 
 @dataclass(frozen=True, slots=True)
 class EditedBlocks:
-    """What the stages do."""
+    """Says what the stages do."""
 
     config: JobConfig  # with the workers and threads that they run with
     entries: Iterator[pa.Table]  # ledger rows, block by block as they are done, in any order
