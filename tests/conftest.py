@@ -101,5 +101,6 @@ def edit_of(photographs: dict[str, bytes], pocket: ModelSpec) -> Prepare:
 
 @pytest.fixture(scope="module")
 def strict_actor(pocket: ModelSpec) -> Iterator[EditActor]:
-    with EditActor(EngineConfig(determinism="strict"), pocket) as actor:
+    config = EngineConfig(determinism="strict", num_threads=1)  # as the servers of the tests
+    with EditActor(config, pocket) as actor:
         yield actor
