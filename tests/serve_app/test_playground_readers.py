@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import ImageError, InstructionError, TransientError, error_classes
+from serve_app import errors
+from serve_app.errors import BodyTooLarge, BodyTooSlow, KeyInvalid
 from tests.serve_app.browser import PHONE, Open, Visit, chromium, open_page, visit
 from tests.serving import Server
 
@@ -36,10 +38,17 @@ def test_whatever_is_said_is_said_in_both_languages(visit: Visit) -> None:
     texts = visit.page.evaluate("async () => (await import('/playground/texts.js')).TEXTS")
     assert texts["en"].keys() == texts["zh"].keys()
     assert all(texts["zh"].values())
-    readers = (ImageError, InstructionError, TransientError)
-    met = {error.code for error in error_classes() if issubclass(error, readers)}
-    elsewhere = {"image_missing", "image_not_found", "image_source_refused", "cancelled"}
-    assert met - elsewhere <= texts["zh"]["errors"].keys()
+    readers = (ImageError, InstructionError, TransientError, KeyInvalid, BodyTooLarge, BodyTooSlow)
+    every = [*error_classes(), *error_classes(errors.__name__)]
+    met = {error.code for error in every if issubclass(error, readers)}
+    elsewhere = {
+        "image_missing",
+        "image_not_found",
+        "image_source_refused",
+        "cancelled",
+        "cluster_unavailable",
+    }
+    assert met - elsewhere == texts["zh"]["errors"].keys()
 
 
 def tab_to(visit: Visit, selector: str) -> None:
