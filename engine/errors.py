@@ -17,6 +17,7 @@ what only HTTP knows.
     │   ├── OptionError
     │   │   ├── OptionUnknown          option_unknown        400
     │   │   └── OptionInvalid          option_invalid        400
+    │   ├── MaskInvalid            mask_invalid          400
     │   ├── InstructionError
     │   │   ├── InstructionEmpty       instruction_empty     400
     │   │   ├── InstructionTooLong     instruction_too_long  400
@@ -132,6 +133,13 @@ class OptionUnknown(OptionError, code="option_unknown"):
 
 class OptionInvalid(OptionError, code="option_invalid"):
     """The value has the wrong type or is out of range, or this model cannot honour it."""
+
+
+class MaskInvalid(RequestError, code="mask_invalid"):
+    """The mask is not an 8-bit PNG with alpha of the image's size, or keeps or edits nothing."""
+
+    def __init__(self, message: str, *, param: str | None = "mask") -> None:
+        super().__init__(message, param=param)
 
 
 class InstructionError(RequestError):

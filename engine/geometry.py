@@ -88,12 +88,16 @@ def to_canvas(image: Image.Image, geometry: Geometry) -> np.ndarray:
     return np.pad(np.asarray(inner), ((top, bottom), (left, right), (0, 0)), mode="edge")
 
 
-def from_canvas(pixels: np.ndarray, geometry: Geometry) -> Image.Image:
-    """Bring an edited canvas, (H, W, 3) uint8, without its padding to the output size."""
+def cut_padding(pixels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Cut off what was put around the picture: (H, W, ...) of a canvas -> its inner part."""
     left, top, right, bottom = geometry.padding
     height, width = pixels.shape[:2]
-    inner = np.ascontiguousarray(pixels[top : height - bottom, left : width - right])
-    image = Image.fromarray(inner)
+    return pixels[top : height - bottom, left : width - right]
+
+
+def from_canvas(pixels: np.ndarray, geometry: Geometry) -> Image.Image:
+    """Bring an edited canvas, (H, W, 3) uint8, without its padding to the output size."""
+    image = Image.fromarray(np.ascontiguousarray(cut_padding(pixels, geometry)))
     if image.size == geometry.output:
         return image
     return image.resize(geometry.output, Image.Resampling.LANCZOS)

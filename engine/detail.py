@@ -1,0 +1,132 @@
+"""The detail of the source that canvas and autoencoder lost, given back to the edited picture.
+
+What the model did is fitted in every small window of the canvas as an affine function of colour: a
+guided filter (He, Sun and Tang, ECCV 2010, equations 14 to 16). Not the edited picture is enlarged,
+then, but the function (He and Sun, "Fast guided filter", 2015), and it is applied to the source at
+its own size. The guide is the canvas after the autoencoder alone: what that lost is no edit.
+Where an edit takes structure away the slope is small, and nothing is given back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+RADIUS_PX = 3  # of a window, on the canvas: of 2, 3, 4 and 5 none is better by 0.1 dB
+RIDGE = 1e-3 * 255**2  # of a colour's variance: windows flatter than 8 of 255 have little slope
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMap:
+    """What the edit does to colours, at each pixel of a canvas of (h, w).
+
+    `slope`: (3, 3, h, w) float32, [output channel, input channel]; `offset`: (3, h, w) float32 in
+    levels of 0..255. The edited canvas is `slope` times the guide plus `offset`, exactly.
+    """
+
+    slope: np.ndarray
+    offset: np.ndarray
+
+
+def fit_local_map(guide: np.ndarray, edited: np.ndarray) -> LocalMap:
+    """Fit the edit as an affine function of colour in windows of 7 x 7 px.
+
+    `guide`: the canvas that was not edited, after the autoencoder; `edited`: the canvas that was.
+    Both (h, w, 3) uint8.
+    """
+    before, after = planes_of(guide), planes_of(edited)
+    mean_before, mean_after = box_mean(before), box_mean(after)
+    products = box_mean(before[:, None] * before) - mean_before[:, None] * mean_before
+    mixed = box_mean(before[:, None] * after) - mean_before[:, None] * mean_after
+    inverse = _inverse(products + RIDGE * np.eye(3, dtype=np.float32)[..., None, None])
+    slope = box_mean(np.einsum("ijhw,johw->oihw", inverse, mixed))
+    return LocalMap(slope, after - np.einsum("oihw,ihw->ohw", slope, before))
+
+
+def planes_of(pixels: np.ndarray) -> np.ndarray:
+    """Turn (h, w, 3) uint8 into (3, h, w) float32, in levels of 0..255."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+
+
+def pixels_of(planes: np.ndarray) -> np.ndarray:
+    """Turn (3, h, w) float32 levels into (h, w, 3) uint8, rounded."""
+    return np.clip(planes + np.float32(0.5), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def box_mean(planes: np.ndarray, radius_px: int = RADIUS_PX) -> np.ndarray:
+    """Average (..., h, w) float32 over windows; beyond the border the border's pixels repeat."""
+    side = 2 * radius_px + 1
+    flat = planes.reshape(-1, *planes.shape[-2:])
+    means = [cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE) for plane in flat]
+    return np.stack(means).reshape(planes.shape)
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Invert symmetric (3, 3, h, w) matrices by their cofactors: 25 times as fast as LAPACK."""
+    first, second, third = matrices
+    cofactors = np.stack(
+        [
+            np.cross(second, third, axis=0),
+            np.cross(third, first, axis=0),
+            np.cross(first, second, axis=0),
+        ]
+    )
+    return cofactors / (first * cofactors[0]).sum(axis=0)
+
+
+class Enlargement:
+    """Planes of the canvas at a picture's size, linearly interpolated, a band of rows at a time.
+
+    A row depends on its place alone, so the height of the bands changes no bit. Where the picture
+    is smaller than the canvas, its pixels are averages.
+    """
+
+    def __init__(self, planes: np.ndarray, size: tuple[int, int]) -> None:
+        """`planes`: (..., h, w) float32; `size`: (width, height) px of the picture."""
+        if size[0] < planes.shape[-1] or size[1] < planes.shape[-2]:
+            planes = _shrunk(planes, size)
+        self._planes = planes
+        self._left, self._right, self._across = _neighbours(planes.shape[-1], size[0])
+        self._upper, self._lower, self._down = _neighbours(planes.shape[-2], size[1])
+        self._widened: dict[int, np.ndarray] = {}  # the last two rows of the canvas
+
+    def rows(self, top: int, bottom: int) -> np.ndarray:
+        """(..., bottom - top, width) float32."""
+        width = len(self._left)
+        found = np.empty((*self._planes.shape[:-2], bottom - top, width), np.float32)
+        start = top
+        while start < bottom:
+            row = int(self._upper[start])
+            end = min(int(np.searchsorted(self._upper, row, side="right")), bottom)
+            upper, lower = self._widen(row), self._widen(int(self._lower[start]))
+            band = found[..., start - top : end - top, :]
+            np.multiply((lower - upper)[..., None, :], self._down[start:end, None], out=band)
+            band += upper[..., None, :]
+            start = end
+        return found
+
+    def _widen(self, row: int) -> np.ndarray:
+        """(..., width): a row of the canvas at the picture's width."""
+        if row not in self._widened:
+            line = self._planes[..., row, :]
+            left, right = (np.take(line, side, axis=-1) for side in (self._left, self._right))
+            wide = left + self._across * (right - left)
+            self._widened = {r: w for r, w in self._widened.items() if r == row - 1} | {row: wide}
+        return self._widened[row]
+
+
+def _shrunk(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    flat = planes.reshape(-1, *planes.shape[-2:])
+    smaller = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in flat]
+    return np.stack(smaller).reshape(*planes.shape[:-2], size[1], size[0])
+
+
+def _neighbours(count: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two of `count` pixels around each of `wanted` ones, and its way from first to second."""
+    place = (np.arange(wanted) + 0.5) * (count / wanted) - 0.5  # centres of pixels
+    place = np.clip(place, 0, count - 1)
+    first = np.floor(place).astype(np.intp)
+    share = (place - first).astype(np.float32)
+    return first, np.minimum(first + 1, count - 1), share

@@ -1,0 +1,104 @@
+"""What happens to an edited canvas before it is encoded: size, detail, preserve, mask.
+
+A pure function of arrays, the same behind every door and for every family. It works in bands of
+rows, so that beside a source of 50 megapixels and the result it needs little memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.detail import Enlargement, LocalMap, fit_local_map, pixels_of, planes_of
+from engine.geometry import Geometry, cut_padding, from_canvas
+from engine.masks import composite
+from engine.preserve import EditMap, map_edit
+
+BAND_PIXELS = 2**14  # 15 planes of float32: 1 MiB, what the second cache of a core holds
+
+
+@dataclass(frozen=True, slots=True)
+class Canvases:
+    """The model's side of an edit, (h, w, 3) uint8 RGB each, with the geometry's padding."""
+
+    source: np.ndarray  # what the model was shown
+    reconstructed: np.ndarray  # that after the autoencoder alone; without one, the source again
+    edited: np.ndarray  # what the model made
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for beside the model's own picture."""
+
+    detail: bool = False  # give back what canvas and autoencoder lost
+    preserve: bool = False  # keep the source's bytes where the edit changed nothing
+    mask: np.ndarray | None = None  # (H, W) uint8 of the output's size; 0: keep the source's bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished picture, and what is to be said of it."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB of the output's size
+    changed_share: float  # how much of the canvas was edited, 0 to 1
+    outside_change: float  # how far the rest is from the source, mean in levels of 0..255
+    warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
+
+
+def finish(canvases: Canvases, source: np.ndarray, geometry: Geometry, wanted: Wanted) -> Finished:
+    """Make the picture that was asked for out of what the model made.
+
+    `source`: (H, W, 3) uint8 of the output's size, the source itself where its size is restored,
+    else its canvas without padding (`source_at_output`).
+    """
+    canvas = planes_of(cut_padding(canvases.source, geometry))
+    guide = cut_padding(canvases.reconstructed, geometry)
+    local = fit_local_map(guide, cut_padding(canvases.edited, geometry))
+    found = map_edit(local, canvas)
+    keeping = found if wanted.preserve and not found.is_global else None
+    plain = None if wanted.detail else np.asarray(from_canvas(canvases.edited, geometry))
+    return Finished(
+        _in_bands(source, plain, local, keeping, wanted.mask),
+        found.changed_share,
+        0.0 if keeping or wanted.mask is not None else found.outside_change,
+        ("edit_is_global",) if wanted.preserve and found.is_global else (),
+    )
+
+
+def source_at_output(source: np.ndarray, canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Choose what a result is compared with, byte for byte: (H, W, 3) uint8 of the output's size.
+
+    `source`: (H, W, 3) uint8 at its own size; `canvas`: what of it the model was shown.
+    """
+    if geometry.output == (source.shape[1], source.shape[0]):
+        return source
+    return cut_padding(canvas, geometry)
+
+
+def _in_bands(
+    source: np.ndarray,
+    plain: np.ndarray | None,
+    local: LocalMap,
+    keeping: EditMap | None,
+    mask: np.ndarray | None,
+) -> np.ndarray:
+    """Put the result together: the `plain` enlargement or the mapped source, and what is kept."""
+    height, width = source.shape[:2]
+    correction = np.zeros_like(local.offset) if keeping is None else keeping.correction
+    fields = np.concatenate([local.slope, local.offset[:, None], correction[:, None]], axis=1)
+    enlargement = Enlargement(fields if keeping else fields[:, :4], (width, height))
+    rows = max(BAND_PIXELS // width, 1)
+    result = np.empty_like(source)
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        before = source[band]
+        if plain is None or keeping:
+            field, colours = enlargement.rows(band.start, band.stop), planes_of(before)
+            mapped = np.einsum("oinw,inw->onw", field[:, :3], colours) + field[:, 3]
+        after = pixels_of(mapped) if plain is None else plain[band]
+        if keeping:
+            share = keeping.share(mapped - colours + field[:, 4])
+            after = composite(before, after, share)
+        result[band] = after if mask is None else composite(before, after, mask[band])
+    return result
