@@ -40,7 +40,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
 
 
 def fitted(config: JobConfig, spec: ModelSpec, rows: int) -> JobConfig:
-    """`config` with the workers that the connected Ray has room for, where it names none: at most
+    """Fill in the workers that the connected Ray has room for, where `config` names none: at most
     one a block of `rows`, all of them from the start.
 
     On GPUs as many as they hold now. On the CPUs of one machine one for each core, with one thread,
@@ -79,7 +79,7 @@ def _workers_on_cpus(config: JobConfig, spec: ModelSpec) -> int:
 
 
 def _shares_cores(config: JobConfig) -> bool:
-    """Whether the workers compute on the cores of this machine alone."""
+    """Tell whether the workers compute on the cores of this machine alone."""
     return not config.num_gpus and sum(node["Alive"] for node in ray.nodes()) == 1
 
 

@@ -12,6 +12,7 @@ import typer.core
 import typer.main
 
 from cli.main import app
+from tests.test_layers import ENGINE_ORDER, PACKAGES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -65,6 +66,42 @@ def test_every_target_of_a_page_can_be_made(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in code_of(page):
         assert set(re.findall(r"^make ([a-z-]+)", line)) <= set(targets), line
+
+
+def maps() -> dict[str, list[str]]:
+    """Folder -> the modules that ARCHITECTURE.md's table of it names, in their order."""
+    found: dict[str, list[str]] = {}
+    package = folder = ""
+    for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines():
+        name, *_, noun = [cell.strip() for cell in line.split("|")[1:-1]] or ["", ""]
+        if noun == "noun":
+            room = re.findall(r"`(\w+)/`", name)[0]
+            package = room if room in PACKAGES else package
+            folder = room if room == package else f"{package}/{room}"
+            found[folder] = []
+        elif not line.startswith("|"):
+            folder = ""
+        elif folder:
+            assert noun, line
+            found[folder] += re.findall(r"`(\w+/?)`", name)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_a_package_is_its_tree(package: str) -> None:
+    named = [f"{folder}/{name}" for folder, names in maps().items() for name in names]
+    tree = {
+        str(path.relative_to(ROOT).with_suffix("")).removesuffix("__init__")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    rooms = {f"{folder}/" for folder in maps()}  # which have a table of their own
+    expected = sorted(tree - rooms)
+    assert sorted(n for n in set(named) - rooms if n.startswith(f"{package}/")) == expected
+    assert len(set(named)) == len(named)
+
+
+def test_the_map_of_the_engine_is_in_the_order_of_its_imports() -> None:
+    assert [name.rstrip("/") for name in maps()["engine"]] == ENGINE_ORDER
 
 
 def test_decisions_have_a_day_and_a_verdict_and_the_newest_is_first() -> None:
