@@ -20,7 +20,7 @@ from batch_jobs.stages.decode import DecodedRow, decode_rows
 from engine.spec import ModelSpec
 from tests.batch_jobs.fault_proxy import FaultProxy
 from tests.batch_jobs.shapes import data_url, write_lines
-from tests.batch_jobs.test_retrying import web
+from tests.storage.test_retrying import web
 
 __all__ = ["web"]
 
