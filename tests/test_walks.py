@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import importlib
 import re
 import sys
 import threading
@@ -80,17 +79,23 @@ class Trace:
 
 
 @contextmanager
-def traced() -> Iterator[Trace]:
-    """Note what this thread calls, and every thread that starts inside."""
-    importlib.import_module("engine.models.instruct_pix2pix")  # minutes, if it were traced
+def traced(*, threads: bool = False) -> Iterator[Trace]:
+    """Note what this thread calls; `threads`: and those that start inside."""
     trace = Trace()
-    threading.setprofile(trace.note)
+    if threads:
+        threading.setprofile(trace.note)
     sys.setprofile(trace.note)
     try:
         yield trace
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+
+
+@pytest.fixture(scope="module")
+def imported(pocket: ModelSpec) -> None:
+    """All that a model imports is there: it takes minutes where it is traced."""
+    EditActor(EngineConfig(resolution=64), pocket).close()
 
 
 def stops_of(title: str, *processes: str) -> list[Stop]:
@@ -118,6 +123,7 @@ def test_a_walk_names_each_file_once_and_functions_that_exist(title: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("imported")
 def test_a_row_takes_the_walk(
     tmp_path: Path, photographs: dict[str, bytes], pocket: ModelSpec
 ) -> None:
@@ -128,7 +134,7 @@ def test_a_row_takes_the_walk(
     (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text('{"id": "a", "image": "coffee.jpg", "instruction": "add fog"}\n')
-    config = JobConfig(engine=EngineConfig(resolution=64))
+    config = JobConfig(engine=EngineConfig(resolution=64), rows_per_commit=1)  # no row waits
     with traced() as trace:
         job = Job.open(
             str(manifest), str(tmp_path / "out"), config, spec=pocket, run_blocks=edited_here
@@ -157,6 +163,7 @@ class ActorHere:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("imported")
 def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSpec) -> None:
     from serve_app.ingress.api import make_app
     from serve_app.ingress.codec_tasks import prepare_source
@@ -175,7 +182,7 @@ def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSp
             )
             return response.status_code
 
-    with traced() as trace:  # also the denoising thread, which starts here
+    with traced(threads=True) as trace:  # the denoising thread starts here
         actor = EditActor(config.engine, pocket, partial_image=lambda *_: None)
         service = EditService(config, pocket, ActorHere(actor))
         app = ProxyGuard(make_app(service), 2**20)
