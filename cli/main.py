@@ -41,7 +41,7 @@ def models() -> None:
     """List the registered models and their defaults."""
     from engine.catalogue import MODELS
 
-    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{:<12}{}"
+    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{:<28}{}"
     columns = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
     typer.echo(line.format(*columns))
     for spec in MODELS.values():
