@@ -72,6 +72,7 @@ def run(installed: Path, folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_import_rayedit_finds_its_own(installed: Path, folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
     said = run(installed, folder, "python", "script.py")
@@ -79,6 +80,7 @@ def test_import_rayedit_finds_its_own(installed: Path, folder: Path) -> None:
     assert str(installed.parent) in said  # the wheel's, not this checkout's
 
 
+@pytest.mark.slow
 def test_edit_and_batch_find_their_own(installed: Path, folder: Path) -> None:
     run(installed, folder, "rayedit", "edit", "coffee.jpg", "add fog", "-o", "fog.png")
     said = run(installed, folder, "rayedit", "batch", "m.csv", "out", "--config", "small.yaml")

@@ -67,6 +67,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, photographs: dict[str, bytes]
         yield Calm(cluster, manifest, folder, folder / "trace", time.monotonic() - started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(1, 10))]
 )

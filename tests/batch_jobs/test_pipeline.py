@@ -70,6 +70,7 @@ def test_bad_rows_become_error_rows_and_do_not_change_their_neighbours(
     assert (tmp_path / "mixed" / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "fatal"),
     [(20, (6, 7)), pytest.param(200, (6, 7, 150), marks=pytest.mark.chaos)],
@@ -137,6 +138,7 @@ def test_an_image_that_kills_its_decoder_costs_its_own_row_alone(
     assert Storage(str(output)).list(FOLDER) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_convicts_nobody(
     cluster: None, manifest: Write, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def job(manifest: str, output: Path, **variables: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_job_without_ray_ends_with_4_and_one_sentence_and_goes_on_later(
     manifest: Callable[..., str], tmp_path: Path
 ) -> None:

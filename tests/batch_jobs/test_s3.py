@@ -71,6 +71,7 @@ def outcomes(url: str) -> dict[str, tuple[str, list[str]]]:
     return found
 
 
+@pytest.mark.slow
 def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
     s3: FaultProxy, manifest: Callable[..., str], tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_bucket_that_nobody_made_is_refused_at_once(s3: FaultProxy) -> None:
         Storage.open("s3://nobodys/out")
 
 
+@pytest.mark.slow
 def test_storage_that_comes_back_is_asked_again(s3: FaultProxy) -> None:
     storage = Storage(f"{BUCKET}/outage")
     storage.publish("x", b"1")

@@ -49,6 +49,7 @@ def wait_for_a_commit(output: Path, process: subprocess.Popen[str]) -> None:
     pytest.fail(f"nothing was committed: {process.communicate()}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.chaos)],

@@ -74,6 +74,7 @@ def good_rate(answers: list[Answer], start_s: float, seconds: float) -> float:
     return sum(first < end <= last for end in ends) / (last - first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "rounds", "share", "refused_within_s"),
     [
