@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import max_pool2d
 
 from engine.edit import EditRequest
 from engine.errors import NonFinite
+from engine.masks import mask_to_latents
 from engine.tensor_cache import TensorCache
 
 
@@ -34,14 +34,13 @@ def to_pixels(images: torch.Tensor) -> list[np.ndarray]:
 
 
 def latent_mask(request: EditRequest, factor: int, device: torch.device) -> torch.Tensor | None:
-    """Pool a request's mask to its latents: (1, H / factor, W / factor) float32, 0 to 1.
+    """Pool a request's mask to its latents on the device: see `masks.mask_to_latents`.
 
-    A latent may change as much as the most of its `factor` x `factor` pixels.
+    (1, H / factor, W / factor) float32, 0 to 1; None where the request has no mask.
     """
     if request.mask is None:
         return None
-    shares = torch.from_numpy(request.mask).to(device)[None].float() / 255
-    return max_pool2d(shares, factor)
+    return torch.from_numpy(mask_to_latents(request.mask, factor))[None].to(device)
 
 
 @contextmanager
