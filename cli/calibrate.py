@@ -116,7 +116,7 @@ def _doubling(limit: int) -> Iterator[int]:
 
 
 def _best(times: dict[int, float]) -> int:
-    """The fewest samples that no larger count beats by `PAYS` in samples a second."""
+    """Find the fewest samples that no larger count beats by `PAYS` in samples a second."""
     rates = {samples: samples / seconds for samples, seconds in times.items()}
     beaten = (
         samples
@@ -127,20 +127,20 @@ def _best(times: dict[int, float]) -> int:
 
 
 def _grew_lately(times: dict[int, float]) -> bool:
-    """Whether one of the last two doublings paid."""
+    """Tell whether one of the last two doublings paid."""
     return len(times) < 3 or _best(times) >= sorted(times)[-2]
 
 
 class Bench:
-    """A loaded model on which steps are timed."""
+    """Times the steps of a loaded model."""
 
     def __init__(self, loaded: LoadedModel, settings: EngineConfig) -> None:
         self.loaded = loaded
         self._settings = settings
 
     def step_s(self, canvas: tuple[int, int], samples: int) -> float | None:
-        """Seconds of one denoising step of so many samples, whose encoding and decoding are also
-        done; `None` where they do not fit."""
+        """Time one denoising step of so many samples, whose encoding and decoding are also done, in
+        seconds; `None` where they do not fit."""
         from engine.capacity import Capacity
         from engine.edit import EditResult
         from engine.loop import DenoiseLoop
@@ -158,7 +158,7 @@ class Bench:
         return statistics.median(seconds[1:-1]) if fit else None
 
     def _request(self, canvas: tuple[int, int], seed: int) -> EditRequest:
-        """An edit of noise: what is drawn changes neither time nor memory."""
+        """Make an edit of noise: what is drawn changes neither time nor memory."""
         import numpy as np
 
         from engine.edit import EditRequest

@@ -75,7 +75,7 @@ def options(
 
 
 def main() -> None:
-    """The entry of the command: a mistake of the user is one line, never a traceback."""
+    """Run the command: a mistake of the user is one line, never a traceback."""
     try:
         app()
     except EngineError as error:

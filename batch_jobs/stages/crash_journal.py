@@ -57,6 +57,7 @@ class BlockJournal:
 
     @property
     def path(self) -> str:
+        """Name the file of the block's entries."""
         return f"{FOLDER}/{self.run}-{_digest(*self.ids)}.json"
 
     def check(self) -> None:
@@ -86,6 +87,7 @@ class BlockJournal:
         return {id for id, survived in self.entries if id is not None and survived}
 
     def died_alone(self, id: str) -> bool:
+        """Tell whether a worker died while this row ran alone."""
         return (id, False) in self.entries
 
     def open(self, id: str | None = None) -> None:
@@ -113,6 +115,7 @@ class BlockJournal:
         self.storage.remove(self.path)
 
     def _verdict(self, id: str) -> str:
+        """Name the file that tells that a row was convicted."""
         return f"{self.verdicts_prefix}{_digest(id)}.json"
 
     @property
@@ -129,7 +132,7 @@ def _digest(*ids: str) -> str:
 
 
 class Gate:
-    """Blocks pass through a worker together, a suspected row passes alone."""
+    """Lets blocks pass through a worker together, and a suspected row alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -137,6 +140,7 @@ class Gate:
 
     @contextmanager
     def together(self) -> Iterator[None]:
+        """Pass beside others; waits while a row passes alone."""
         with self._changed:
             self._inside += 1
         try:
@@ -148,6 +152,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
+        """Pass once nobody is inside; whoever comes meanwhile waits."""
         with self._changed:
             self._changed.wait_for(lambda: not self._inside)
             yield  # the lock is held: nobody comes in
