@@ -16,7 +16,9 @@ from engine.seeding import row_seed
 from engine.spec import ModelSpec
 
 RECIPE = 2  # how fingerprints are made; an output keeps the recipe that it was begun with
-_DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")  # recipe 1
+# Of recipe 1: the defaults that it lists, and one that it knows and does not list.
+_DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
+_UNLISTED_1 = "negative_prompt"
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 
 
@@ -54,7 +56,10 @@ class Fingerprints:
             return [spec.identity(), self.revision, *precision]
         defaults = [spec.defaults.get(name) for name in _DEFAULTS_1]
         sides = [spec.resolution, spec.multiple]
-        return [spec.name, self.revision, *sides, *defaults, *precision]
+        identity = [spec.name, self.revision, *sides, *defaults, *precision]
+        known = {*_DEFAULTS_1, _UNLISTED_1}
+        later = {name: value for name, value in spec.defaults.items() if name not in known}
+        return [*identity, later] if later else identity
 
 
 def _parts(row: dict[str, Any], seed: int) -> list[Any]:
@@ -68,7 +73,8 @@ def _parts_1(row: dict[str, Any], seed: int) -> list[Any]:
     """List the same for outputs that were begun before recipe 2: fault and model were options.
 
     It says nothing of a model but what `_identity` lists: whoever gives a model something new that
-    changes pictures takes this recipe away, and refuses outputs that need it.
+    changes pictures, and is not one of its `defaults`, takes this recipe away, and refuses outputs
+    that need it.
     """
     options = row["options"]
     beside = {name: row[name] for name in ("fault", "model") if row[name] is not None}

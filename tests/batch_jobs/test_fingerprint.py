@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +17,37 @@ from batch_jobs.records import to_table
 from engine.config import EngineConfig
 from engine.errors import ModelError
 from engine.registry import find_model
+from engine.seeding import row_seed
+from engine.spec import ModelSpec
 
 POCKET = find_model("pocket")
-ROW = PlannedRow("m.csv", "a", "x.jpg", None, 0, 1, "add fog", '{"seed": 5}', None, None)
+ROW = PlannedRow(
+    file="m.csv",
+    id="a",
+    image="x.jpg",
+    image_sha256=None,
+    row_group=0,
+    row=1,
+    instruction="add fog",
+    options='{"seed": 5}',
+    model=None,
+    fault=None,
+)
+SPEC = ModelSpec(
+    "made-up",
+    source="",
+    editor="",
+    defaults={"num_inference_steps": 20, "guidance_scale": 7.5, "negative_prompt": ""},
+    resolution=64,
+    multiple=8,
+)
 
 
-def of(row: PlannedRow = ROW, version: str | None = None, **changes: Any) -> str:
+def of(
+    row: PlannedRow = ROW,
+    version: str | None = None,
+    **changes: Any,
+) -> str:
     given = {"spec": POCKET, "revision": "r", "engine": EngineConfig(), "job_seed": 0, **changes}
     plan: pa.Table = to_table(PlannedRow, [row]).select(PLAN.names)
     versions = None if version is None else [version]
@@ -59,3 +86,50 @@ def test_where_things_lie_changes_no_fingerprint() -> None:
 def test_a_model_that_says_what_cannot_be_written_down_is_refused() -> None:
     with pytest.raises(ModelError, match="not serialisable"):
         of(spec=replace(POCKET, half=object()))
+
+
+ROWS = {
+    "path": ROW,
+    "held": replace(ROW, image=None, image_sha256="0f"),
+    "model": replace(ROW, model="pocket"),
+    "fault": replace(ROW, fault=Fault("option_invalid", "mask", "mask")),
+    "no image": replace(ROW, image=None),
+}
+OF_RECIPE_1 = {  # computed on 2026-11-28, by the code before rows had masks
+    ("path", None): "f1836affdc9bb95c78d9565af89a0ca6",
+    ("held", None): "0dbaee86def458fd37e1d82dd1a5e663",
+    ("model", None): "5acae26082ad468639bc72116b485c99",
+    ("fault", None): "c7ace362d60604ab49b890e0fc2e45ad",
+    ("no image", None): "e447bd0410dbae3bf5bc312b27523e4b",
+    ("path", "10 etag"): "aabcfc81a29f681561ad5fbb8799c420",
+}
+
+
+@pytest.mark.parametrize(("name", "version"), OF_RECIPE_1)
+def test_rows_without_a_mask_keep_the_fingerprints_of_recipe_1(
+    name: str, version: str | None
+) -> None:
+    found = of(ROWS[name], version, spec=SPEC, recipe=1)
+    assert found == OF_RECIPE_1[name, version]
+
+
+@pytest.mark.parametrize(("name", "version"), OF_RECIPE_1)
+def test_rows_without_a_mask_keep_the_fingerprints_of_recipe_2(
+    name: str, version: str | None
+) -> None:
+    row, engine = ROWS[name], EngineConfig()
+    fault = row.fault and asdict(row.fault)
+    asked = [row.instruction, row.image or row.image_sha256, row.options, row.model, fault]
+    told = [*asked, row_seed(0, "a"), version, SPEC.identity(), "r"]
+    told += [engine.dtype, engine.device, engine.determinism]
+    written = json.dumps(told, sort_keys=True).encode()
+    assert of(row, version, spec=SPEC) == hashlib.sha256(written).hexdigest()[:32]
+
+
+def test_a_default_that_came_after_recipe_1_is_in_its_fingerprints_too() -> None:
+    """Without it an output that is gone on with would hold pictures of two kinds."""
+    prints = [
+        of(spec=replace(SPEC, defaults=SPEC.defaults | later), recipe=1)
+        for later in ({}, {"restore_size": True}, {"restore_size": False}, {"detail": "source"})
+    ]
+    assert len(set(prints)) == len(prints)
