@@ -18,10 +18,21 @@ def canvas_of(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
     """
     if spec.canvas == "side":
         return _by_side(source, spec)
+    if spec.canvas == "at_most_area":
+        width, height = (
+            _multiple(side // spec.multiple, spec) for side in whole_size(source, spec)
+        )
+        return width, height
     scale = canvas_scale(source, spec)
-    whole = math.floor if spec.canvas == "at_most_area" else round
-    width, height = (_multiple(whole(side * scale / spec.multiple), spec) for side in source)
+    width, height = (_multiple(round(side * scale / spec.multiple), spec) for side in source)
     return width, height
+
+
+def whole_size(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
+    """Return the (width, height) in px that `at_most_area` resizes a whole source to, before its
+    edges are cut to the multiple: its own where it is no larger than the area."""
+    scale = canvas_scale(source, spec)
+    return int(source[0] * scale), int(source[1] * scale)
 
 
 def stretched_canvas(source: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:

@@ -67,12 +67,55 @@ FLUX_KONTEXT = ModelSpec(
     licence="FLUX.1 [dev] Non-Commercial",
 )
 
+# That Qwen3 and Qwen2.5-VL read: those of the languages in Qwen's reports (2409.12191, 2505.09388).
+QWEN_SCRIPTS = (
+    *("LATIN", "CJK", "HIRAGANA", "KATAKANA", "HANGUL", "CYRILLIC", "GREEK"),
+    *("ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "THAI"),
+)
+
+# Black Forest Labs 2026; 4 steps and the licence from the model card, at most 4 sources as its
+# makers' API takes them. A megapixel and sides of at most 8 : 1 are diffusers'
+# `Flux2ImageProcessor`: 1024 x sqrt(8), down to the multiple.
+FLUX2_KLEIN = ModelSpec(
+    name="flux2-klein",
+    source="black-forest-labs/FLUX.2-klein-4B",
+    editor="engine.models.flux2:Flux2Klein",
+    guidance="embedded",
+    options=frozenset({"strength"}),
+    defaults={"num_inference_steps": 4},
+    max_sources=4,
+    canvas="at_most_area",
+    resolution=1024,
+    multiple=16,
+    max_side=2896,
+    half="bfloat16",
+    scripts=QWEN_SCRIPTS,
+    licence="Apache-2.0",
+)
+
+# Not distilled: 50 steps and 4.0 from the model card's example.
+FLUX2_KLEIN_BASE = replace(
+    FLUX2_KLEIN,
+    name="flux2-klein-base",
+    source="black-forest-labs/FLUX.2-klein-base-4B",
+    guidance="cfg",
+    options=frozenset({"guidance_scale", "strength"}),
+    defaults={"num_inference_steps": 50, "guidance_scale": 4.0},
+)
+
 MODELS: dict[str, ModelSpec] = {
-    spec.name: spec for spec in (POCKET, INSTRUCT_PIX2PIX, FLUX_KONTEXT)
+    spec.name: spec
+    for spec in (
+        *(POCKET, INSTRUCT_PIX2PIX),
+        *(FLUX_KONTEXT,),
+        *(FLUX2_KLEIN, FLUX2_KLEIN_BASE),
+    )
 }
 
 # `_class_name` of a folder's model_index.json -> its Editor.
 EDITORS = {
+    "Flux2KleinInpaintPipeline": FLUX2_KLEIN.editor,
+    "Flux2KleinPipeline": FLUX2_KLEIN.editor,
     "FluxKontextInpaintPipeline": FLUX_KONTEXT.editor,
     "FluxKontextPipeline": FLUX_KONTEXT.editor,
     "StableDiffusionInstructPix2PixPipeline": INSTRUCT_PIX2PIX.editor,

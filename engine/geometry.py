@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from engine.canvas import canvas_of, canvas_scale, stretched_canvas
+from engine.canvas import canvas_of, canvas_scale, stretched_canvas, whole_size
 from engine.errors import OptionInvalid
 from engine.images import MAX_PIXELS
 from engine.options import EditOptions
@@ -48,6 +48,11 @@ def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec
         return Geometry((0, 0, *source), canvas, (0, 0, 0, 0), output)
     if options.restore_size or options.resize == "pad":
         return _pad(source, options, spec)
+    if options.resize == "fit" and spec.canvas == "at_most_area" and not options.size_px:
+        canvas = canvas_of(source, spec)
+        return Geometry(
+            _cut_box(source, canvas, whole_size(source, spec)), canvas, (0, 0, 0, 0), canvas
+        )
     square = (spec.resolution, spec.resolution)
     canvas = options.size_px or (square if options.resize == "crop" else canvas_of(source, spec))
     return Geometry(_centre_box(source, canvas), canvas, (0, 0, 0, 0), canvas)
@@ -60,6 +65,19 @@ def _centre_box(
     scale = min(source[0] / canvas[0], source[1] / canvas[1])
     left, top = (source[0] - canvas[0] * scale) / 2, (source[1] - canvas[1] * scale) / 2
     return max(left, 0.0), max(top, 0.0), source[0] - max(left, 0.0), source[1] - max(top, 0.0)
+
+
+def _cut_box(
+    source: tuple[int, int], canvas: tuple[int, int], whole: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """The part of `source` that is the centre of it, resized to `whole`, in whole pixels: where
+    nothing is resized no pixel changes (diffusers' `Flux2ImageProcessor`)."""
+    if whole[0] < canvas[0] or whole[1] < canvas[1]:  # thinner than the multiple
+        return _centre_box(source, canvas)
+    left, top = (whole[0] - canvas[0]) // 2, (whole[1] - canvas[1]) // 2
+    x, y = source[0] / whole[0], source[1] / whole[1]
+    right, bottom = left + canvas[0], top + canvas[1]
+    return left * x, top * y, min(right * x, source[0]), min(bottom * y, source[1])
 
 
 def _pad(source: tuple[int, int], options: EditOptions, spec: ModelSpec) -> Geometry:

@@ -79,6 +79,7 @@ class DenoiseLoop:
 
     def check(self, request: EditRequest) -> tuple[str, ...]:
         """Return a request's warnings; raises `RequestError` for what cannot be done."""
+        self._editor.spec.check_sources(1 + len(request.references))
         self._table(request)
         return tuple(self._editor.check(request))
 

@@ -91,6 +91,14 @@ class ModelSpec:
                     param="size",
                 )
 
+    def check_sources(self, count: int) -> None:
+        """Refuse more pictures than the model edits from; raises `OptionInvalid`."""
+        if count > self.max_sources:
+            raise OptionInvalid(
+                f"model {self.name} takes at most {self.max_sources} source images; got {count}",
+                param="image",
+            )
+
     def identity(self) -> dict[str, Any]:
         """Return all of the spec that can change a pixel, as JSON's types, by name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,11 @@ from engine.edit import EditRequest
 from engine.errors import NonFinite
 from engine.masks import mask_to_latents
 from engine.tensor_cache import TensorCache
+
+
+def digest_of(pixels: np.ndarray) -> str:
+    """Digest (H, W, 3) uint8, as `EditRequest.digest` is one."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
 
 
 def to_unit(pixels: np.ndarray, device: torch.device) -> torch.Tensor:

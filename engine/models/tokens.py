@@ -1,4 +1,4 @@
-"""Latents as the tokens of a transformer: a token for each patch of 2 x 2."""
+"""Latents as the tokens of a transformer: a token for each patch of 2 x 2, or for each place."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def unpack(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
     n, _, channels = tokens.shape
     patches = tokens.reshape(n, height // 2, width // 2, channels // 4, 2, 2)
     return patches.permute(0, 3, 1, 4, 2, 5).reshape(n, channels // 4, height, width)
+
+
+def from_grid(latents: torch.Tensor) -> torch.Tensor:
+    """(..., C, h, w) -> (..., h w, C): a token for each place."""
+    return latents.flatten(-2).transpose(-1, -2)
+
+
+def to_grid(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(..., h w, C) -> (..., C, h, w), for `height` h and `width` w."""
+    return tokens.transpose(-1, -2).unflatten(-1, (height, width))
 
 
 def grid(first: int, height: int, width: int, device: torch.device) -> torch.Tensor:

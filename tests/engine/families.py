@@ -28,6 +28,7 @@ from tests.tiny.pipelines import Drawn, decoded_latents, draw, load
 BOUND = 1e-5  # of the latents' largest: rounding, where sums are taken in another order
 STEPS = (2, 5, 9)
 CANVASES = ((128, 64), (64, 192))  # (width, height) in px: 32 and 48 tokens of 16 px
+REFERENCES = ((96, 64), (128, 96))  # of the further sources on each canvas
 INSTRUCTIONS = (
     "make it night",
     "turn it into a pencil sketch",
@@ -56,6 +57,14 @@ FAMILIES = (
         guided={"guidance_scale": 3.5, "true_cfg_scale": 2.0, "negative_prompt": "blurry"},
         inpainting="FluxKontextInpaintPipeline",
     ),
+    Family(
+        "flux2-klein",
+        plain={"guidance_scale": 1.0},
+        guided={"guidance_scale": 4.0},
+        counts=(1, 2, 3, 1),
+        inpainting="Flux2KleinInpaintPipeline",
+    ),
+    Family("flux2-klein-distilled", plain={}, inpainting="Flux2KleinInpaintPipeline"),
 )
 
 
@@ -64,10 +73,10 @@ def edits_of(family: Family) -> list[Edit]:
     options = cycle([family.plain, family.guided or family.plain, family.plain])
     counts, photographs, texts = cycle(family.counts), cycle(PHOTOGRAPHS), cycle(INSTRUCTIONS)
     made = []
-    for width, height in CANVASES:
+    for (width, height), reference in zip(CANVASES, REFERENCES, strict=True):
         for steps in STEPS:
             first, *others = (next(photographs) for _ in range(next(counts)))
-            sources = [source(first, width, height), *(source(n, 96, 64) for n in others)]
+            sources = [source(first, width, height), *(source(n, *reference) for n in others)]
             given = {"num_inference_steps": steps, **next(options)}
             made.append(Edit(tuple(sources), next(texts), seed=7 + len(made), options=given))
     return made

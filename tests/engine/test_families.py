@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.catalogue import FLUX_KONTEXT
+from engine.catalogue import FLUX2_KLEIN, FLUX_KONTEXT
 from engine.geometry import plan_geometry, to_canvas
 from engine.options import EditOptions
 from engine.sampling import Schedule
@@ -24,6 +24,7 @@ from tests.engine.families import (
     edits_of,
     one_thread,
 )
+from tests.tiny.edits import source
 from tests.tiny.pipelines import load
 
 
@@ -50,7 +51,7 @@ def test_the_shift_of_another_canvas_is_another_picture(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bound sees the noise levels: 1.15 is the shift of a megapixel."""
-    edit = edits_of(twins.family)[0]
+    edit = edits_of(twins.family)[1]
     schedule = twins.editor.schedule
     mine = schedule(twins.request(edit))
     if mine.mu is None:
@@ -76,6 +77,23 @@ def test_a_stretched_photograph_is_the_one_that_kontext_sees_in_diffusers() -> N
         assert geometry.inner in FLUX_KONTEXT.sizes
         theirs = VaeImageProcessor(vae_scale_factor=16).resize(image, height, width)
         assert np.array_equal(to_canvas(image, geometry), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("size", [(451, 300), (1024, 1024), (1700, 1100), (3000, 401)])
+def test_a_photograph_meets_klein_as_in_diffusers(size: tuple[int, int]) -> None:
+    """Up to a megapixel it is cut and not resized: no pixel changes."""
+    from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
+
+    image = Image.fromarray(source("chelsea", *size))
+    geometry = plan_geometry(size, EditOptions(), FLUX2_KLEIN)
+    processor = Flux2ImageProcessor()
+    whole = processor._resize_if_exceeds_area(image)
+    width, height = (side // 16 * 16 for side in whole.size)
+    theirs = np.asarray(processor._resize_and_crop(whole, width, height))
+    mine = to_canvas(image, geometry)
+    assert mine.shape == theirs.shape
+    beyond = np.abs(mine.astype(int) - theirs).max()
+    assert beyond <= (0 if whole is image else 1)
 
 
 @pytest.mark.parametrize(("strength", "steps"), [(1.0, 4), (0.8, 5), (0.55, 6)])

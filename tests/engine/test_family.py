@@ -38,6 +38,7 @@ TOY = ModelSpec(
     guidance="true_cfg",
     options=frozenset({"true_cfg_scale", "negative_prompt", "strength"}),
     defaults={"num_inference_steps": 4, "true_cfg_scale": 1.0, "strength": 1.0},
+    max_sources=2,
     multiple=8,
 )
 
@@ -219,6 +220,13 @@ def test_a_family_that_breaks_the_contract_raises_and_is_not_run_one_by_one(
     with pytest.raises(ContractBroken, match=said):
         latents_of(toy, [edit("a", "x"), edit("b", "a longer text")])
     assert toy.calls == []
+
+
+def test_more_sources_than_a_model_takes_are_refused() -> None:
+    loop = DenoiseLoop(Toy(), Capacity(8))  # type: ignore[arg-type]
+    assert loop.check(edit("a", references=[8])) == ()
+    with pytest.raises(OptionInvalid, match="toy takes at most 2 source images; got 3"):
+        loop.check(edit("a", references=[8, 8]))
 
 
 def test_what_is_masked_stays_the_source_and_a_mask_of_ones_changes_no_bit() -> None:

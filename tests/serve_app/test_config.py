@@ -16,11 +16,11 @@ from serve_app.deployment import LOGGING_CONFIG
 CONFIGS = Path(__file__).parents[2] / "configs" / "serve"
 
 
-@pytest.mark.parametrize("name", ["local", "gpu"])
+@pytest.mark.parametrize("name", ["local", "gpu", "klein"])
 def test_a_shipped_config_is_valid_and_names_a_known_model(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml", ServeConfig)
     assert find_model(config.engine.model)
-    assert config.num_gpus == (1 if name == "gpu" else 0)
+    assert config.num_gpus == (0 if name == "local" else 1)
 
 
 def test_the_deploy_file_is_serves_own_and_its_arguments_are_gpu_yamls() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import Flux2Transformer2DModel
+from PIL import Image
 
 from tests.tiny import autoencoders, schedulers, text_encoders, tokenizers
 from tests.tiny.edits import Edit
@@ -56,5 +57,7 @@ def _picture_parts(*, guidance_embeds: bool) -> dict[str, Any]:
 
 
 def arguments(edit: Edit) -> dict[str, Any]:
-    """Of the pipeline's call, beside those that all take."""
+    """Of the pipeline's call, beside those that all take. Where it inpaints it takes one source."""
+    if edit.mask is not None:
+        return {"image": edit.images[0], "mask_image": Image.fromarray(edit.mask)}
     return {"image": edit.images, **edit.canvas}

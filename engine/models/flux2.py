@@ -1,0 +1,208 @@
+"""FLUX.2 klein (Black Forest Labs 2026): a transformer over text, noisy and sources' tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+
+from engine.catalogue import FLUX2_KLEIN, FLUX2_KLEIN_BASE
+from engine.edit import EditRequest
+from engine.errors import ModelError
+from engine.guidance import branches
+from engine.models import Conditioning, Inputs
+from engine.models.flux2_text import Qwen3Text
+from engine.models.parts import load_part
+from engine.models.pictures import (
+    SourceLatents,
+    digest_of,
+    in_float32,
+    latent_mask,
+    to_pixels,
+    to_unit,
+)
+from engine.models.tokens import first_step, from_grid, grid, pack, to_grid, unpack
+from engine.registry import read_json
+from engine.sampling import Schedule
+from engine.spec import ModelSpec
+from engine.text import check_scripts
+
+if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+
+SOURCE_BYTES = 64 << 20  # of kept latents: 32 sources of a megapixel in float32
+SOURCE_STEP = 10  # between the pictures on the first axis of positions; the noise stands at 0
+
+Sizes = tuple[tuple[int, int], ...]  # (h, w) of each source's latents
+
+
+class Flux2Klein:
+    """The state are patches of 2 x 2 latents. The base model guides away from an empty text; the
+    distilled one has its guidance learned."""
+
+    ragged: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        text: Qwen3Text,
+        vae: AutoencoderKLFlux2,
+        transformer: Flux2Transformer2DModel,
+        scheduler_config: dict[str, Any],
+    ) -> None:
+        self.spec = spec
+        self.device = transformer.device
+        self.scheduler_config = scheduler_config
+        self.example = Schedule(4, mu=canvas_shift(4096, 4), linear=True)
+        self._text = text
+        self._vae = vae
+        self._transformer = transformer
+        self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
+
+    @classmethod
+    def describe(cls, folder: Path) -> ModelSpec:
+        """See `Editor.describe`; a side is a multiple of VAE factor x patch."""
+        vae = read_json(folder / "vae" / "config.json")
+        transformer = read_json(folder / "transformer" / "config.json")
+        if transformer["in_channels"] != 4 * vae["latent_channels"]:
+            raise ModelError(
+                f"{folder} is no FLUX.2 klein: its transformer takes "
+                f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
+            )
+        distilled = read_json(folder / "model_index.json").get("is_distilled", False)
+        return replace(
+            FLUX2_KLEIN if distilled else FLUX2_KLEIN_BASE,
+            name=folder.name,
+            source=str(folder),
+            multiple=2 * 2 ** (len(vae["block_out_channels"]) - 1),
+            licence="unknown",
+        )
+
+    @classmethod
+    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+        """See `Editor.load`; one part after another, so that the host never holds two."""
+        from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
+
+        return cls(
+            spec,
+            Qwen3Text.load(folder, device, dtype),
+            load_part(AutoencoderKLFlux2, folder / "vae", device, dtype),
+            load_part(Flux2Transformer2DModel, folder / "transformer", device, dtype),
+            read_json(folder / "scheduler" / "scheduler_config.json"),
+        )
+
+    def tune(self, *, channels_last: bool, compile: bool) -> None:
+        """See `Editor.tune`."""
+        if channels_last:
+            self._vae.to(memory_format=torch.channels_last)
+        if compile:
+            self._transformer.compile_repeated_blocks()
+
+    def schedule(self, request: EditRequest) -> Schedule:
+        """See `Editor.schedule`: the shift depends on canvas and steps."""
+        height, width = request.pixels.shape[:2]
+        steps = request.options.num_inference_steps
+        return Schedule(
+            steps,
+            mu=canvas_shift(height * width // self.spec.multiple**2, steps),
+            linear=True,
+            begin=first_step(steps, request.options.strength),
+        )
+
+    def check(self, request: EditRequest) -> Sequence[str]:
+        """Refuse an instruction that is too long, and warn of a script that Qwen3 does not know."""
+        options, name = request.options, self.spec.name
+        self._text.check(request.instruction, name, param="instruction")
+        return check_scripts(
+            request.instruction, self.spec.scripts, name, strict=options.strict_language
+        )
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        """See `Editor.encode`; texts are embedded one by one, and kept."""
+        firsts = self._sources.of([r.pixels for r in requests], [r.digest for r in requests])
+        others = [
+            self._sources.of(pictures, [digest_of(picture) for picture in pictures])
+            for pictures in zip(*(r.references for r in requests), strict=True)
+        ]
+        return [self._condition(*entry) for entry in zip(requests, firsts, *others, strict=True)]
+
+    def _condition(self, request: EditRequest, *sources: torch.Tensor) -> Conditioning:
+        tokens = torch.cat([from_grid(source) for source in sources])
+        texts = {"text": request.instruction, "negative": ""}
+        weights = branches(self.spec.guidance, request.options)
+        image = tokens.to(self._transformer.dtype)
+        return Conditioning(
+            [{"text": self._text.embed(texts[branch]), "image": image} for branch in weights],
+            list(weights.values()),
+            tuple(sources[0].shape),
+            layout=tuple((source.shape[1], source.shape[2]) for source in sources),
+            source=sources[0],
+            mask=latent_mask(request, self.spec.multiple, self.device),
+        )
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
+    ) -> torch.Tensor:
+        """See `Editor.predict`; `inputs`: text (N, T, D), image (N, L, C), the L tokens of all
+        sources; `layout`: `Sizes`."""
+        dtype = self._transformer.dtype
+        height, width = latents.shape[2:]
+        own = from_grid(latents.to(dtype))
+        sizes = ((height, width), *cast(Sizes, layout))
+        pictures = [grid(SOURCE_STEP * k, *s, latents.device) for k, s in enumerate(sizes)]
+        words = torch.arange(inputs["text"].shape[1], device=latents.device)
+        output = self._transformer(
+            hidden_states=torch.cat([own, inputs["image"]], dim=1),
+            timestep=timesteps.to(dtype) / 1000,
+            encoder_hidden_states=inputs["text"],
+            txt_ids=pad(words[:, None], (3, 0)),
+            img_ids=pad(torch.cat(pictures), (0, 1)),
+            return_dict=False,
+        )[0]
+        return to_grid(output[:, : own.shape[1]], height, width).float()
+
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
+        """See `Editor.decode`."""
+        height, width = latents.shape[2:]
+        with in_float32(self._vae, float32):
+            mean, deviation = self._statistics()
+            patches = from_grid(latents * deviation + mean)
+            unpacked = unpack(patches, 2 * height, 2 * width).to(self._vae.dtype)
+            return to_pixels(self._vae.decode(unpacked, return_dict=False)[0])
+
+    def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, C, h, w) float32 in the scale of the state."""
+        images = to_unit(pixels, self.device).to(self._vae.dtype)
+        modes = self._vae.encode(images).latent_dist.mode().float()
+        mean, deviation = self._statistics()
+        height, width = modes.shape[2:]
+        return (to_grid(pack(modes), height // 2, width // 2) - mean) / deviation
+
+    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of the patches' channels, (1, C, 1, 1) float32 each."""
+        norm = self._vae.bn
+        variance = norm.running_var.float() + self._vae.config.batch_norm_eps
+        return norm.running_mean.float().view(1, -1, 1, 1), variance.sqrt().view(1, -1, 1, 1)
+
+
+def canvas_shift(tokens: int, num_inference_steps: int) -> float:
+    """Return `mu`, the shift of the noise levels for a canvas of so many tokens in so many steps.
+
+    Two lines over the tokens, at 200 steps and at 10, and between them one over the steps; a canvas
+    beyond 4,300 tokens has that of 200 (diffusers' `compute_empirical_mu`, with its constants).
+    """
+    many = 0.00016927 * tokens + 0.45666666
+    if tokens > 4300:
+        return many
+    few = 8.73809524e-05 * tokens + 1.89833333
+    slope = (many - few) / 190
+    return slope * num_inference_steps + (many - 200 * slope)
