@@ -17,7 +17,7 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs
 from engine.models.parts import load_part
-from engine.models.pictures import SourceLatents, in_float32, to_pixels, to_unit
+from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -61,6 +61,7 @@ class InstructPix2Pix:
         self._text_encoder = text_encoder
         self._vae = vae
         self._unet = unet
+        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
         self._texts = TensorCache(TEXT_BYTES)
 
@@ -141,7 +142,13 @@ class InstructPix2Pix:
             }
             for branch in weights
         ]
-        return Conditioning(rows, list(weights.values()), tuple(image.shape))
+        return Conditioning(
+            rows,
+            list(weights.values()),
+            tuple(image.shape),
+            source=image.float() * self._vae.config.scaling_factor,
+            mask=latent_mask(request, self._factor, self.device),
+        )
 
     def predict(
         self,

@@ -52,6 +52,11 @@ class Family:
 
 FAMILIES = (
     Family(
+        "instruct-pix2pix",
+        plain={"guidance_scale": 1.0, "image_guidance_scale": 1.0},
+        guided={"guidance_scale": 7.5, "image_guidance_scale": 1.5, "negative_prompt": "blurry"},
+    ),
+    Family(
         "flux-kontext",
         plain={"guidance_scale": 2.5},
         guided={"guidance_scale": 3.5, "true_cfg_scale": 2.0, "negative_prompt": "blurry"},
