@@ -103,12 +103,44 @@ FLUX2_KLEIN_BASE = replace(
     defaults={"num_inference_steps": 50, "guidance_scale": 4.0},
 )
 
+# Qwen team 2025; 50 steps, 4.0, " " and the licence from the model card. The canvas is diffusers'
+# `calculate_dimensions`; the longest side is a megapixel at 16 : 1, beyond which no image is taken.
+QWEN_IMAGE_EDIT = ModelSpec(
+    name="qwen-image-edit",
+    source="Qwen/Qwen-Image-Edit",
+    editor="engine.models.qwen_image_edit:QwenImageEdit",
+    guidance="true_cfg",
+    options=frozenset({"true_cfg_scale", "negative_prompt", "strength"}),
+    defaults={"num_inference_steps": 50, "true_cfg_scale": 4.0, "negative_prompt": " "},
+    canvas="area",
+    resolution=1024,
+    multiple=32,
+    max_side=4096,
+    half="bfloat16",
+    cuda_graphs=False,  # diffusers 0.42 copies from the host in every call
+    scripts=QWEN_SCRIPTS,
+    licence="Apache-2.0",
+)
+
+# 40 steps and at most 3 sources from the model cards.
+QWEN_IMAGE_EDIT_2509 = replace(
+    QWEN_IMAGE_EDIT,
+    name="qwen-image-edit-2509",
+    source="Qwen/Qwen-Image-Edit-2509",
+    defaults={**QWEN_IMAGE_EDIT.defaults, "num_inference_steps": 40},
+    max_sources=3,
+)
+QWEN_IMAGE_EDIT_2511 = replace(
+    QWEN_IMAGE_EDIT_2509, name="qwen-image-edit-2511", source="Qwen/Qwen-Image-Edit-2511"
+)
+
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         *(POCKET, INSTRUCT_PIX2PIX),
         *(FLUX_KONTEXT,),
         *(FLUX2_KLEIN, FLUX2_KLEIN_BASE),
+        *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
     )
 }
 
@@ -118,5 +150,8 @@ EDITORS = {
     "Flux2KleinPipeline": FLUX2_KLEIN.editor,
     "FluxKontextInpaintPipeline": FLUX_KONTEXT.editor,
     "FluxKontextPipeline": FLUX_KONTEXT.editor,
+    "QwenImageEditInpaintPipeline": QWEN_IMAGE_EDIT.editor,
+    "QwenImageEditPipeline": QWEN_IMAGE_EDIT.editor,
+    "QwenImageEditPlusPipeline": QWEN_IMAGE_EDIT.editor,
     "StableDiffusionInstructPix2PixPipeline": INSTRUCT_PIX2PIX.editor,
 }

@@ -49,6 +49,8 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     """
     device = _choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
+    if config.cuda_graphs and not spec.cuda_graphs:
+        raise ModelError(f"model {spec.name} cannot be captured: leave cuda_graphs out")
     if config.cuda_graphs and device.type != "cuda":
         raise ModelError(f"cuda_graphs needs a GPU, and the device is {device}: leave it out")
     use_device(device)

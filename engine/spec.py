@@ -23,7 +23,7 @@ FAMILY_OPTIONS = (
 )
 # The fields of a spec that change no pixel: where the weights lie (the digests of what was found
 # there tell them apart), and what is only said of a model.
-_FACTS = frozenset({"source", "revision", "parts", "scripts", "licence"})
+_FACTS = frozenset({"source", "revision", "parts", "scripts", "licence", "cuda_graphs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class ModelSpec:
     multiple: int = 64  # every side of the canvas is a multiple of it
     max_side: int = 1024  # longest side in px
     half: str = "float16"  # dtype on a GPU
+    cuda_graphs: bool = True  # its calls can be captured
     scripts: tuple[str, ...] = ("LATIN",)  # that its text encoder knows (Unicode name prefixes)
     parts: Mapping[str, str] = field(default_factory=dict)  # further weights: folder or hub id
     styles: Mapping[str, str] = field(default_factory=dict)  # adapters: name -> file

@@ -70,6 +70,24 @@ FAMILIES = (
         inpainting="Flux2KleinInpaintPipeline",
     ),
     Family("flux2-klein-distilled", plain={}, inpainting="Flux2KleinInpaintPipeline"),
+    Family(
+        "qwen-image-edit",
+        plain={"true_cfg_scale": 1.0},
+        guided={"true_cfg_scale": 4.0, "negative_prompt": " "},
+        inpainting="QwenImageEditInpaintPipeline",
+    ),
+    Family(
+        "qwen-image-edit-plus",
+        plain={"true_cfg_scale": 1.0},
+        guided={"true_cfg_scale": 4.0, "negative_prompt": " "},
+        counts=(1, 2, 3, 1),
+    ),
+    Family(
+        "qwen-image-edit-2511",
+        plain={"true_cfg_scale": 1.0},
+        guided={"true_cfg_scale": 4.0, "negative_prompt": "blurry"},
+        counts=(2, 1, 1),
+    ),
 )
 
 

@@ -11,10 +11,12 @@ import torch
 
 from engine.canvas import canvas_of
 from engine.capacity import Capacity
+from engine.config import EngineConfig
 from engine.edit import EditRequest
 from engine.errors import ModelError, OptionInvalid
 from engine.geometry import plan_geometry
 from engine.guidance import branches, weigh
+from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.models import Conditioning, ContractBroken, Inputs
 from engine.options import Determinism, EditOptions, ResolvedOptions
@@ -362,6 +364,12 @@ def test_all_of_a_spec_that_can_change_a_pixel_is_its_identity() -> None:
     assert shifted.identity() != TOY.identity()
     with pytest.raises(ModelError, match="toy: its spec is not serialisable"):
         replace(TOY, defaults={"scale": object()}).identity()
+
+
+def test_a_model_that_cannot_be_captured_as_cuda_graphs_says_so(pocket: ModelSpec) -> None:
+    config = EngineConfig(device="cpu", cuda_graphs=True)
+    with pytest.raises(ModelError, match="pocket cannot be captured: leave cuda_graphs out"):
+        load_model(replace(pocket, cuda_graphs=False), config)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from serve_app.deployment import LOGGING_CONFIG
 CONFIGS = Path(__file__).parents[2] / "configs" / "serve"
 
 
-@pytest.mark.parametrize("name", ["local", "gpu", "klein"])
+@pytest.mark.parametrize("name", ["local", "gpu", "klein", "qwen"])
 def test_a_shipped_config_is_valid_and_names_a_known_model(name: str) -> None:
     config = load_config(CONFIGS / f"{name}.yaml", ServeConfig)
     assert find_model(config.engine.model)

@@ -10,7 +10,12 @@ from typing import Any
 from unittest import mock
 
 from diffusers import QwenImageTransformer2DModel
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+from diffusers.pipelines.qwenimage import (
+    pipeline_qwenimage_edit,
+    pipeline_qwenimage_edit_inpaint,
+    pipeline_qwenimage_edit_plus,
+)
+from PIL import Image
 
 from tests.tiny import autoencoders, schedulers, text_encoders, tokenizers
 from tests.tiny.edits import Edit
@@ -64,25 +69,36 @@ def _parts(**settings: Any) -> dict[str, Any]:
 def arguments(edit: Edit) -> dict[str, Any]:
     """Of the pipeline's call, beside those that all take."""
     several = len(edit.sources) > 1
-    return {"image": edit.images if several else edit.images[0], **edit.canvas}
+    mask = {} if edit.mask is None else {"mask_image": Image.fromarray(edit.mask)}
+    return {"image": edit.images if several else edit.images[0], **edit.canvas, **mask}
 
 
 @contextmanager
 def patched(pipeline: Any, edit: Edit) -> Iterator[None]:
-    """Two changes while the pipeline is called.
+    """Three changes while the pipeline is called.
 
     diffusers enlarges every source to 1024 x 1024 px in area: here, to the edit's canvas, or a
     picture would take minutes. And it does not say which tokens are of an image, without which
-    transformers 5 falls back to positions of one axis: here it is said.
+    transformers 5 falls back to positions of one axis: here it is said. Where it inpaints it draws
+    the source from the VAE's posterior: here it is the mode, as where it edits.
     """
     area = edit.canvas["height"] * edit.canvas["width"]
-    measure = pipeline_qwenimage_edit.calculate_dimensions
+    single, plus = pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+    inpaint = pipeline_qwenimage_edit_inpaint
+    measure, retrieve = single.calculate_dimensions, inpaint.retrieve_latents
+
+    def canvas(_: int, ratio: float) -> Any:
+        return measure(area, ratio)
+
+    def mode(encoded: Any, generator: Any = None) -> Any:
+        return retrieve(encoded, generator, "argmax")
+
     hook = pipeline.text_encoder.register_forward_pre_hook(_say_which, with_kwargs=True)
     with (
-        mock.patch.object(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", area),
-        mock.patch.object(
-            pipeline_qwenimage_edit, "calculate_dimensions", lambda _, ratio: measure(area, ratio)
-        ),
+        mock.patch.object(plus, "VAE_IMAGE_SIZE", area),
+        mock.patch.object(single, "calculate_dimensions", canvas),
+        mock.patch.object(inpaint, "calculate_dimensions", canvas),
+        mock.patch.object(inpaint, "retrieve_latents", mode),
     ):
         try:
             yield

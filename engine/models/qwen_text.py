@@ -1,0 +1,145 @@
+"""The text of Qwen-Image-Edit: Qwen2.5-VL reads the instruction together with the sources."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from PIL import Image
+
+from engine.models.parts import load_part
+from engine.tensor_cache import TensorCache
+from engine.text import check_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLModel, Qwen2VLImageProcessorPil
+
+TOKENS = 1024  # of an instruction (diffusers' `tokenizer_max_length`)
+KEPT_BYTES = 256 << 20  # of embeddings: 25 texts with a picture of a megapixel, in half precision
+
+# What the model was trained with, word by word.
+HEAD = (
+    "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, "
+    "texture, objects, background), then explain how the user's text instruction should alter or "
+    "modify the image. Generate a new image that meets the user's requirements while maintaining "
+    "consistency with the original input where appropriate.<|im_end|>\n<|im_start|>user\n"
+)
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"
+HEAD_TOKENS = 64  # of `HEAD` in Qwen2.5's tokenizer: they are not handed on
+
+PLUS_AREA_PX = 384 * 384  # that each of several pictures is shown at (`CONDITION_IMAGE_SIZE`)
+PLUS_MULTIPLE = 32  # of its sides (`calculate_dimensions`)
+
+
+class QwenText:
+    """Embeds a text with the pictures it speaks of, and keeps what it embedded lately."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: Qwen2VLImageProcessorPil,
+        model: Qwen2_5_VLModel,
+        *,
+        plus: bool,
+    ) -> None:
+        """`plus`: pictures are numbered and shown small; else there is one, as large as it is."""
+        self._tokenizer = tokenizer
+        self._tokenizing = threading.Lock()  # how it treats special tokens is shared state
+        self._processor = processor
+        self._model = model
+        self._plus = plus
+        self._kept = TensorCache(KEPT_BYTES)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, *, plus: bool) -> Self:
+        """Load `tokenizer`, `processor` and `text_encoder` of a Qwen-Image-Edit folder.
+
+        Pillow resizes its pictures: torchvision's processor makes other pixels, and need not be
+        there.
+        """
+        from transformers import (
+            AutoTokenizer,
+            Qwen2_5_VLForConditionalGeneration,
+            Qwen2VLImageProcessorPil,
+        )
+
+        model = load_part(
+            Qwen2_5_VLForConditionalGeneration, folder / "text_encoder", device, dtype
+        )
+        return cls(
+            AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            Qwen2VLImageProcessorPil.from_pretrained(folder / "processor", local_files_only=True),
+            model.model,
+            plus=plus,
+        )
+
+    def check(self, text: str, model: str, *, param: str) -> None:
+        """Raises `InstructionTooLong` for a text of more than `TOKENS`."""
+        check_length(len(self._ids(text, plain=True)), TOKENS, model, param=param)
+
+    def embed(
+        self, text: str, pictures: Sequence[np.ndarray], digests: Sequence[str]
+    ) -> torch.Tensor:
+        """Return (T, D) in the encoder's dtype, T: tokens of pictures (H, W, 3) uint8 and text.
+
+        `digests`: of the pictures' pixels.
+        """
+        key = (text, *digests)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._embed(text, pictures)
+            self._kept.put(key, kept)
+        return kept
+
+    def _embed(self, text: str, pictures: Sequence[np.ndarray]) -> torch.Tensor:
+        images = [Image.fromarray(picture) for picture in pictures]
+        if self._plus:
+            images = [
+                image.resize(shown_size(image.size), Image.Resampling.LANCZOS) for image in images
+            ]
+        seen = self._processor(images=images, return_tensors="pt").to(self._model.device)
+        ids = self._message(text, seen["image_grid_thw"]).to(self._model.device)
+        # Without `mm_token_type_ids`, transformers 5 silently numbers the tokens of a picture in a
+        # line, where the model was trained with their rows and columns.
+        states = self._model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=(ids == self._model.config.image_token_id).int(),
+            use_cache=False,
+            **seen,
+        ).last_hidden_state
+        return states[0, HEAD_TOKENS:]
+
+    def _message(self, text: str, grids: torch.Tensor) -> torch.Tensor:
+        """(1, T) ids of the chat. `grids` (K, 3): frames, rows and columns of patches of each
+        picture, of which `merge_size` squared are a token."""
+        counts = grids.prod(dim=1) // self._processor.merge_size**2
+        shown = "".join(
+            (f"Picture {k}: " if self._plus else "")
+            + "<|vision_start|>"
+            + "<|image_pad|>" * count
+            + "<|vision_end|>"
+            for k, count in enumerate(counts.tolist(), start=1)
+        )
+        # The text stands between special tokens, so it can be read alone: as text, whatever it is.
+        ids = [*self._ids(HEAD + shown), *self._ids(text, plain=True), *self._ids(TAIL)]
+        return torch.tensor([ids])
+
+    def _ids(self, text: str, *, plain: bool = False) -> list[int]:
+        """`plain`: the names of special tokens are words like others."""
+        with self._tokenizing:
+            return self._tokenizer(text, split_special_tokens=plain, verbose=False).input_ids
+
+
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Choose the (width, height) px that one of several pictures is shown at."""
+    aspect = size[0] / size[1]
+    width = math.sqrt(PLUS_AREA_PX * aspect)
+    sides = (round(side / PLUS_MULTIPLE) * PLUS_MULTIPLE for side in (width, width / aspect))
+    width_px, height_px = (max(side, PLUS_MULTIPLE) for side in sides)
+    return width_px, height_px
