@@ -48,10 +48,11 @@ from benchmarks.rivals import Diffusers, Edit
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
 from engine.config import cores
-from engine.geometry import from_canvas, plan_geometry
+from engine.geometry import plan_geometry
 from engine.images import encode
 from engine.registry import find_model
-from engine.sources import prepare
+from engine.results import finished_images
+from engine.sources import Source, prepare
 from engine.spec import ModelSpec
 
 Row = dict[str, Any]
@@ -110,15 +111,16 @@ class BareLoop:
             prepared = [self._prepare(row) for row in block]
             outcomes = self._actor.edit_batch([p.request for p in prepared])
             for one, outcome in zip(prepared, outcomes, strict=True):
-                image = from_canvas(outcome.images[0], one.geometry)
+                (made,) = finished_images(outcome, one.finishing)
+                image = Image.fromarray(made.pixels)
                 (folder / f"{outcome.id}.png").write_bytes(encode(image))
         return len(rows) / (time.perf_counter() - started)
 
     def _prepare(self, row: Row) -> Any:
         given = {name: row[name] for name in EditOptions.model_fields if name in row}
         options = self._spec.resolve(EditOptions.parse(given), seed=0)
-        data = Path(row["image"]).read_bytes()
-        return prepare(row["id"], data, row["instruction"], options, self._spec)
+        files = Source(Path(row["image"]).read_bytes())
+        return prepare(row["id"], files, row["instruction"], options, self._spec)
 
 
 class BareLoops:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 
 from engine import EditActor, EditOptions, EditResult, EngineConfig
-from engine.sources import prepare
+from engine.sources import Source, prepare
 from serve_app.ingress.codec_tasks import render
 
 WARM_UP = 3
@@ -32,7 +32,7 @@ async def overhead(
     files = {"image": ("photo.jpg", photograph, "image/jpeg")}
     with EditActor(config) as actor:
         options = actor.spec.resolve(EditOptions.parse(given, strict=False), seed=0)
-        source = ("1", photograph, fields["prompt"], options, actor.spec)
+        source = ("1", Source(photograph), fields["prompt"], options, actor.spec)
         for _ in range(WARM_UP + pairs):
             with timed("http"):
                 response = await client.post(path, data=fields, files=files)
@@ -46,7 +46,7 @@ async def overhead(
             if not isinstance(outcome, EditResult):
                 raise SystemExit(f"an edit failed: {outcome}")
             with timed("encode"):
-                render(outcome.images, prepared.geometry, "png", None)
+                render(outcome, prepared.finishing, "png", None)
     print(_summary(timed.medians_ms()))
 
 

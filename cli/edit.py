@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cli.options import with_options
+from engine.edit import WARNINGS
 from engine.errors import ImageNotFound, OptionInvalid
 from engine.options import Determinism
 
@@ -30,6 +32,9 @@ def edit(
     config: Annotated[Path | None, typer.Option(help="YAML of the engine's settings.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A PNG as large as SOURCE; what is opaque in it stays.")
+    ] = None,
     **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
@@ -37,7 +42,7 @@ def edit(
     format = _format_of(output)
     settings = _settings(config, model, determinism)
     spec = settings.find_model()
-    prepared = _prepare(source, instruction, options, spec)
+    prepared = _prepare(source, mask, instruction, options, spec)
     result = _run(prepared, settings, spec)
     _save(output, format, prepared, result)
 
@@ -57,20 +62,26 @@ def _settings(config: Path | None, model: str | None, determinism: str | None) -
     return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
 
 
-def _prepare(source: Path, instruction: str, options: dict[str, Any], spec: ModelSpec) -> Prepared:
+def _prepare(
+    source: Path, mask: Path | None, instruction: str, options: dict[str, Any], spec: ModelSpec
+) -> Prepared:
     from engine.options import EditOptions
     from engine.seeding import draw_seed
-    from engine.sources import prepare
+    from engine.sources import Source, prepare
     from engine.text import clean_instruction
 
     given = {name: value for name, value in options.items() if value is not None}
     resolved = spec.resolve(EditOptions.parse(given), draw_seed())
     text = clean_instruction(instruction)
+    files = Source(_read(source), None if mask is None else _read(mask))
+    return prepare("edit", files, text, resolved, spec)
+
+
+def _read(path: Path) -> bytes:
     try:
-        data = source.read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise ImageNotFound(f"{source}: {error.strerror}") from None
-    return prepare("edit", data, text, resolved, spec)
+        raise ImageNotFound(f"{path}: {error.strerror}") from None
 
 
 def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditResult:
@@ -97,19 +108,27 @@ def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditRes
 
 
 def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> None:
-    from engine.geometry import from_canvas
-    from engine.images import encode
+    from PIL import Image
 
-    for warning in (*prepared.warnings, *result.warnings):
-        typer.secho(f"warning: {warning}", err=True, fg="yellow")
-    for pixels, seed, path in zip(result.images, result.seeds, _paths(output, result), strict=True):
-        image = from_canvas(pixels, prepared.geometry)
+    from engine.images import encode
+    from engine.results import finished_images
+
+    _warn((*prepared.warnings, *result.warnings))
+    finished = finished_images(result, prepared.finishing)
+    for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
+        _warn(made.warnings)
+        image = Image.fromarray(made.pixels)
         try:
             path.write_bytes(encode(image, format))
         except OSError as error:
             raise OptionInvalid(f"--output {path}: {error.strerror}") from None
         size = f"{image.width}x{image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        typer.secho(f"warning: {warning}: {WARNINGS[warning]}", err=True, fg="yellow")
 
 
 def _paths(output: Path, result: EditResult) -> list[Path]:

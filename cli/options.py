@@ -35,11 +35,12 @@ def with_options(command: Command) -> Command:
 
 
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    """`--NAME` of the field's type; not given, it is None."""
+    """`--NAME` of the field's type, and `--no-NAME` of a switch; not given, it is None."""
     kind = _plain_type(field.annotation)
+    dashed = name.replace("_", "-")
     choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
     flag = typer.Option(
-        f"--{name.replace('_', '-')}",
+        f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}",
         help="; ".join(part for part in (field.description, bounds(field), choices) if part),
         metavar="NAME" if choices else None,
         show_default=False,

@@ -15,9 +15,9 @@ from batch_jobs.ledger.entry import SCHEMA
 from batch_jobs.manifest.columns import ALIASES
 from docs.reference import api_page
 from engine.config import EngineConfig
+from engine.edit import WARNINGS
 from engine.errors import EngineError, error_classes
 from engine.fields import bounds
-from engine.images import WARNINGS
 from engine.options import EditOptions
 from serve_app import errors as http_errors
 from serve_app.config import ServeConfig
@@ -74,7 +74,7 @@ def errors_page() -> str:
     softened = _table(("code", "meaning"), [(f"`{code}`", text) for code, text in WARNINGS.items()])
     body = (
         f"{_error_table(error_classes())}\n## Over HTTP alone\n\n{over_http}\n"
-        "## Warnings of a source image\n\n"
+        "## Warnings\n\n"
         "The edit was made; `warnings` says what was softened. PNG has checksums, so one wrong\n"
         "byte among its pixels is an error. JPEG and WebP have none: there a wrong byte may show\n"
         f"as wrong pixels and as nothing else.\n\n{softened}"

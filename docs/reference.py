@@ -45,13 +45,13 @@ def api_page() -> str:
 def _body(contents: dict[str, Any]) -> str:
     """A table of fields; the second content type's holds those that differ."""
     parts = []
-    shown: set[str] = set()
+    shown: dict[str, Any] = {}
     for kind, content in contents.items():
         schema = content["schema"]
-        fresh = {name: f for name, f in schema["properties"].items() if name not in shown}
+        fresh = {name: f for name, f in schema["properties"].items() if shown.get(name) != f}
         rest = "\n\nand the fields above but `image`." if shown else ""
         parts.append(f"### {kind}\n\n{_fields({**schema, 'properties': fresh})}{rest}")
-        shown |= set(fresh)
+        shown |= fresh
     return "\n\n".join(parts)
 
 
@@ -90,7 +90,7 @@ An `error` event has the body of an error and ends the stream."""
 
 def _type(field: dict[str, Any]) -> str:
     """Such as "integer 0..100" or "png, jpeg, webp"."""
-    field = next((part for part in field.get("anyOf", []) if part["type"] != "null"), field)
+    field = next((part for part in field.get("anyOf", []) if part.get("type") != "null"), field)
     if "enum" in field or "const" in field:
         values = field.get("enum", [field.get("const")])
         return ", ".join(str(value).lower() for value in values if value is not None) or "null"

@@ -9,6 +9,19 @@ import numpy as np
 from engine.errors import EngineError, InternalError, error_class
 from engine.options import ResolvedOptions
 
+# The codes of what was softened, while a source was decoded, an edit made or a result finished.
+WARNINGS = {
+    "alpha_flattened": "transparent pixels were laid over white",
+    "cmyk_converted": "CMYK without a profile was converted by the plain formula",
+    "edit_is_global": "`preserve` found nothing to keep: the edit changed nearly everything",
+    "first_frame_only": "of several frames or pages the first was taken",
+    "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",
+    "image_damaged": "the file is damaged; its decoder filled in, or what was lost is no pixel",
+    "language_unsupported": "the instruction is in a script that the model was not trained on",
+    "smaller_than_source": "the result is smaller than its source: `restore_size` with "
+    "`detail=source` gives it the source's size and detail",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class EditRequest:
@@ -25,6 +38,11 @@ class EditRequest:
     mask: np.ndarray | None = None  # (H, W) uint8; 0: stays the source's, 255: may change
     style: str | None = None  # the name of an adapter of `ModelSpec.styles`
 
+    @property
+    def keeps_source(self) -> bool:
+        """True where the result is compared with its source: by mask, detail or preserve."""
+        return self.mask is not None or self.options.keeps_source
+
 
 @dataclass(frozen=True, slots=True)
 class EditResult:
@@ -36,6 +54,16 @@ class EditResult:
     warnings: tuple[str, ...] = ()  # codes of what was softened
     batch_size: int = 1  # the most samples that shared a model call with it
     model_s: float = 0.0  # s from its first model call to its last
+    # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where the request keeps it
+    reconstructed: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EditReport:
+    """What an edit did to its source, as measured on the canvas."""
+
+    changed_share: float  # how much of the picture was edited, 0 to 1
+    outside_change: float  # how far the rest is from the source, mean in levels of 0..255
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.detail import Enlargement, LocalMap, fit_local_map, pixels_of, planes_of
+from engine.edit import EditReport
 from engine.geometry import Geometry, cut_padding, from_canvas
 from engine.masks import composite
 from engine.preserve import EditMap, map_edit
@@ -41,8 +42,7 @@ class Finished:
     """A finished picture, and what is to be said of it."""
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB of the output's size
-    changed_share: float  # how much of the canvas was edited, 0 to 1
-    outside_change: float  # how far the rest is from the source, mean in levels of 0..255
+    report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
 
 
@@ -60,8 +60,10 @@ def finish(canvases: Canvases, source: np.ndarray, geometry: Geometry, wanted: W
     plain = None if wanted.detail else np.asarray(from_canvas(canvases.edited, geometry))
     return Finished(
         _in_bands(source, plain, local, keeping, wanted.mask),
-        found.changed_share,
-        0.0 if keeping or wanted.mask is not None else found.outside_change,
+        EditReport(
+            found.changed_share,
+            0.0 if keeping or wanted.mask is not None else found.outside_change,
+        ),
         ("edit_is_global",) if wanted.preserve and found.is_global else (),
     )
 

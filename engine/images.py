@@ -35,14 +35,6 @@ MAX_ASPECT = 16
 PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
-# The codes of what decoding softened.
-WARNINGS = {
-    "alpha_flattened": "transparent pixels were laid over white",
-    "cmyk_converted": "CMYK without a profile was converted by the plain formula",
-    "first_frame_only": "of several frames or pages the first was taken",
-    "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",
-    "image_damaged": "the file is damaged; its decoder filled in, or what was lost is no pixel",
-}
 _STILLS = ("MPO", "GIF", "TIFF", "HEIF")  # of several images in a file the first is the picture
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16"})
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274, and how to undo each of its values
@@ -59,7 +51,7 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`image`: RGB, upright, sRGB; `warnings`: codes of `WARNINGS`; `alpha`: mode L, of the same
+    """`image`: RGB, upright, sRGB; `warnings`: of `edit.WARNINGS`; `alpha`: mode L, of the same
     size, 255 where opaque; `None` where all is, or it was not asked for."""
 
     image: Image.Image

@@ -28,6 +28,7 @@ from engine.options import Determinism
 from engine.pacing import LaunchPacer
 from engine.packing import Packer
 from engine.previews import PartialImage, show_partial_images
+from engine.reconstruction import Reconstructions
 from engine.samples import LiveRequest, Sample
 from engine.sampling import SamplerTable
 from engine.scheduler_tables import SamplerTables
@@ -60,6 +61,7 @@ class DenoiseLoop:
         self._determinism = determinism
         self._progress = progress
         self._partial_image = partial_image
+        self._reconstructions = Reconstructions(editor)
         self._packer = Packer(editor, determinism, whole=cuda_graphs)
         # What a call packs stays the same while its samples do.
         self._last_calls: dict[tuple[Sample, ...], Call] = {}
@@ -156,9 +158,9 @@ class DenoiseLoop:
         conditionings = self._editor.encode([live.request for live in starting])
         for live, conditioning in zip(starting, conditionings, strict=True):
             live.start(conditioning, self._table(live.request), self._editor.device)
-        for live in starting:
-            self._waiting.remove(live)
-            self._running.append(live)
+        self._reconstructions.reconstruct(starting)
+        self._waiting = [live for live in self._waiting if live not in starting]
+        self._running += starting
 
     def _table(self, request: EditRequest) -> SamplerTable:
         return self._tables.table(request.options.scheduler, self._editor.schedule(request))

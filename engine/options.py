@@ -17,6 +17,8 @@ from engine.fields import validate
 
 Determinism = Literal["seeded", "bucket", "strict"]
 Resize = Literal["fit", "crop", "pad", "stretch"]
+Detail = Literal["model", "source"]
+Preserve = Literal["off", "auto"]
 Scheduler = Literal[
     "ddim",
     "euler",
@@ -83,7 +85,20 @@ class EditOptions(BaseModel):
             "whole picture on the canvas of diffusers' pipeline, whatever becomes of its aspect"
         ),
     ] = "fit"
-    restore_size: Annotated[bool, Field(description="return the source image's own size")] = False
+    restore_size: Annotated[
+        bool | None, Field(description="return the source image's own size")
+    ] = None
+    detail: Annotated[
+        Detail | None,
+        Field(
+            description="model: the picture as the model made it; source: with the fine detail of "
+            "the source image where the edit left it"
+        ),
+    ] = None
+    preserve: Annotated[
+        Preserve | None,
+        Field(description="auto: what the edit did not change is the source image, byte for byte"),
+    ] = None
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False
@@ -114,6 +129,14 @@ class ResolvedOptions(EditOptions):
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     num_inference_steps: Annotated[int, Field(ge=1, le=100)]
+    restore_size: bool = False
+    detail: Detail = "model"
+    preserve: Preserve = "off"
+
+    @property
+    def keeps_source(self) -> bool:
+        """True where the result is not the model's picture alone."""
+        return self.detail == "source" or self.preserve == "auto"
 
     def scale(self, name: str) -> float:
         """Return the number of option `name`; raises `InternalError` where it is not resolved."""

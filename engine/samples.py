@@ -64,6 +64,7 @@ class LiveRequest:
     arrived: float = field(default_factory=time.monotonic)  # s
     samples: list[Sample] = field(default_factory=list)
     images: dict[int, np.ndarray] = field(default_factory=dict)  # by the index of their sample
+    reconstructed: np.ndarray | None = None  # see `EditResult`
     batch_size: int = 0  # the most samples that shared a model call with it
     started: float = 0.0  # s, on the performance counter
     lane: Lane = field(init=False)
@@ -128,4 +129,5 @@ class LiveRequest:
             warnings=self.warnings,
             batch_size=self.batch_size,
             model_s=time.perf_counter() - self.started,
+            reconstructed=self.reconstructed,
         )

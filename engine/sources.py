@@ -9,66 +9,121 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+import numpy as np
+
 from engine.edit import EditRequest
 from engine.errors import (
     ImageSourceRefused,
     ImageTooLarge,
     ImageUnreadable,
+    MaskInvalid,
 )
 from engine.geometry import Geometry, plan_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
-from engine.options import ResolvedOptions
+from engine.masks import decode_mask, mask_to_canvas
+from engine.options import Detail, Preserve, ResolvedOptions
 from engine.spec import ModelSpec
 
 _SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The files that an edit starts from."""
+
+    image: bytes
+    mask: bytes | None = None  # a PNG as `masks.decode_mask` reads it
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """What a result is made of, beside what the model made: see `engine.results`."""
+
+    geometry: Geometry  # the way back from the canvas
+    detail: Detail = "model"
+    preserve: Preserve = "off"
+    # Files and not pixels, since this waits in queues: the source image, where anything of it is
+    # to be kept, and the mask, where there is one.
+    source: bytes | None = None
+    mask: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request at model size, the way back to its output size, and warnings of decoding."""
+    """A request at model size, what its result is made with, and warnings of decoding."""
 
     request: EditRequest
-    geometry: Geometry
+    finishing: Finishing
     warnings: tuple[str, ...]
 
 
 def prepare(
     id: str,
-    data: bytes,
+    source: Source,
     instruction: str,
     options: ResolvedOptions,
     spec: ModelSpec,
     accept: Collection[str] = (),
 ) -> Prepared:
-    """Encoded bytes as a request for `spec`. Both doors go through here.
+    """Encoded bytes as a request for `spec`. Every door goes through here.
 
-    Raises `ImageError` and `OptionError`.
+    `accept`: of `images.decode`. Raises `ImageError`, `MaskInvalid` and `OptionError`.
     """
-    decoded = decode(data, accept)
-    geometry = plan_geometry(decoded.image.size, options, spec)
+    decoded = decode(source.image, accept)
+    size = decoded.image.size
+    geometry = plan_geometry(size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
+    mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)
     digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-    request = EditRequest(id, pixels, instruction, options, digest=digest)
-    return Prepared(request, geometry, tuple(decoded.warnings))
+    request = EditRequest(id, pixels, instruction, options, digest=digest, mask=mask)
+    finishing = Finishing(
+        geometry,
+        options.detail,
+        options.preserve,
+        source=source.image if request.keeps_source else None,
+        mask=source.mask,
+    )
+    if options.size is None and _is_smaller(geometry.output, size, spec.multiple):
+        decoded.warnings.append("smaller_than_source")
+    return Prepared(request, finishing, tuple(decoded.warnings))
 
 
-def read_data_url(url: str) -> bytes:
-    """The bytes of a base64 data URL; anything else is refused by name, and nothing is fetched."""
+def _shown_mask(data: bytes, size: tuple[int, int], geometry: Geometry) -> np.ndarray:
+    """What of a mask lies on the canvas; raises `MaskInvalid` where that asks for no edit."""
+    mask = mask_to_canvas(decode_mask(data, size), geometry)
+    if not mask.any():
+        raise MaskInvalid(
+            "the transparent part of the mask lies outside of what the model is shown: use "
+            "resize=pad, or restore_size"
+        )
+    return mask
+
+
+def _is_smaller(output: tuple[int, int], source: tuple[int, int], multiple: int) -> bool:
+    """Whether a side is lost by more than rounding to the model's multiple explains."""
+    return any(made + multiple <= had for made, had in zip(output, source, strict=True))
+
+
+def read_data_url(url: str, param: str = "image_url") -> bytes:
+    """The bytes of a base64 data URL; anything else is refused by name, and nothing is fetched.
+
+    `param`: the field that holds it, for the message.
+    """
     scheme, colon, _ = url[:64].partition(":")
     if scheme.lower() != "data":
         scheme = scheme if colon and scheme.isalnum() else "path"
         raise ImageSourceRefused(
-            f"image_url is a {scheme}; this server fetches nothing: send the image as a file or as "
+            f"{param} is a {scheme}; this server fetches nothing: send it as a file or as "
             "a data:image/...;base64 URL",
-            param="image_url",
+            param=param,
         )
     head, comma, payload = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise ImageUnreadable("the data URL must be data:image/...;base64,...", param="image_url")
+        raise ImageUnreadable("the data URL must be data:image/...;base64,...", param=param)
     try:
         packed = unquote(payload).encode("ascii").translate(None, _SPACES)
         if len(packed) > MAX_BYTES * 4 // 3 + 4:
-            raise ImageTooLarge(f"the image has more than {MAX_BYTES:,} bytes", param="image_url")
+            raise ImageTooLarge(f"{param} has more than {MAX_BYTES:,} bytes", param=param)
         return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ImageUnreadable("the data URL is not valid base64", param="image_url") from None
+        raise ImageUnreadable("the data URL is not valid base64", param=param) from None

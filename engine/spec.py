@@ -57,7 +57,10 @@ class ModelSpec:
         """
         given = {name: value for name, value in options if value is not None}
         self._check_has(given)
-        resolved = ResolvedOptions(**{"seed": seed, **self.defaults, **given})
+        defaults = dict(self.defaults)
+        if options.size is not None or options.resize == "crop":  # another size is asked for
+            defaults.pop("restore_size", None)
+        resolved = ResolvedOptions(**{"seed": seed, **defaults, **given})
         if self.guidance == "true_cfg":
             self._check_pair(given, resolved)
         return resolved

@@ -26,7 +26,6 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "moderation": (None, "auto"),
     "input_fidelity": (None,),
     "response_format": (None, "b64_json"),
-    "mask": (None,),
     "stream": (None, False),
     "partial_images": (None, 0),
 }
@@ -63,7 +62,7 @@ class _OpenAIFields(BaseModel):
     moderation: str | None = None
     input_fidelity: str | None = None
     response_format: str | None = None
-    mask: Any = None
+    mask: ImageReference | None = None
     stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
 
@@ -113,16 +112,23 @@ class EditBody(_OptionFields, _OpenAIFields):
             )
         if len(self.images) > 1:
             raise not_one_image(len(self.images), "images")
-        image = self.images[0]
-        if image.file_id is not None:
-            raise ImageSourceRefused(
-                "file_id names an uploaded file and this server stores none: send image_url with "
-                "a data URL",
-                param="file_id",
-            )
-        if image.image_url is None:
-            raise ImageMissing("images[0].image_url is missing", param="image_url")
-        return image.image_url
+        return _url_of(self.images[0], "images[0]")
+
+    def mask_url(self) -> str | None:
+        """The URL of the mask, if there is one; raises `ImageError`."""
+        return None if self.mask is None else _url_of(self.mask, "mask")
+
+
+def _url_of(image: ImageReference, field: str) -> str:
+    if image.file_id is not None:
+        raise ImageSourceRefused(
+            f"{field}.file_id names an uploaded file and this server stores none: send image_url "
+            "with a data URL",
+            param="file_id",
+        )
+    if image.image_url is None:
+        raise ImageMissing(f"{field}.image_url is missing", param="image_url")
+    return image.image_url
 
 
 def not_one_image(count: int, field: str) -> OptionInvalid:

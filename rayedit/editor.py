@@ -15,15 +15,16 @@ from PIL import Image
 
 from engine.config import EngineConfig, load_config
 from engine.edit import EditFailure, EditResult
-from engine.errors import EngineError, OptionInvalid
-from engine.geometry import from_canvas
+from engine.errors import EngineError, MaskInvalid, OptionInvalid
 from engine.options import EditOptions
+from engine.results import finished_images
 from engine.seeding import draw_seed
-from engine.sources import Prepared, prepare
+from engine.sources import Prepared, Source, prepare
 from engine.text import clean_instruction
 from storage.sources import read_source
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+MaskLike = ImageLike
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
@@ -51,36 +52,49 @@ class Editor:
         chosen = load_config(config, EngineConfig, "engine", model=model, **settings)
         self._actor = EditActor(chosen)
 
-    def edit(self, image: ImageLike, instruction: str, **options: Any) -> Image.Image:
+    def edit(
+        self, image: ImageLike, instruction: str, *, mask: MaskLike | None = None, **options: Any
+    ) -> Image.Image:
         """Edit one image.
 
+        `mask`: OpenAI's, a PNG with alpha (path, bytes, PIL image) that is transparent where the
+        edit may change the image; or an array (H, W) bool or uint8 that is 0 where it must not.
         `options`: fields of `EditOptions`, such as `seed`, `num_inference_steps`,
         `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
-        codes of what was softened in `info["warnings"]`. Raises `EngineError` where the edit fails.
+        codes of what was softened in `info["warnings"]`, an `EditReport` in `info["edit_report"]`
+        where something of the source is kept. Raises `EngineError` where the edit fails.
         """
-        (edited,) = self.edit_many([image], instruction, **options)
+        (edited,) = self.edit_many([image], instruction, masks=[mask], **options)
         if isinstance(edited, EditFailure):
             raise edited.error()
         return edited
 
     def edit_many(
-        self, images: Sequence[ImageLike], instructions: str | Sequence[str], **options: Any
+        self,
+        images: Sequence[ImageLike],
+        instructions: str | Sequence[str],
+        *,
+        masks: Sequence[MaskLike | None] | None = None,
+        **options: Any,
     ) -> list[Image.Image | EditFailure]:
         """Edit each image by its instruction, or all by one; they share the model's batches.
 
+        `masks`: one for each image, or None; see `edit`.
         An option that is a list has a value for each image: `seed=[1, 2, 3]`. One that fails gives
         an `EditFailure` in its place and costs the others nothing. Raises `OptionInvalid` where
         the lists differ in length.
         """
         count = len(images)
         texts = [instructions] * count if isinstance(instructions, str) else list(instructions)
+        drawn = [None] * count if masks is None else list(masks)
         _check_length("instructions", texts, count)
+        _check_length("masks", drawn, count)
         for name, values in options.items():
             if isinstance(values, list):
                 _check_length(name, values, count)
         prepared = [
-            self._prepare(image, text, {k: _at(i, value) for k, value in options.items()})
-            for i, (image, text) in enumerate(zip(images, texts, strict=True))
+            self._prepare(image, mask, text, {k: _at(i, value) for k, value in options.items()})
+            for i, (image, mask, text) in enumerate(zip(images, drawn, texts, strict=True))
         ]
         requests = [p.request for p in prepared if isinstance(p, Prepared)]
         outcomes = iter(self._actor.edit_batch(requests))
@@ -97,7 +111,11 @@ class Editor:
         self.close()
 
     def _prepare(
-        self, image: ImageLike, instruction: str, options: Mapping[str, Any]
+        self,
+        image: ImageLike,
+        mask: MaskLike | None,
+        instruction: str,
+        options: Mapping[str, Any],
     ) -> Prepared | EditFailure:
         id = uuid.uuid4().hex
         try:
@@ -110,19 +128,25 @@ class Editor:
                 )
             resolved = self._actor.spec.resolve(given, draw_seed())
             text = clean_instruction(instruction)
-            return prepare(id, _file_of(image), text, resolved, self._actor.spec)
+            files = Source(_file_of(image), None if mask is None else _mask_file_of(mask))
+            return prepare(id, files, text, resolved, self._actor.spec)
         except EngineError as error:
             return EditFailure.of(id, error)
 
 
 def edit(
-    image: ImageLike, instruction: str, *, model: str = "pocket", **options: Any
+    image: ImageLike,
+    instruction: str,
+    *,
+    model: str = "pocket",
+    mask: MaskLike | None = None,
+    **options: Any,
 ) -> Image.Image:
     """Edit one image with `model`, which stays loaded until another one is asked for.
 
     See `Editor.edit`; for settings of the engine, or many images at once, make an `Editor`.
     """
-    return _kept(model).edit(image, instruction, **options)
+    return _kept(model).edit(image, instruction, mask=mask, **options)
 
 
 _keeping = threading.Lock()
@@ -150,9 +174,13 @@ def _check_length(name: str, values: Sequence[object], count: int) -> None:
 def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Image | EditFailure:
     if isinstance(outcome, EditFailure):
         return outcome
-    image = from_canvas(outcome.images[0], prepared.geometry)
-    warnings = (*prepared.warnings, *outcome.warnings)
-    image.info = {"seed": outcome.seeds[0], "warnings": warnings}
+    (made,) = finished_images(outcome, prepared.finishing)
+    image = Image.fromarray(made.pixels)
+    image.info = {
+        "seed": outcome.seeds[0],
+        "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),
+        "edit_report": made.report,
+    }
     return image
 
 
@@ -170,6 +198,19 @@ def _file_of(image: ImageLike) -> bytes:
         f"image must be a path, bytes, a PIL image or an array; got {type(image).__name__}",
         param="image",
     )
+
+
+def _mask_file_of(mask: MaskLike) -> bytes:
+    """The bytes of a mask's PNG."""
+    if not isinstance(mask, np.ndarray):
+        return _file_of(mask)
+    if mask.ndim != 2 or mask.dtype not in (np.uint8, np.bool_):
+        raise MaskInvalid(
+            f"mask: an array must be (H, W) bool or uint8; got {mask.shape} {mask.dtype}"
+        )
+    edited = mask.astype(np.uint8) * 255 if mask.dtype == np.bool_ else mask
+    alpha = Image.fromarray(255 - edited)
+    return _png(Image.merge("LA", (Image.new("L", alpha.size), alpha)))
 
 
 def _of_array(pixels: np.ndarray) -> Image.Image:

@@ -6,8 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from engine.edit import EditReport
 from engine.options import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
 from engine.wire import NEUTRAL, STREAMING, EditBody, OutputFormat
+
+_REPORT = (
+    "where `detail`, `preserve` or a mask keeps something of the source: `changed_share` of the "
+    "picture, 0 to 1, and `outside_change`, how far the rest moved in levels of 0 to 255"
+)
 
 
 class EditedImage(BaseModel):
@@ -15,6 +21,10 @@ class EditedImage(BaseModel):
 
     b64_json: str = Field(description="the image file, base64")
     seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
+    edit_report: EditReport | None = Field(
+        default=None,
+        description="where `detail`, `preserve` or a mask keeps something of the source",
+    )
 
 
 class ImagesResponse(BaseModel):
@@ -70,6 +80,7 @@ class CompletedEvent(ImageEvent):
     usage: Usage = Usage()
     seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
     model: str = Field(description="the model that edited")
+    edit_report: EditReport | None = Field(default=None, description=_REPORT)
     warnings: list[str] = Field(description="codes of what was softened")
 
 
@@ -147,6 +158,11 @@ _DESCRIPTIONS = {
     "safety_identifier": "accepted for OpenAI's clients; not used and not logged",
 }
 
+_MASK = (
+    "a PNG with an alpha channel, as large as the image: where it is transparent the edit may "
+    "change the image, where it is opaque every byte stays"
+)
+
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for these statuses."""
@@ -156,10 +172,12 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def edit_request_body() -> dict[str, Any]:
     """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`."""
     shared = _properties()
-    image = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
-    form = _object({"image": image, **shared}, ["image", "prompt"])
+    binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
+    form = _object({"image": dict(binary), **shared}, ["image", "prompt"])
     form["properties"]["image"]["description"] = "JPEG, PNG or WebP; `image[]` is the same field"
+    form["properties"]["mask"] = {**binary, "description": _MASK}
     body = _object({"images": _images_schema(), **shared}, ["images", "prompt"])
+    body["properties"]["mask"] = {**_reference(), "description": _MASK}
     return {
         "required": True,
         "content": {
@@ -182,7 +200,8 @@ def _properties() -> dict[str, Any]:
     """The fields that both content types share: `EditBody`'s, with `EditOptions`' bounds."""
     body = EditBody.model_json_schema()["properties"]
     options = EditOptions.model_json_schema()["properties"]
-    properties = {name: dict(options.get(name, body[name])) for name in body if name != "images"}
+    names = [name for name in body if name not in ("images", "mask")]
+    properties = {name: dict(options.get(name, body[name])) for name in names}
     for name, values in NEUTRAL.items():
         if name in STREAMING:
             continue
@@ -202,17 +221,20 @@ def _properties() -> dict[str, Any]:
     return properties
 
 
-def _images_schema() -> dict[str, Any]:
+def _reference() -> dict[str, Any]:
     url = {
         "type": "string",
         "pattern": "^data:[^,]*;base64,",
         "description": "a data URL; nothing is fetched",
     }
-    entry = _object({"image_url": url}, ["image_url"])
+    return _object({"image_url": url}, ["image_url"])
+
+
+def _images_schema() -> dict[str, Any]:
     return {
         "type": "array",
         "minItems": 1,
         "maxItems": 1,
-        "items": entry,
+        "items": _reference(),
         "description": '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP',
     }

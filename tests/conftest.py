@@ -23,7 +23,7 @@ os.environ["HOME"] = tempfile.mkdtemp(prefix="rayedit-home-")
 from engine import EditActor, EditOptions, EngineConfig
 from engine.catalogue import MODELS
 from engine.registry import find_model
-from engine.sources import Prepared, prepare
+from engine.sources import Prepared, Source, prepare
 from engine.spec import ModelSpec
 
 hypothesis.settings.register_profile("rayedit", deadline=None)  # no test asserts a time
@@ -94,7 +94,7 @@ def edit_of(photographs: dict[str, bytes], pocket: ModelSpec) -> Prepare:
         name: str, instruction: str, *, id: str = "", spec: ModelSpec = pocket, **options: object
     ) -> Prepared:
         resolved = spec.resolve(EditOptions.parse(options), seed=0)
-        return prepare(id or name, photographs[name], instruction, resolved, spec)
+        return prepare(id or name, Source(photographs[name]), instruction, resolved, spec)
 
     return make
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
 from batch_jobs.records import from_table, schema_of, to_table
-from engine.edit import EditFailure
+from engine.edit import EditFailure, EditReport
 from engine.options import ResolvedOptions
 
 
@@ -26,6 +26,7 @@ class Output:
     width_px: int
     height_px: int
     seed: int
+    edit_report: EditReport | None = None  # where something of the source was to be kept
 
 
 @dataclass(slots=True)

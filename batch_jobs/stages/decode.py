@@ -20,7 +20,7 @@ from engine.edit import EditFailure
 from engine.errors import ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
-from engine.sources import Prepared, prepare
+from engine.sources import Prepared, Source, prepare
 from engine.text import clean_instruction
 from storage.retrying import retrying
 from storage.sources import read_source
@@ -87,7 +87,7 @@ def decode_rows(
             instruction = clean_instruction(row.instruction or "")
             data = _image(row, context, embedded, position)
             entry.source_sha256 = image_sha256(data) if data else None
-            prepared = prepare(row.id, data, instruction, entry.options, context.spec)
+            prepared = prepare(row.id, Source(data), instruction, entry.options, context.spec)
         except Exception as error:  # whatever is wrong with a row stays with the row
             entry.fail(EditFailure.of(row.id, error))
             decoded.append(DecodedRow(entry))

@@ -14,7 +14,7 @@ from batch_jobs.stages.decode import DecodedRow
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import WorkerCrashed
-from engine.geometry import Geometry
+from engine.sources import Finishing
 from engine.spec import ModelSpec
 
 
@@ -23,7 +23,7 @@ class EditedRow:
     """Carries a row from the second stage to the third."""
 
     entry: Entry
-    geometry: Geometry | None = None  # the way back from model size
+    finishing: Finishing | None = None  # what its result is made with
     result: EditResult | None = None  # None where the row has failed, which the entry tells
 
 
@@ -101,7 +101,7 @@ class EditWorker:
             return EditedRow(entry)
         entry.warnings += outcome.warnings
         entry.batch_size, entry.model_s = outcome.batch_size, outcome.model_s
-        return EditedRow(entry, row.prepared.geometry, outcome)
+        return EditedRow(entry, row.prepared.finishing, outcome)
 
 
 def _lane(request: EditRequest) -> tuple[Any, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from engine.edit import EditResult
 from engine.errors import (
     DeadlineExceeded,
     EngineError,
@@ -20,9 +21,15 @@ from engine.errors import (
 from engine.geometry import Geometry
 from engine.options import ResolvedOptions
 from engine.pool import DecodePool, TaskLost
-from engine.sources import Prepared
+from engine.sources import Finishing, Prepared
 from engine.spec import ModelSpec
-from serve_app.ingress.codec_tasks import load, prepare_source, render
+from serve_app.ingress.codec_tasks import (
+    EncodedImage,
+    load,
+    prepare_source,
+    render,
+    render_preview,
+)
 
 T = TypeVar("T")
 ENCODE_TIMEOUT_S = 20.0  # the largest image that `restore_size` may ask for takes about 5 s as PNG
@@ -51,26 +58,35 @@ class Codec:
         instruction: str,
         options: ResolvedOptions,
         spec: ModelSpec,
+        mask: bytes | str | None = None,
     ) -> Prepared:
-        """Decode a source to model size. `source`: an image file, or a data URL.
+        """Decode a source, and its mask, to model size. `source`, `mask`: a file, or a data URL.
 
-        Raises `ImageError`, `OptionError`, and `DeadlineExceeded` or `Overloaded` where the machine
-        is too busy.
+        Raises `ImageError`, `MaskInvalid`, `OptionError`, and `DeadlineExceeded` or `Overloaded`
+        where the machine is too busy.
         """
         try:
             return await self._run(
-                self._decode_s, prepare_source, id, source, instruction, options, spec
+                self._decode_s, prepare_source, id, source, instruction, options, spec, mask
             )
         except TaskLost as lost:
             raise _decode_error(lost) from lost
 
-    async def encode(
-        self, images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
-    ) -> tuple[list[str], tuple[int, int]]:
-        """Encode edited canvases, (H, W, 3) uint8 RGB; returns base64 files, and their common
-        (width, height) in px. Raises `TransientError`."""
+    async def render(
+        self, result: EditResult, finishing: Finishing, format: str, quality: int | None
+    ) -> list[EncodedImage]:
+        """Finish and encode the images of an edit. Raises `TransientError`."""
+        return await self._encode(render, result, finishing, format, quality)
+
+    async def render_preview(
+        self, pixels: np.ndarray, geometry: Geometry, format: str, quality: int | None
+    ) -> EncodedImage:
+        """Encode a preview, (H, W, 3) uint8 RGB at model size. Raises `TransientError`."""
+        return await self._encode(render_preview, pixels, geometry, format, quality)
+
+    async def _encode(self, function: Callable[..., T], *arguments: Any) -> T:
         try:
-            return await self._run(ENCODE_TIMEOUT_S, render, images, geometry, format, quality)
+            return await self._run(ENCODE_TIMEOUT_S, function, *arguments)
         except TaskLost as lost:
             raise WorkerCrashed(f"the edited image could not be encoded: {lost.kind}") from lost
 

@@ -3,36 +3,74 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
-from engine.geometry import Geometry, from_canvas
+from engine.edit import EditReport, EditResult
+from engine.geometry import Geometry, cut_padding
 from engine.images import encode
 from engine.options import ResolvedOptions
-from engine.sources import Prepared, prepare, read_data_url
+from engine.results import finished_images
+from engine.sources import Finishing, Prepared, Source, prepare, read_data_url
 from engine.spec import ModelSpec
 
 MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image as it is sent."""
+
+    b64: str  # the file, base64
+    size: tuple[int, int]  # (width, height) px
+    report: EditReport | None = None
+    warnings: tuple[str, ...] = ()
+
+
 def prepare_source(
-    id: str, source: bytes | str, instruction: str, options: ResolvedOptions, spec: ModelSpec
+    id: str,
+    source: bytes | str,
+    instruction: str,
+    options: ResolvedOptions,
+    spec: ModelSpec,
+    mask: bytes | str | None = None,
 ) -> Prepared:
-    """Decode a source to model size. `source`: an image file, or a data URL. Raises `ImageError`
-    and `OptionError`."""
+    """Decode a source, and its mask, to model size. `source`, `mask`: a file, or a data URL.
+
+    Raises `ImageError`, `MaskInvalid` and `OptionError`.
+    """
     data = read_data_url(source) if isinstance(source, str) else source
-    return prepare(id, data, instruction, options, spec)
+    drawn = read_data_url(mask, param="mask") if isinstance(mask, str) else mask
+    return prepare(id, Source(data, drawn), instruction, options, spec)
 
 
 def render(
-    images: Sequence[np.ndarray], geometry: Geometry, format: str, quality: int | None
-) -> tuple[list[str], tuple[int, int]]:
-    """Encode edited canvases, (H, W, 3) uint8 RGB; returns base64 files, and their common
-    (width, height) in px."""
-    restored = (from_canvas(image, geometry) for image in images)  # one at a time: 4 bytes a pixel
-    files = [base64.b64encode(encode(image, format, quality)).decode() for image in restored]
-    return files, geometry.output
+    result: EditResult, finishing: Finishing, format: str, quality: int | None
+) -> list[EncodedImage]:
+    """Finish and encode the images of an edit, one after the other."""
+    return [
+        EncodedImage(
+            _encode(made.pixels, format, quality),
+            (made.pixels.shape[1], made.pixels.shape[0]),
+            made.report,
+            made.warnings,
+        )
+        for made in finished_images(result, finishing)
+    ]
+
+
+def render_preview(
+    pixels: np.ndarray, geometry: Geometry, format: str, quality: int | None
+) -> EncodedImage:
+    """Encode a preview, (H, W, 3) uint8 RGB at model size, without its padding and not enlarged."""
+    shown = np.ascontiguousarray(cut_padding(pixels, geometry))
+    return EncodedImage(_encode(shown, format, quality), (shown.shape[1], shown.shape[0]))
+
+
+def _encode(pixels: np.ndarray, format: str, quality: int | None) -> str:
+    return base64.b64encode(encode(Image.fromarray(pixels), format, quality)).decode()
 
 
 def load() -> None:

@@ -13,7 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from engine.errors import ImageMissing, OptionInvalid
+from engine.errors import ImageMissing, MaskInvalid, OptionInvalid
 from engine.fields import MAX_SHOWN
 from engine.options import EditOptions
 from engine.wire import EditBody, not_one_image
@@ -35,6 +35,7 @@ class ParsedEdit:
     options: EditOptions
     instruction: str
     source: bytes | str  # an image file, or the image URL of a JSON body, not yet looked at
+    mask: bytes | str | None  # the same
 
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
@@ -88,9 +89,10 @@ def _too_slow(size_bytes: int, took_s: float) -> BodyTooSlow:
 
 
 def parse_json(data: bytes) -> ParsedEdit:
-    """Read a JSON body, with `images: [{"image_url": "data:..."}]`; raises `RequestError`."""
+    """Read a JSON body, with `images: [{"image_url": "data:..."}]` and, if it has one, such a
+    `mask`; raises `RequestError`."""
     body = _check_streaming(EditBody.parse(_load_object(data), streaming=True))
-    return ParsedEdit(body, body.options(), body.instruction(), body.image_url())
+    return ParsedEdit(body, body.options(), body.instruction(), body.image_url(), body.mask_url())
 
 
 def _check_streaming(body: EditBody) -> EditBody:
@@ -146,14 +148,15 @@ async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> 
     items = form.multi_items()
     values = _unique([(name, value) for name, value in items if name not in IMAGE_FIELDS])
     uploads = [value for name, value in items if name in IMAGE_FIELDS]
+    mask = values.pop("mask", None)
     body = _check_streaming(EditBody.parse(_texts(values), strict=False, streaming=True))
     options, instruction = body.options(strict=False), body.instruction()
-    return ParsedEdit(body, options, instruction, await _upload(uploads))
+    return ParsedEdit(body, options, instruction, await _upload(uploads), await _mask(mask))
 
 
 def _texts(values: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
-        if isinstance(value, UploadFile) and name in EditBody.model_fields and name != "mask":
+        if isinstance(value, UploadFile) and name in EditBody.model_fields:
             raise OptionInvalid(f"{name} must be a text field, not a file", param=name)
     return values
 
@@ -166,3 +169,9 @@ async def _upload(uploads: list[str | UploadFile]) -> bytes:
     if isinstance(uploads[0], str):
         raise ImageMissing("image must be a file; a data URL goes into a JSON body")
     return await uploads[0].read()
+
+
+async def _mask(upload: str | UploadFile | None) -> bytes | None:
+    if isinstance(upload, str):
+        raise MaskInvalid("mask must be a file; a data URL goes into a JSON body")
+    return None if upload is None else await upload.read()

@@ -6,12 +6,10 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 from fastapi import Request
 
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
@@ -24,21 +22,14 @@ from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, Observe, cost_of
+from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
-from serve_app.ingress.codec_tasks import MAX_WEBP_PIXELS
+from serve_app.ingress.codec_tasks import MAX_WEBP_PIXELS, EncodedImage
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.parsing import ParsedEdit, read_edit
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.streaming import EventStream
-from serve_app.schemas import (
-    CompletedEvent,
-    EditedImage,
-    ImageEvent,
-    ImagesResponse,
-    Model,
-    PartialImageEvent,
-    Readiness,
-)
+from serve_app.schemas import ImageEvent, ImagesResponse, Model, Readiness
 
 READY_TIMEOUT_S = 2.0
 BUSY_S = 10.0
@@ -141,9 +132,9 @@ class EditService:
         self._admission.admit(record, cost_of(options, self.spec))
         with record.timed("decode_s"):
             prepared = await self._codec.decode(
-                uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec
+                uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec, parsed.mask
             )
-        if format == "webp" and math.prod(prepared.geometry.output) > MAX_WEBP_PIXELS:
+        if format == "webp" and math.prod(prepared.finishing.geometry.output) > MAX_WEBP_PIXELS:
             raise OptionInvalid(
                 f"output_format: a WebP may have at most {MAX_WEBP_PIXELS:,} pixels; ask for png "
                 "or jpeg, or leave restore_size out",
@@ -155,21 +146,18 @@ class EditService:
         with record.timed("replica_s"):
             outcome = await self._backend.edit(edit.request(record))
         result = self._result(outcome, record)
+        return self._answer(edit).body(result, await self._render(result, edit, record))
+
+    def _answer(self, edit: DecodedEdit) -> Answer:
+        return Answer(self.spec.name, edit.format, edit.prepared.warnings)
+
+    async def _render(
+        self, result: EditResult, edit: DecodedEdit, record: EditRecord
+    ) -> list[EncodedImage]:
         with record.timed("encode_s"):
-            files, (width, height) = await self._codec.encode(
-                result.images, edit.prepared.geometry, edit.format, edit.quality
+            return await self._codec.render(
+                result, edit.prepared.finishing, edit.format, edit.quality
             )
-        return ImagesResponse(
-            created=int(time.time()),
-            data=[
-                EditedImage(b64_json=file, seed=seed)
-                for file, seed in zip(files, result.seeds, strict=True)
-            ],
-            output_format=edit.format,
-            size=f"{width}x{height}",
-            model=self.spec.name,
-            warnings=[*edit.prepared.warnings, *result.warnings],
-        )
 
     def _result(self, outcome: EditOutcome, record: EditRecord) -> EditResult:
         """Note what the model did; raises the error of an edit that failed."""
@@ -184,33 +172,20 @@ class EditService:
         self, edit: DecodedEdit, record: EditRecord
     ) -> AsyncGenerator[ImageEvent, None]:
         """Yield an event for each preview, then one for each image."""
-        start = time.monotonic()
+        start, answer = time.monotonic(), self._answer(edit)
         async with aclosing(self._backend.edit_stream(edit.request(record))) as events:
             async for event in events:
                 if isinstance(event, Preview):
-                    (image,) = await self._images([event.pixels], edit)
-                    yield PartialImageEvent(partial_image_index=event.index, **image)
+                    preview = await self._codec.render_preview(
+                        event.pixels, edit.prepared.finishing.geometry, edit.format, edit.quality
+                    )
+                    yield answer.preview(event.index, preview)
                     continue
                 record.replica_s = time.monotonic() - start
                 result = self._result(event, record)
-                warnings = [*edit.prepared.warnings, *result.warnings]
-                with record.timed("encode_s"):
-                    images = await self._images(result.images, edit)
-                for image, seed in zip(images, result.seeds, strict=True):
-                    yield CompletedEvent(
-                        seed=seed, model=self.spec.name, warnings=warnings, **image
-                    )
-
-    async def _images(
-        self, pixels: Sequence[np.ndarray], edit: DecodedEdit
-    ) -> list[dict[str, Any]]:
-        """Encode canvases; returns the fields of an `ImageEvent` for each."""
-        files, (width, height) = await self._codec.encode(
-            pixels, edit.prepared.geometry, edit.format, edit.quality
-        )
-        size = f"{width}x{height}"
-        common = {"created_at": int(time.time()), "size": size, "output_format": edit.format}
-        return [{"b64_json": file, **common} for file in files]
+                images = await self._render(result, edit, record)
+                for completed in answer.completed(result, images):
+                    yield completed
 
     def _check_model(self, name: str | None) -> None:
         if name is not None and name != self.spec.name:

@@ -27,7 +27,7 @@ from engine.loading import load_model
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.schedulers import SCHEDULERS, make_scheduler
-from engine.sources import Prepared
+from engine.sources import Finishing, Prepared
 from storage.storage import Storage
 from tests.batch_jobs.editors import dry
 
@@ -65,10 +65,9 @@ def block(instructions: list[str]) -> pa.Table:
     side = (SIDE_PX, SIDE_PX)
     geometry = Geometry((0, 0, *side), side, (0, 0, 0, 0), side)
     grey = np.full((*side, 3), 128, np.uint8)
-    rows = [
-        DecodedRow(Entry(str(i)), Prepared(EditRequest(str(i), grey, text, options), geometry, ()))
-        for i, text in enumerate(instructions)
-    ]
+    requests = [EditRequest(str(i), grey, text, options) for i, text in enumerate(instructions)]
+    finishing = Finishing(geometry)
+    rows = [DecodedRow(Entry(one.id), Prepared(one, finishing, ())) for one in requests]
     return to_table(DecodedRow, rows)
 
 

@@ -141,7 +141,7 @@ def test_no_byte_under_the_mask_differs_from_the_source(
     output = mask_to_output(mask, geometry)
     wanted = Wanted(detail, preserve, output)
     finished = finish(canvases_of(canvas, warm), shown, geometry, wanted)
-    assert finished.pixels.shape == shown.shape and finished.outside_change == 0
+    assert finished.pixels.shape == shown.shape and finished.report.outside_change == 0
     assert np.array_equal(finished.pixels[output == 0], shown[output == 0])
     assert (finished.pixels[output == 255] != shown[output == 255]).mean() > 0.5
 
@@ -153,12 +153,12 @@ def test_what_a_local_edit_did_not_touch_is_the_source_byte_for_byte(name: str) 
     finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
     third = len(source) // 3
     same = (finished.pixels == source).all(axis=-1)
-    assert finished.warnings == () and finished.outside_change == 0
+    assert finished.warnings == () and finished.report.outside_change == 0
     assert same[third + 30 :].mean() > 0.99
     assert same[: third - 30].mean() < 0.15
-    assert 0.2 < finished.changed_share < 0.45
+    assert 0.2 < finished.report.changed_share < 0.45
     detailed = finish(made, source, geometry, Wanted(detail=True))
-    assert 0 < detailed.outside_change < 15
+    assert 0 < detailed.report.outside_change < 15
     assert psnr(finished.pixels[third:], source[third:]) > psnr(
         detailed.pixels[third:], source[third:]
     )
@@ -180,7 +180,7 @@ def test_an_edit_that_did_nothing_gives_the_source_back() -> None:
     made = canvases_of(canvas, lambda pixels: pixels)
     for detail in (False, True):
         finished = finish(made, source, geometry, Wanted(detail, preserve=True))
-        assert finished.changed_share < 0.01 and finished.warnings == ()
+        assert finished.report.changed_share < 0.01 and finished.warnings == ()
         assert (finished.pixels == source).all(axis=-1).mean() > 0.98
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
+from engine.edit import EditResult
 from engine.errors import Overloaded
 from engine.options import EditOptions
+from engine.sources import Finishing
 from engine.spec import ModelSpec
 from serve_app.ingress.codec import Codec
 from tests.conftest import jpeg, photograph
@@ -27,9 +29,10 @@ async def encoding(spec: ModelSpec) -> AsyncIterator[tuple[asyncio.Task[object],
     photo = jpeg(np.tile(photograph("coffee"), (5, 5, 1)))
     options = spec.resolve(EditOptions(restore_size=True), seed=0)
     prepared = await codec.decode("a", photo, "make it night", options, spec)
+    geometry = prepared.finishing.geometry
     (process,) = set(psutil.Process().children()) - set(others)
-    canvases = [prepared.request.pixels] * 50
-    task = asyncio.create_task(codec.encode(canvases, prepared.geometry, "png", None))
+    result = EditResult("a", [prepared.request.pixels] * 50, list(range(50)))
+    task = asyncio.create_task(codec.render(result, Finishing(geometry), "png", None))
     await asyncio.sleep(0.3)
     yield task, process
     codec.close()

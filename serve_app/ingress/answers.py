@@ -1,0 +1,70 @@
+"""The answer to an edit: OpenAI's body of it, or its events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.edit import EditResult
+from engine.wire import OutputFormat
+from serve_app.ingress.codec_tasks import EncodedImage
+from serve_app.schemas import CompletedEvent, EditedImage, ImagesResponse, PartialImageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Writes what a client gets of one edit, in its words."""
+
+    model: str
+    format: OutputFormat
+    decoding: Sequence[str]  # the warnings of decoding its source
+
+    def body(self, result: EditResult, images: Sequence[EncodedImage]) -> ImagesResponse:
+        """Return the body of an edit that was not streamed; `images`: those of `result`."""
+        return ImagesResponse(
+            created=int(time.time()),
+            data=[
+                EditedImage(b64_json=image.b64, seed=seed, edit_report=image.report)
+                for image, seed in zip(images, result.seeds, strict=True)
+            ],
+            output_format=self.format,
+            size=_size(images[0]),
+            model=self.model,
+            warnings=self._warnings(result, images),
+        )
+
+    def preview(self, index: int, image: EncodedImage) -> PartialImageEvent:
+        """Return the event of preview `index`."""
+        return PartialImageEvent(partial_image_index=index, **self._event(image))
+
+    def completed(
+        self, result: EditResult, images: Sequence[EncodedImage]
+    ) -> Iterator[CompletedEvent]:
+        """Yield the event of each image of `result`."""
+        for image, seed in zip(images, result.seeds, strict=True):
+            yield CompletedEvent(
+                seed=seed,
+                model=self.model,
+                edit_report=image.report,
+                warnings=self._warnings(result, images),
+                **self._event(image),
+            )
+
+    def _event(self, image: EncodedImage) -> dict[str, Any]:
+        return {
+            "b64_json": image.b64,
+            "created_at": int(time.time()),
+            "size": _size(image),
+            "output_format": self.format,
+        }
+
+    def _warnings(self, result: EditResult, images: Sequence[EncodedImage]) -> list[str]:
+        """List what was softened: of the source, of the edit, of any of its images."""
+        finishing = [warning for image in images for warning in image.warnings]
+        return list(dict.fromkeys([*self.decoding, *result.warnings, *finishing]))
+
+
+def _size(image: EncodedImage) -> str:
+    return "{}x{}".format(*image.size)
