@@ -44,7 +44,7 @@ class JobConfig(BaseModel):
         ),
     ] = None
     check_sources: Annotated[
-        bool, Field(description="edit a row again when its image's size or etag has changed")
+        bool, Field(description="edit a row again when its image or mask has another size or etag")
     ] = False
     max_error_rate: Annotated[
         float, Field(ge=0, le=1, description="stop early above this share of failed rows")
@@ -69,7 +69,7 @@ class JobConfig(BaseModel):
     num_gpus: Annotated[float, Field(ge=0, description="GPUs of one model actor")] = 0.0
     num_cpus: Annotated[float, Field(ge=0, description="logical CPUs of one model actor")] = 1.0
     image_root: Annotated[
-        str | None, Field(description="the folder that local images must lie in")
+        str | None, Field(description="the folder that local images and masks must lie in")
     ] = None
 
     def commit_rows(self, rows: int) -> int:

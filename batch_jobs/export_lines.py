@@ -50,9 +50,11 @@ class ExportLines:
                     yield from pool.map(line_of, from_ledger(rows))
 
     def _dataflow(self, entry: Entry) -> str:
-        source = entry.source or ""
-        source = located(source, self._base) if source else ""
-        return dataflow_line(entry, source, [self._storage.uri(path) for path in _images(entry)])
+        source, mask = (
+            located(path, self._base) if path else "" for path in (entry.source, entry.mask)
+        )
+        edited = [self._storage.uri(path) for path in _images(entry)]
+        return dataflow_line(entry, source, edited, mask)
 
     def _openai(self, entry: Entry) -> str:
         images = [base64.b64encode(self._read(path, entry)) for path in _images(entry)]
@@ -71,11 +73,11 @@ def _ledger_line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, default=datetime.isoformat)
 
 
-def dataflow_line(entry: Entry, source: str, edited: Sequence[str]) -> str:
+def dataflow_line(entry: Entry, source: str, edited: Sequence[str], mask: str = "") -> str:
     """Write a row as DataFlow's JSONL (see `manifest.dataflow`); `output_image` is a list of paths.
 
-    `source`: where its image is, empty where the manifest holds it; `edited`: where the edited
-    images are, none where the row failed.
+    `source`, `mask`: where they are, empty where the manifest holds them, or there is no mask;
+    `edited`: where the edited images are, none where the row failed.
     """
     line: dict[str, Any] = {
         "images": source,
@@ -83,6 +85,8 @@ def dataflow_line(entry: Entry, source: str, edited: Sequence[str]) -> str:
         "output_image": list(edited),
         "id": entry.id,
     }
+    if mask:
+        line["mask"] = mask
     if entry.fault is not None:
         line["error"] = {"code": entry.fault.code, "message": entry.fault.message}
     return json.dumps(line, ensure_ascii=False)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
+from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import base_of, read_manifest
 from batch_jobs.manifest.source_versions import source_versions
 from engine.spec import ModelSpec
@@ -33,7 +34,7 @@ class JobPlan:
         cls, manifest: str, config: JobConfig, previous: PreviousRun, spec: ModelSpec | None = None
     ) -> Self:
         """Read the manifest; may ask the hub for the model's revision, and storage for the versions
-        of all images. `spec` stands in for `config.engine.model`.
+        of all images and masks. `spec` stands in for `config.engine.model`.
 
         Raises `RequestError` and `ModelError`.
         """
@@ -45,6 +46,7 @@ class JobPlan:
         rows = read_manifest(manifest)
         versions = None
         if config.check_sources:
-            versions = source_versions(rows["image"].to_pylist(), base_of(location))
+            base = base_of(location)
+            versions = {name: source_versions(rows[name].to_pylist(), base) for name in PICTURES}
         prints = Fingerprints(spec, revision, config.engine, config.seed, previous.recipe)
         return cls(location, config, spec, revision, previous.recipe, prints.add_to(rows, versions))

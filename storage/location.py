@@ -6,6 +6,8 @@ import os
 import unicodedata
 from urllib.parse import unquote
 
+FIXED = r"^/|://"  # a regex for Arrow, which finds what `is_relative` says no of
+
 
 def is_uri(location: str) -> bool:
     """Tell a URI from a path by its "://", as fsspec does."""

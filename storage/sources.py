@@ -55,7 +55,7 @@ def places_of(source: str, base: str) -> list[str]:
         raise ImageSourceRefused(f"{scheme}:// is not fetched; use a path or one of {readable()}")
     location = normalized(located(source, base))
     if "\0" in location:
-        raise ImageSourceRefused("the path of the image holds a NUL character")
+        raise ImageSourceRefused("the path holds a NUL character")
     if is_uri(location) and scheme_of(location) == "file":
         host = location.removeprefix("file://").partition("/")[0]
         raise ImageSourceRefused(

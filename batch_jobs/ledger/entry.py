@@ -48,6 +48,7 @@ class Entry:
     source: str | None = None  # path or URI of the image, as the manifest names it
     place: Place | None = None  # in its stead, where the manifest holds the bytes
     source_sha256: str | None = None  # of the source's bytes
+    mask: str | None = None  # path or URI, as the manifest names it
     outputs: list[Output] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # codes of what was softened
     batch_size: int | None = None  # the most samples that shared a model call with it

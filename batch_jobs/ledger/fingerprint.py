@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_jobs.manifest.columns import PictureColumn
 from engine.config import EngineConfig
 from engine.seeding import row_seed
 from engine.spec import ModelSpec
@@ -19,6 +20,10 @@ RECIPE = 2  # how fingerprints are made; an output keeps the recipe that it was 
 # Of recipe 1: the defaults that it lists, and one that it knows and does not list.
 _DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
 _UNLISTED_1 = "negative_prompt"
+_COLUMNS = [
+    *("id", "image", "image_sha256", "mask", "mask_sha256"),
+    *("instruction", "options", "model", "fault"),
+]
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 
 
@@ -32,17 +37,18 @@ class Fingerprints:
     job_seed: int
     recipe: int = RECIPE
 
-    def add_to(self, plan: pa.Table, versions: Sequence[str | None] | None = None) -> pa.Table:
-        """Append the column `fingerprint`, 32 hex digits; `versions`: of the images, with
-        `check_sources`."""
-        names = ["id", "image", "image_sha256", "instruction", "options", "model", "fault"]
-        thin = plan.select(names)
-        if versions is not None:
-            thin = thin.append_column("version", pa.array(versions, pa.string()))
+    def add_to(
+        self, plan: pa.Table, versions: Mapping[PictureColumn, Sequence[str | None]] | None = None
+    ) -> pa.Table:
+        """Append the column `fingerprint`, 32 hex digits; `versions`: with `check_sources`, of the
+        columns `PICTURES`."""
+        thin = plan.select(_COLUMNS)
+        for name, found in (versions or {}).items():
+            thin = thin.append_column(f"{name}_version", pa.array(found, pa.string()))
         parts_of = _RECIPES[self.recipe]
         rest = ", " + json.dumps(self._identity(), sort_keys=True)[1:]
         prints = [
-            _digest(parts_of(row, row_seed(self.job_seed, row["id"])), rest)
+            _digest(parts_of(row, row_seed(self.job_seed, row["id"])) + _mask_parts(row), rest)
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
@@ -62,11 +68,18 @@ class Fingerprints:
         return [*identity, later] if later else identity
 
 
+def _mask_parts(row: dict[str, Any]) -> list[Any]:
+    """List the mask, where there is one: a row without one keeps the fingerprint that it had before
+    rows could have masks."""
+    mask = row["mask"] or row["mask_sha256"]
+    return [{"mask": mask, "version": row.get("mask_version")}] if mask else []
+
+
 def _parts(row: dict[str, Any], seed: int) -> list[Any]:
     """List what of a row changes its result."""
     image = row["image"] or row["image_sha256"]
     asked = [row["instruction"], image, row["options"], row["model"], row["fault"]]
-    return [*asked, seed, row.get("version")]
+    return [*asked, seed, row.get("image_version")]
 
 
 def _parts_1(row: dict[str, Any], seed: int) -> list[Any]:
@@ -81,7 +94,7 @@ def _parts_1(row: dict[str, Any], seed: int) -> list[Any]:
     if beside:
         options = json.dumps(json.loads(options) | beside, sort_keys=True)
     parts = [row["instruction"], row["image"] or row["image_sha256"], options, seed]
-    return parts if row.get("version") is None else [*parts, row["version"]]
+    return parts if row.get("image_version") is None else [*parts, row["image_version"]]
 
 
 _RECIPES: dict[int, Callable[[dict[str, Any], int], list[Any]]] = {1: _parts_1, 2: _parts}

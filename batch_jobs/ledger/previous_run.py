@@ -68,7 +68,7 @@ class PreviousRun:
                 f"{stale['id'][0]}: give another output"
             )
         moved = before is not None and base_of(before) != base_of(manifest)
-        if moved and has_relative(plan["image"]):
+        if moved and has_relative(plan):
             raise OutputUnusable(
                 f"{self._storage.url} holds edits of the images beside {before}, not of those "
                 f"beside {manifest}: give another output; if they are the same ones, only "
@@ -84,5 +84,5 @@ class PreviousRun:
         logger.warning(
             "%d rows that are done are edited again, each kept until then: %s changed",
             rows,
-            ", ".join(changed) or "their instruction, options or image",
+            ", ".join(changed) or "their instruction, options, image or mask",
         )

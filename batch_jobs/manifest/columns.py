@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import Literal, get_args
 
 import pyarrow as pa
 from pyarrow import types
@@ -21,14 +22,17 @@ ALIASES = {
     "text_guidance": "guidance_scale",
 }
 OPTIONS = tuple(EditOptions.model_fields)
-COLUMNS = ("id", "image", "instruction", *OPTIONS)
+PictureColumn = Literal["image", "mask"]
+PICTURES: tuple[PictureColumn, ...] = get_args(PictureColumn)
+COLUMNS = ("id", *PICTURES, "instruction", *OPTIONS)
 REQUIRED = ("image", "instruction")
 
 
 def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
     """Column of the file -> its canonical name, for those that rayedit knows.
 
-    Raises `ManifestInvalid` for two columns of one meaning, and for one that looks like an option.
+    Raises `ManifestInvalid` for two columns of one meaning, and for one that looks like an
+    option or a mask.
     """
     names: dict[str, str] = {}
     for column in columns:
@@ -37,7 +41,7 @@ def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
             if name in names.values():
                 raise ManifestInvalid(f"{file} has two columns for {name}: {column} is one")
             names[column] = name
-        elif near := _near_option(column):
+        elif near := _near(column):
             raise ManifestInvalid(
                 f'{file}: column "{column}" is not an option. Did you mean "{near[0]}"? '
                 "Rename it, so that it is not ignored",
@@ -47,8 +51,8 @@ def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
 
 
 @lru_cache(10_000)  # a JSONL may have a key more on each line
-def _near_option(column: str) -> list[str]:
-    return difflib.get_close_matches(column, OPTIONS, n=1, cutoff=0.8)
+def _near(column: str) -> list[str]:
+    return difflib.get_close_matches(column, (*OPTIONS, "mask"), n=1, cutoff=0.8)
 
 
 def check_required(names: dict[str, str], columns: Iterable[str], file: str) -> None:
@@ -109,7 +113,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests) or types.is_fixed_size_binary(kind)
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def _is_picture(kind: pa.DataType) -> bool:
     if not types.is_struct(kind):
         return is_text(kind) or _is_binary(kind)
     parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
@@ -125,11 +129,12 @@ def _is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+_PICTURE = "text (path or URI), bytes, or a struct of bytes and path"
 # What a column is for -> the types that can hold it, and how they are called. An option's use is
 # its type in JSON.
 _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "id": (lambda kind: is_text(kind) or types.is_integer(kind), "text or whole numbers"),
-    "image": (_is_image, "text (path or URI), bytes, or a struct of bytes and path"),
+    **dict.fromkeys(PICTURES, (_is_picture, _PICTURE)),
     "string": (is_text, "text"),
     "integer": (_is_number, "a number"),
     "number": (_is_number, "a number"),

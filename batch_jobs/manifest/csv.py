@@ -35,9 +35,9 @@ def read_csv(source: BinaryIO, file: str) -> FileRows:
                 f"{file}, line {number}: {len(cells)} cells, the header has {len(columns)}"
             )
         row = Row.of_columns(dict(zip(columns, cells, strict=True)))
-        if row.data is not None:
+        if row.data is not None or row.mask_data is not None:
             raise ManifestInvalid(
-                f"{file}, line {number}: a CSV holds no images; use Parquet or JSONL"
+                f"{file}, line {number}: a CSV holds no images and no masks; use Parquet or JSONL"
             )
         rows.add(row, number)
     return FileRows(rows.table(), names, [column for column in columns if column not in names])

@@ -17,7 +17,7 @@ NAMES = {"images": "image", "conversations": "instruction"}
 
 
 def read_line(line: dict[str, Any]) -> Row:
-    """Read a line; `id` and options, if it has any, are read as in any JSONL."""
+    """Read a line; `id`, mask and options, if it has any, are read as in any JSONL."""
     row = Row()
     images = line.get("images")
     images = images if isinstance(images, list) else [images]

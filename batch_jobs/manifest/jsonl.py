@@ -34,6 +34,7 @@ class Shape:
 def _read_dataflow(cells: Cells) -> Row:
     row = dataflow.read_line(cells)
     row.set_options(cells)
+    row.set_mask(cells.get("mask"))
     return row
 
 
@@ -101,7 +102,7 @@ def open_lines(file: str) -> Iterator[BinaryIO]:
 
 
 def read_line_at(source: BinaryIO, offset: int) -> Row:
-    """Read the row whose line starts at byte `offset`, with its image."""
+    """Read the row whose line starts at byte `offset`, with its image and mask."""
     source.seek(offset)
     cells = parse_line(source.readline())
     return shape_of(cells).read(cells)

@@ -1,4 +1,4 @@
-"""Where a manifest itself holds the image of a row."""
+"""Where a manifest itself holds the image or the mask of a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest: which edits a job does. Read thin, without the images that it may carry."""
+"""The manifest: which edits a job does. Read thin, without the pictures that it may carry."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.files import find_files, read_file
 from batch_jobs.manifest.planned import PLAN
 from batch_jobs.manifest.thin import FileRows
 from engine.errors import ManifestInvalid
-from storage.location import is_uri, normalized
+from storage.location import FIXED, is_uri, normalized
 
 OFFENDERS = 10  # as many are named
 
@@ -97,7 +98,7 @@ def id_problems(plan: pa.Table) -> Iterator[str]:
 
 
 def _row_of(plan: pa.Table, place: int) -> str:
-    """Which row of its file the one at `place` of the plan is, from 1."""
+    """Tell which row of its file the one at `place` of the plan is, from 1."""
     file = plan["file"][place].as_py()
     return _place(file, str(place - pc.index(plan["file"], file).as_py() + 1), plan)
 
@@ -113,7 +114,7 @@ def _more(offenders: Sized) -> str:
 
 
 def base_of(location: str) -> str:
-    """Find the folder that relative image paths start from."""
+    """Find the folder that relative paths of images and masks start from."""
     location = normalized(location)
     if is_uri(location):
         fs, path = fsspec.core.url_to_fs(location)
@@ -126,7 +127,7 @@ def base_of(location: str) -> str:
     return base.rstrip("/") if is_uri(location) else os.path.abspath(base)
 
 
-def has_relative(images: pa.ChunkedArray) -> bool:
-    """Tell whether any image depends on `base_of` its manifest."""
-    absolute = pc.match_substring_regex(images, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
-    return bool(pc.any(pc.invert(absolute)).as_py())
+def has_relative(plan: pa.Table) -> bool:
+    """Tell whether any image or mask of a plan depends on `base_of` its manifest."""
+    fixed = (pc.match_substring_regex(plan[name], FIXED) for name in PICTURES)
+    return any(pc.any(pc.invert(is_fixed)).as_py() for is_fixed in fixed)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_jobs.manifest.cells import text
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
-from batch_jobs.manifest.row import text
 from batch_jobs.records import schema_of
 from engine.errors import ModelUnknown
 from engine.options import EditOptions
@@ -29,6 +29,8 @@ class PlannedRow:
     id: str
     image: str | None  # path or URI
     image_sha256: str | None  # in its place where the file holds the bytes
+    mask: str | None  # path or URI; None where all of the image may be edited
+    mask_sha256: str | None  # in its place where the file holds the bytes
     row_group: int  # see `Place`
     row: int
     instruction: str | None
@@ -41,7 +43,15 @@ class PlannedRow:
     @property
     def place(self) -> Place | None:
         """Locate the image in the manifest; None where that names it, or there is none."""
-        if self.image is not None or self.image_sha256 is None:
+        return self._place(self.image, self.image_sha256)
+
+    @property
+    def mask_place(self) -> Place | None:
+        """Locate the mask in the manifest; None where that names it, or there is none."""
+        return self._place(self.mask, self.mask_sha256)
+
+    def _place(self, path: str | None, sha256: str | None) -> Place | None:
+        if path is not None or sha256 is None:
             return None
         return Place(self.file, self.row_group, self.row)
 

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from batch_jobs.manifest.cells import NO_UNICODE, Picture, shown, text
 from batch_jobs.manifest.columns import ALIASES, OPTIONS
 from batch_jobs.manifest.fault import Fault
-from engine.errors import (
-    EngineError,
-    ImageMissing,
-    ImageNotFound,
-    InstructionEmpty,
-    ManifestInvalid,
-    OptionInvalid,
-    RequestError,
-)
-from engine.sources import read_data_url
+from engine.errors import EngineError, InstructionEmpty, ManifestInvalid, OptionInvalid
 from engine.text import has_lone_surrogate
-
-_NO_UNICODE = " is not valid Unicode (a lone surrogate)"
 
 
 @dataclass(slots=True)
 class Row:
-    """Holds one row as it was asked for, with its image where the file holds the bytes."""
+    """Holds one row as it was asked for, with its image and mask where the file holds the bytes."""
 
     id: str | None = None
     image: str | None = None  # path or URI
     data: bytes | None = None  # the image's bytes in its place
+    mask: str | None = None  # path or URI
+    mask_data: bytes | None = None  # the mask's bytes in its place
     instruction: str | None = None
     options: dict[str, Any] = field(default_factory=dict)  # as they were given, not yet checked
     model: str | None = None  # that it asks for
@@ -41,12 +32,10 @@ class Row:
         """Read the row of a table from its cells by column."""
         row = cls()
         row.set_options(cells)
+        setters = {"image": row.set_image, "mask": row.set_mask, "instruction": row.set_instruction}
         for column, value in cells.items():
-            name = ALIASES.get(column, column)
-            if name == "image":
-                row.set_image(value)
-            elif name == "instruction":
-                row.set_instruction(value)
+            if setter := setters.get(ALIASES.get(column, column)):
+                setter(value)
         return row
 
     def set_options(self, cells: Mapping[str, Any]) -> None:
@@ -58,7 +47,7 @@ class Row:
             elif name in OPTIONS and value not in (None, ""):
                 self.options[name] = value
                 if isinstance(value, str) and has_lone_surrogate(value):
-                    self.refuse(OptionInvalid(f"{name}{_NO_UNICODE}", param=name))
+                    self.refuse(OptionInvalid(f"{name}{NO_UNICODE}", param=name))
 
     def refuse(self, error: EngineError) -> None:
         """Keep the error, unless there was one before."""
@@ -67,44 +56,30 @@ class Row:
     def set_id(self, value: Any) -> None:
         """Raises `ManifestInvalid` for what is neither text nor a whole number."""
         if isinstance(value, bool) or not isinstance(value, str | int | None):
-            raise ManifestInvalid(f"id must be text or a whole number; got {_shown(value)}")
+            raise ManifestInvalid(f"id must be text or a whole number; got {shown(value)}")
         if isinstance(value, str) and has_lone_surrogate(value):
-            raise ManifestInvalid(f"id{_NO_UNICODE}")
+            raise ManifestInvalid(f"id{NO_UNICODE}")
         self.id = None if value in (None, "") else text(str(value))
 
     def set_image(self, value: Any) -> None:
-        """Take a path or URI, a data URL, or {"path": one of them}."""
-        if isinstance(value, dict):
-            value = value.get("path")
-        if value is None or value == "":
-            return
-        if not isinstance(value, str):
-            self.refuse(ImageMissing(f"image must be a path or URI; got {_shown(value)}"))
-        elif value[:5].lower() == "data:":
-            try:
-                self.data = read_data_url(value)
-            except RequestError as error:
-                self.refuse(error)
-        else:
-            self.image = text(value)
-            if has_lone_surrogate(value):
-                self.refuse(ImageNotFound(f"image{_NO_UNICODE}"))
+        """Take what `Picture` reads."""
+        image = Picture.of("image", value)
+        self.image, self.data = image.path, image.data
+        if image.error is not None:
+            self.refuse(image.error)
+
+    def set_mask(self, value: Any) -> None:
+        """Take what `Picture` reads."""
+        mask = Picture.of("mask", value)
+        self.mask, self.mask_data = mask.path, mask.data
+        if mask.error is not None:
+            self.refuse(mask.error)
 
     def set_instruction(self, value: Any) -> None:
         """Take text; anything else is the row's fault."""
         if isinstance(value, str):
             self.instruction = text(value)
             if has_lone_surrogate(value):
-                self.refuse(InstructionEmpty(f"instruction{_NO_UNICODE}"))
+                self.refuse(InstructionEmpty(f"instruction{NO_UNICODE}"))
         elif value is not None:
-            self.refuse(InstructionEmpty(f"instruction must be text; got {_shown(value)}"))
-
-
-def text(value: str) -> str:
-    """Make text that Arrow can hold: a lone surrogate becomes a question mark."""
-    return value if value.isprintable() else value.encode("utf-8", "replace").decode()
-
-
-def _shown(value: Any) -> str:
-    shown = json.dumps(value)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
+            self.refuse(InstructionEmpty(f"instruction must be text; got {shown(value)}"))

@@ -1,4 +1,4 @@
-"""`--check-sources`: whether an image behind a path or URI is still the one that was edited."""
+"""`--check-sources`: whether a picture behind a path or URI is still the one of the edit."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from storage.sources import filesystem_of, is_absent, places_of
 THREADS = 32
 
 
-def source_versions(images: Sequence[str | None], base: str) -> list[str | None]:
-    """Ask storage for the version of each image, "absent" where there is none.
+def source_versions(pictures: Sequence[str | None], base: str) -> list[str | None]:
+    """Ask storage for the version of each picture (image or mask), "absent" where there is none.
 
-    None stands for an image that the manifest holds. `base`: the folder that relative paths start
-    from. An image is asked for once. Raises `ManifestInvalid` where storage does not say: what it
+    None stands for one that the manifest does not name. `base`: the folder that relative paths
+    start from. Each is asked for once. Raises `ManifestInvalid` where storage does not say: what it
     fails on now is not absent.
     """
-    named = sorted({image for image in images if image is not None})
+    named = sorted({picture for picture in pictures if picture is not None})
     with ThreadPoolExecutor(THREADS) as pool:
         versions = dict(
-            zip(named, pool.map(lambda image: _version(image, base), named), strict=True)
+            zip(named, pool.map(lambda picture: _version(picture, base), named), strict=True)
         )
-    return [None if image is None else versions[image] for image in images]
+    return [None if picture is None else versions[picture] for picture in pictures]
 
 
-def _version(image: str, base: str) -> str:
+def _version(picture: str, base: str) -> str:
     try:
-        places = places_of(image, base)
+        places = places_of(picture, base)
     except ImageSourceRefused:
         return "absent"  # what is wrong with it, its row will say
     for place in places:
@@ -40,7 +40,7 @@ def _version(image: str, base: str) -> str:
             if isinstance(error, OSError) and is_absent(error):
                 continue
             raise ManifestInvalid(
-                f"--check-sources: storage does not say whether {image} has changed: {error}; "
+                f"--check-sources: storage does not say whether {picture} has changed: {error}; "
                 "mend that and run it again",
                 param="check_sources",
             ) from None

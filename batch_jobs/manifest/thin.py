@@ -1,4 +1,4 @@
-"""The rows of one file, read thin: without the images that it may hold."""
+"""The rows of one file, read thin: without the images and masks that it may hold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FileRows:
 
 
 class ThinRows:
-    """Rows on their way into a table of `THIN`; the images are hashed and forgotten."""
+    """Rows on their way into a table of `THIN`; images and masks are hashed and forgotten."""
 
     def __init__(self) -> None:
         self._chunks: list[pa.Table] = []
@@ -37,7 +37,9 @@ class ThinRows:
             {
                 "id": row.id,
                 "image": row.image,
-                "image_sha256": None if row.data is None else image_sha256(row.data),
+                "image_sha256": embedded_sha256(row.data),
+                "mask": row.mask,
+                "mask_sha256": embedded_sha256(row.mask_data),
                 "row_group": 0,
                 "row": place,
                 "instruction": row.instruction,
@@ -60,5 +62,10 @@ class ThinRows:
 
 
 def image_sha256(data: bytes) -> str:
-    """Digest the bytes of an image, as plans and ledgers name them."""
+    """Digest the bytes of an image or a mask, as plans and ledgers name them."""
     return hashlib.sha256(data).hexdigest()
+
+
+def embedded_sha256(data: bytes | None) -> str | None:
+    """Digest what a file holds of a row, if it holds anything."""
+    return None if data is None else image_sha256(data)

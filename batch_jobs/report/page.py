@@ -116,7 +116,8 @@ def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
 def _source_bytes(row: dict[str, Any], manifest: str) -> bytes:
     if row["place"] is None:
         return read_source(row["source"], base_of(manifest))
-    return next(iter(dict(read_embedded([Place(**row["place"])])).values()), None) or b""
+    found = dict(read_embedded([Place(**row["place"])])).get(0)
+    return found.image or b"" if found else b""
 
 
 def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:

@@ -17,8 +17,8 @@ class BlockContext:
 
     spec: ModelSpec
     job_seed: int
-    base: str  # the folder that relative image paths start from
-    image_root: str | None  # absolute: the folder that local images must lie in
+    base: str  # the folder that relative paths start from
+    image_root: str | None  # absolute: the folder that local images and masks must lie in
 
     @classmethod
     def of(cls, manifest: str, config: JobConfig, spec: ModelSpec) -> Self:

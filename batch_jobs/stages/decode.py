@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from batch_jobs.ledger.entry import Entry
+from batch_jobs.manifest.cells import Embedded
+from batch_jobs.manifest.columns import PictureColumn
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.planned import PlannedRow
 from batch_jobs.manifest.thin import image_sha256
@@ -17,7 +19,7 @@ from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, Journal
 from engine.edit import EditFailure
-from engine.errors import ImageNotFound, WorkerCrashed
+from engine.errors import ImageError, ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
 from engine.sources import Prepared, Source, prepare
@@ -77,7 +79,7 @@ def decode_rows(
     `prepare`: `engine.sources.prepare`, here or elsewhere.
     """
     rows = from_table(PlannedRow, block)
-    embedded = _embedded(rows)
+    pictures = _BlockPictures(rows, context)
     decoded = []
     for position, row in enumerate(rows):
         entry = _entry_of(row)
@@ -85,9 +87,10 @@ def decode_rows(
             asked = row.edit_options(context.spec)
             entry.options = context.spec.resolve(asked, row_seed(context.job_seed, row.id))
             instruction = clean_instruction(row.instruction or "")
-            data = _image(row, context, embedded, position)
+            data = pictures.image(position)
             entry.source_sha256 = image_sha256(data) if data else None
-            prepared = prepare(row.id, Source(data), instruction, entry.options, context.spec)
+            source = Source(data, pictures.mask(position))
+            prepared = prepare(row.id, source, instruction, entry.options, context.spec)
         except Exception as error:  # whatever is wrong with a row stays with the row
             entry.fail(EditFailure.of(row.id, error))
             decoded.append(DecodedRow(entry))
@@ -106,34 +109,57 @@ def _entry_of(row: PlannedRow) -> Entry:
         source=row.image,
         place=row.place,
         source_sha256=row.image_sha256,
+        mask=row.mask,
     )
 
 
-Embedded = dict[int, bytes | None] | Exception
+class _BlockPictures:
+    """Reads the images and masks of the rows of a block; those that the manifest holds itself all
+    at once, as a row group of Parquet is."""
 
+    def __init__(self, rows: Sequence[PlannedRow], context: BlockContext) -> None:
+        self._rows = rows
+        self._context = context
+        self._embedded: dict[int, Embedded] = {}
+        self._error: Exception | None = None  # why the manifest cannot be read again
+        places = [row.place or row.mask_place for row in rows]
+        try:
+            self._embedded = retrying(lambda: dict(read_embedded(places)))
+        except Exception as error:  # storage clients and parsers raise dozens of kinds
+            logger.warning("the manifest cannot be read again: %s", error)
+            self._error = error
 
-def _embedded(rows: Sequence[PlannedRow]) -> Embedded:
-    """Read the images that the manifest holds itself, by position; or say why it cannot be read."""
-    try:
-        return retrying(lambda: dict(read_embedded([row.place for row in rows])))
-    except Exception as error:  # storage clients and parsers raise dozens of kinds
-        logger.warning("the manifest cannot be read again: %s", error)
-        return error
+    def image(self, position: int) -> bytes:
+        """Read the source image of a row; none where it has no image."""
+        row = self._rows[position]
+        if row.image is not None:
+            return self._named(row.image)
+        return self._held(position, "image", row.image_sha256) or b""
 
+    def mask(self, position: int) -> bytes | None:
+        """Read the mask of a row; None where all of the image may be edited."""
+        row = self._rows[position]
+        if row.mask is None:
+            return self._held(position, "mask", row.mask_sha256)
+        try:
+            return self._named(row.mask)
+        except ImageError as error:
+            raise type(error)(f"mask: {error.message}", param="mask") from None
 
-def _image(row: PlannedRow, context: BlockContext, embedded: Embedded, position: int) -> bytes:
-    """Read the bytes of a row's source image; none where it has no image."""
-    if row.image is not None:
-        source = row.image
+    def _named(self, source: str) -> bytes:
+        context = self._context
         return retrying(lambda: read_source(source, context.base, context.image_root))
-    if row.place is None:
-        return b""
-    if isinstance(embedded, Exception):
-        raise embedded
-    data = embedded.get(position)
-    if data is None or image_sha256(data) != row.image_sha256:
-        raise ImageNotFound(
-            f"{row.file} has changed since the job read it: the image of this row is no longer "
-            "in its place; run the job again"
-        )
-    return data
+
+    def _held(self, position: int, name: PictureColumn, sha256: str | None) -> bytes | None:
+        if sha256 is None:
+            return None
+        if self._error is not None:
+            raise self._error
+        data = getattr(self._embedded.get(position), name, None)
+        if data is None or image_sha256(data) != sha256:
+            raise ImageNotFound(
+                f"{self._rows[position].file} has changed since the job read it: the {name} of "
+                "this row is no longer in its place; run the job again",
+                param=name,
+            )
+        return data

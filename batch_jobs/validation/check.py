@@ -28,7 +28,8 @@ from engine.images import decode
 from engine.spec import ModelSpec
 from engine.text import clean_instruction
 
-# The kind of a source: its scheme, whether it climbs, its suffix. Of each kind one is opened.
+# The kind of an image or a mask: its scheme, whether it climbs, its suffix. Of each kind one is
+# opened.
 _SOURCE_KIND = (
     r"^(?P<scheme>[A-Za-z0-9.+-]+://|/|)(?:.*?(?P<up>\.\./))?.*?(?P<suffix>\.[A-Za-z0-9]{1,8})?$"
 )
@@ -57,7 +58,7 @@ class Problem:
 
 
 class ManifestCheck:
-    """Looks at every row of a manifest, and at a sample of its images."""
+    """Looks at every row of a manifest, and at a sample of its images with their masks."""
 
     def __init__(self, manifest: Manifest, config: JobConfig, spec: ModelSpec) -> None:
         self.manifest = manifest
@@ -97,7 +98,8 @@ class ManifestCheck:
         self._add(rows, [missing] * len(rows) if missing else [])
 
     def check_images(self, count: int) -> None:
-        """Open `count` images, evenly spread, and one of each kind of path, as a job would."""
+        """Open `count` images with their masks, evenly spread, and one of each kind of path, as
+        a job would."""
         rows = self._sample(count)
         self.images_opened = len(rows)
         for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -129,12 +131,19 @@ class ManifestCheck:
         good = self._good()
         if not count or not len(good):
             return good[:0]
-        parts = pc.extract_regex(self.plan["image"].take(pa.array(good)), _SOURCE_KIND)
+        has_mask = [pc.is_valid(self.plan[name]).to_numpy() for name in ("mask", "mask_sha256")]
+        masked = good[np.any(has_mask, axis=0)[good]]
+        firsts = [self._first_of_each_kind("image", good), self._first_of_each_kind("mask", masked)]
+        return np.union1d(np.concatenate(firsts), self.good_rows(count))
+
+    def _first_of_each_kind(self, column: str, rows: np.ndarray) -> np.ndarray:
+        """Choose of these rows of the plan one for each kind of path in a column."""
+        parts = pc.extract_regex(self.plan[column].take(pa.array(rows)), _SOURCE_KIND)
         names = ("scheme", "up", "suffix")
         kinds = {name: pc.utf8_lower(pc.struct_field(parts, name)) for name in names}
-        table = pa.table({"row": good, **kinds})
+        table = pa.table({"row": rows, **kinds})
         firsts = table.group_by(list(names)).aggregate([("row", "min")])["row_min"].to_numpy()
-        return np.union1d(firsts[:MAX_KINDS], self.good_rows(count))
+        return firsts[:MAX_KINDS]
 
     def _check_each(self, column: str, rows: np.ndarray, check: Callable[[str], object]) -> None:
         """Check each distinct cell of `rows` once, and add the rows that hold a wrong one.

@@ -1,16 +1,34 @@
-"""Rows to check, and the check of a manifest over them."""
+"""Rows to check, and the check of a manifest over them; manifests with masks in every shape."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
 from batch_jobs.config import JobConfig
+from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import open_manifest
 from batch_jobs.validation.check import ManifestCheck
 from engine.registry import find_model
+from tests.batch_jobs.shapes import batch_line, data_url, write_lines
 
 POCKET = find_model("pocket")
 GOOD = {"image": "coffee.jpg", "instruction": "add fog", "num_inference_steps": 2}
+# How a manifest may give an image or a mask, and the shape of its file.
+GIVEN = (
+    *("path.jsonl", "uri.jsonl", "data.jsonl"),
+    *("path.csv", "uri.csv"),
+    *("path.parquet", "uri.parquet", "data.parquet", "bytes.parquet", "struct.parquet"),
+    *("path.openai.jsonl", "data.openai.jsonl"),
+)
 
 
 def rows(count: int, **cells: Any) -> list[dict[str, Any]]:
@@ -22,3 +40,63 @@ def checked(manifest: str, images: int = 20, **config: Any) -> ManifestCheck:
     check.check_rows()
     check.check_images(images)
     return check
+
+
+def mask_png(size_px: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
+    """OpenAI's mask for an image of (width, height) px: only what lies in the box (left, top,
+    right, bottom) may be edited."""
+    alpha = np.full(size_px[::-1], 255, np.uint8)
+    alpha[box[1] : box[3], box[0] : box[2]] = 0
+    image = Image.new("RGB", size_px)
+    image.putalpha(Image.fromarray(alpha))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_masked(folder: Path, given: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Write a manifest that gives its pictures in one of the ways of `GIVEN`, and what it names.
+
+    `rows`: id, instruction and options; `image`, and where there is one `mask`, as the bytes of a
+    file.
+    """
+    way, _, shape = given.partition(".")
+    cells = [
+        {
+            name: _given(folder / f"{row['id']}-{name}", way, value) if name in PICTURES else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    path = folder / given
+    if shape == "openai.jsonl":
+        return write_lines(path, [_openai_line(**row) for row in cells])
+    if shape == "jsonl":
+        return write_lines(path, cells)
+    columns = list(dict.fromkeys(name for row in cells for name in row))
+    if shape == "parquet":
+        pq.write_table(pa.table({c: [row.get(c) for row in cells] for c in columns}), path)
+        return str(path)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(cells)
+    return str(path)
+
+
+def _given(file: Path, way: str, data: bytes | None) -> Any:
+    if data is None:
+        return None
+    if way in ("path", "uri"):
+        file.write_bytes(data)
+        return file.name if way == "path" else file.as_uri()
+    if way == "data":
+        return data_url(data)
+    return data if way == "bytes" else {"bytes": data, "path": None}
+
+
+def _openai_line(
+    id: str, image: str, instruction: str, mask: str | None = None, **options: Any
+) -> dict[str, Any]:
+    body = {} if mask is None else {"mask": {"image_url": mask}}
+    return batch_line(id, image, prompt=instruction, **body, **options)

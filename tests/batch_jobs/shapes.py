@@ -50,4 +50,12 @@ def data_url(data: bytes) -> str:
 
 
 def embedded(plan: pa.Table) -> dict[int, bytes | None]:
-    return dict(read_embedded([row.place for row in planned(plan)]))
+    """The images that a manifest holds, by row."""
+    places = [row.place for row in planned(plan)]
+    return {row: found.image for row, found in read_embedded(places)}
+
+
+def embedded_masks(plan: pa.Table) -> dict[int, bytes | None]:
+    """The masks that a manifest holds, by row."""
+    places = [row.mask_place for row in planned(plan)]
+    return {row: found.mask for row, found in read_embedded(places)}

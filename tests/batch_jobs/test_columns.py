@@ -25,6 +25,7 @@ MARKED = {b"ARROW:extension:name": b"example.tensor"}
         (pa.field("input_image", pa.int64()), '"input_image" is int64; it must be text (path'),
         (pa.field("image", pa.list_(pa.binary())), '"image" is list'),
         (pa.field("image", pa.struct([("url", pa.string())])), '"image" is struct'),
+        (pa.field("mask", pa.int64()), '"mask" is int64; it must be text (path or URI)'),
         (pa.field("id", pa.float64()), '"id" is double; it must be text or whole'),
         (pa.field("id", pa.uuid()), '"id" has the extension type arrow.uuid'),
         (pa.field("any", pa.binary(), metadata=MARKED), "extension type example.tensor"),

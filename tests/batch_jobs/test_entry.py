@@ -14,6 +14,7 @@ EDITED = Entry(
     instruction="make it night",
     options=ResolvedOptions(seed=7, num_inference_steps=3, strict_language=True),
     place=Place("m.jsonl", 0, 4096),
+    mask="m.png",
     outputs=[Output("out/a.png", "0f", 64, 48, 7)],
     warnings=["alpha_flattened"],
 )

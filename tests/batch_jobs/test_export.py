@@ -133,7 +133,7 @@ def test_dataflow_lines_come_back_with_their_edited_images(
         {"images": "coffee.jpg", "conversations": said, **FEW},
         {"images": [str(tmp_path / "coffee.jpg")], "conversations": said, "num_images": 2, **FEW},
         {"images": ["coffee.jpg", "coffee.jpg"], "conversations": said},
-        {"images": "none.jpg", "conversations": said},
+        {"images": "none.jpg", "conversations": said, "mask": "none.png"},
     ]
     manifest = write_lines(tmp_path / "prompts.jsonl", lines)
     assert run_here(manifest, tmp_path / "out") == Exit.FAILED_ROWS
@@ -146,6 +146,7 @@ def test_dataflow_lines_come_back_with_their_edited_images(
         assert line["conversations"] == said
         assert all(Path(path).read_bytes()[:4] == b"\x89PNG" for path in line["output_image"])
     assert [line["error"]["code"] for line in exported[2:]] == ["option_invalid", "image_not_found"]
+    assert [line.get("mask") for line in exported] == [None] * 3 + [str(tmp_path / "none.png")]
 
 
 def test_a_job_that_has_not_finished_is_exported_as_far_as_it_is(

@@ -26,6 +26,8 @@ ROW = PlannedRow(
     id="a",
     image="x.jpg",
     image_sha256=None,
+    mask=None,
+    mask_sha256=None,
     row_group=0,
     row=1,
     instruction="add fog",
@@ -33,6 +35,7 @@ ROW = PlannedRow(
     model=None,
     fault=None,
 )
+MASKED = replace(ROW, mask="m.png")
 SPEC = ModelSpec(
     "made-up",
     source="",
@@ -46,11 +49,13 @@ SPEC = ModelSpec(
 def of(
     row: PlannedRow = ROW,
     version: str | None = None,
+    mask_version: str | None = None,
     **changes: Any,
 ) -> str:
     given = {"spec": POCKET, "revision": "r", "engine": EngineConfig(), "job_seed": 0, **changes}
     plan: pa.Table = to_table(PlannedRow, [row]).select(PLAN.names)
-    versions = None if version is None else [version]
+    asked = {"image": version, "mask": mask_version}
+    versions = {name: [found] for name, found in asked.items()} if any(asked.values()) else None
     return Fingerprints(**given).add_to(plan, versions)["fingerprint"][0].as_py()
 
 
@@ -66,6 +71,8 @@ def of(
         {"row": replace(ROW, id="b")},  # its seed comes from it
         {"job_seed": 1},
         {"version": "10 etag"},
+        {"row": MASKED},
+        {"row": replace(ROW, mask_sha256="0f")},
         {"revision": "s"},
         {"engine": EngineConfig(determinism="strict")},
         {"spec": replace(POCKET, defaults={**POCKET.defaults, "guidance_scale": 9.0})},
@@ -86,6 +93,22 @@ def test_where_things_lie_changes_no_fingerprint() -> None:
 def test_a_model_that_says_what_cannot_be_written_down_is_refused() -> None:
     with pytest.raises(ModelError, match="not serialisable"):
         of(spec=replace(POCKET, half=object()))
+
+
+@pytest.mark.parametrize("recipe", [1, 2])
+def test_another_mask_or_another_version_of_it_is_another_edit(recipe: int) -> None:
+    prints = [
+        of(recipe=recipe),
+        of(MASKED, recipe=recipe),
+        of(replace(ROW, mask="n.png"), recipe=recipe),
+        of(replace(ROW, mask_sha256="0f"), recipe=recipe),
+        of(replace(ROW, image="m.png", mask="x.jpg"), recipe=recipe),
+        of(MASKED, mask_version="10 etag", recipe=recipe),
+        of(MASKED, mask_version="11 etag", recipe=recipe),
+        of(MASKED, version="10 etag", recipe=recipe),
+        of(version="m.png", recipe=recipe),
+    ]
+    assert len(set(prints)) == len(prints)
 
 
 ROWS = {

@@ -76,10 +76,12 @@ def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_re
 
 
 def test_a_manifest_of_the_same_ids_and_names_elsewhere_is_another(tmp_path: Path) -> None:
-    for folder in ("a", "b", "c"):
+    for folder in ("a", "b", "c", "e"):
         (tmp_path / folder).mkdir()
-        image = "/1.jpg" if folder == "c" else "1.jpg"
-        (tmp_path / folder / "m.csv").write_text(f"id,image,instruction\n1,{image},add fog\n")
+        image = "1.jpg" if folder in "ab" else "/1.jpg"
+        mask = "1.png" if folder == "e" else ""
+        text = f"id,image,mask,instruction\n1,{image},{mask},add fog\n"
+        (tmp_path / folder / "m.csv").write_text(text)
 
     def job(folder: str, output: str) -> Job:
         return job_here(str(tmp_path / folder / "m.csv"), tmp_path / output)
@@ -104,6 +106,10 @@ def test_a_manifest_of_the_same_ids_and_names_elsewhere_is_another(tmp_path: Pat
     finish(job("c", "absolute"), "absolute", "c")
     (tmp_path / "c").rename(tmp_path / "d")
     assert len(left(job("d", "absolute")).todo) == 0
+    finish(job("e", "masked"), "masked", "e")
+    (tmp_path / "e").rename(tmp_path / "f")
+    with pytest.raises(OutputUnusable, match=r"e/m.csv, not of .*f/m.csv"):
+        left(job("f", "masked"))
 
 
 def test_a_moved_output_is_finished_all_the_same(manifest: Write, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.batch_jobs.shapes import (
     batch_line,
     data_url,
     embedded,
+    embedded_masks,
     fault,
     options,
     planned,
@@ -44,7 +45,7 @@ def test_openai_batch_lines_are_rows_and_their_images_stay_in_the_file(tmp_path:
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [
-        ({"mask": "x"}, "option_invalid", "does not support mask"),
+        ({"mask": "x"}, "option_invalid", "mask: must be"),
         ({"quality": "high"}, "option_invalid", "quality: leave it out or send 'auto'"),
         ({"output_format": "jpeg"}, "option_invalid", "a job publishes PNG files"),
         ({"stream": True}, "option_invalid", "stream"),
@@ -65,3 +66,17 @@ def test_what_is_wrong_with_a_body_is_wrong_with_its_row_alone(
     bad, good = planned(read_manifest(write_lines(tmp_path / "m.jsonl", lines)))
     assert fault(bad).code == code and says in fault(bad).message
     assert good.edit_options(POCKET) == EditOptions()
+
+
+def test_the_mask_of_a_body_is_its_rows_mask(tmp_path: Path) -> None:
+    lines = [
+        batch_line("held", "x.jpg", mask={"image_url": data_url(b"a mask")}),
+        batch_line("broken", "x.jpg", mask={"image_url": "data:image/png;base64,?"}),
+        batch_line("free", "x.jpg"),
+    ]
+    plan = read_manifest(write_lines(tmp_path / "m.jsonl", lines))
+    held, broken, free = planned(plan)
+    assert held.mask_sha256 == hashlib.sha256(b"a mask").hexdigest()
+    assert embedded_masks(plan) == {0: b"a mask"}
+    assert (fault(broken).code, fault(broken).param) == ("image_unreadable", "mask")
+    assert free.mask is free.mask_sha256 is None

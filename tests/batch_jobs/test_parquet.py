@@ -13,7 +13,15 @@ import pytest
 
 from batch_jobs.manifest.plan import read_manifest
 from engine.errors import ManifestInvalid
-from tests.batch_jobs.shapes import data_url, embedded, fault, options, planned, write_lines
+from tests.batch_jobs.shapes import (
+    data_url,
+    embedded,
+    embedded_masks,
+    fault,
+    options,
+    planned,
+    write_lines,
+)
 
 
 def test_whole_numbers_that_pandas_widened_are_whole_again(tmp_path: Path) -> None:
@@ -35,13 +43,16 @@ def test_images_of_a_large_row_group_are_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="only Linux counts bytes read")
 def test_the_blocks_of_a_row_group_read_it_once(tmp_path: Path) -> None:
-    images = [os.urandom(20_000) for _ in range(400)]
-    table = pa.table({"image": images, "instruction": ["add fog"] * 400})
+    images, masks = ([os.urandom(20_000) for _ in range(400)] for _ in range(2))
+    table = pa.table({"image": images, "instruction": ["add fog"] * 400, "mask": masks})
     pq.write_table(table, tmp_path / "m.parquet", row_group_size=200)
     plan = read_manifest(str(tmp_path / "m.parquet"))
     before = psutil.Process().io_counters().read_chars
     for start in range(0, 400, 4):
-        assert list(embedded(plan[start : start + 4]).values()) == images[start : start + 4]
+        rows = slice(start, start + 4)
+        block = plan[rows]
+        assert list(embedded(block).values()) == images[rows]
+        assert list(embedded_masks(block).values()) == masks[rows]
     read = psutil.Process().io_counters().read_chars - before
     assert read < 1.5 * (tmp_path / "m.parquet").stat().st_size
 

@@ -88,6 +88,7 @@ def test_folders_and_globs_are_manifests_too(tmp_path: Path) -> None:
         ("m.csv", "image,instruction\n", "has no rows"),
         ("m.csv", "", 'no column "image"'),
         ("m.csv", "image,instruction,guidence_scale\nx,y,5\n", 'mean "guidance_scale"'),
+        ("m.csv", "image,instruction,masks\nx,y,m.png\n", 'mean "mask"'),
         ("m.parquet", "not parquet", "cannot be read"),
     ],
 )

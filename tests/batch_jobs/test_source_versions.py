@@ -12,10 +12,13 @@ from engine.errors import ManifestInvalid
 from tests.batch_jobs.jobs import CONFIG, good_rows, job_here
 
 
-def test_an_image_that_changed_is_edited_again_only_with_check_sources(
+def test_an_image_or_a_mask_that_changed_is_used_again_only_with_check_sources(
     manifest: Callable[..., str], tmp_path: Path
 ) -> None:
-    path = manifest(good_rows(4))
+    rows = good_rows(4)
+    rows[2]["mask"], rows[3]["mask"] = "chelsea.png", "none.png"
+    (tmp_path / "chelsea.png").write_bytes(b"a mask")
+    path = manifest(rows)
 
     def prints(check: bool) -> dict[str, str]:
         config = CONFIG.model_copy(update={"check_sources": check})
@@ -30,6 +33,10 @@ def test_an_image_that_changed_is_edited_again_only_with_check_sources(
     assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
     coffee.unlink()
     assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-1"]
+    checked = prints(True)
+    (tmp_path / "chelsea.png").write_bytes(b"another mask")
+    assert prints(False) == before
+    assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-2"]
 
 
 def test_an_image_that_storage_says_nothing_of_is_not_taken_for_absent(tmp_path: Path) -> None:

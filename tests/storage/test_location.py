@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pytest
 
 from batch_jobs.manifest.files import find_files
-from batch_jobs.manifest.plan import base_of
-from storage.location import absolute, normalized, spellings
+from batch_jobs.manifest.plan import base_of, has_relative
+from storage.location import absolute, is_relative, normalized, spellings
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,18 @@ def test_a_manifest_is_found_by_its_uri(tmp_path: Path) -> None:
     assert base_of((folder / "m.csv").as_uri()) == str(folder)
     fsspec.filesystem("memory").pipe_file("/shelf/m.csv", b"image,instruction\n")
     assert find_files("MEMORY://shelf/m.csv") == ["memory:///shelf/m.csv"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["a.png", "../a.png", "a:b.png", "file:a", "/a.png", "s3://b/a.png", "S3://b", "ä://b"],
+)
+def test_a_plan_is_relative_where_one_of_its_locations_is(location: str) -> None:
+    def plan(image: str | None, mask: str | None) -> pa.Table:
+        return pa.table({"image": pa.array([image]), "mask": pa.array([mask])}).cast(
+            pa.schema([("image", pa.string()), ("mask", pa.string())])
+        )
+
+    assert has_relative(plan(location, None)) is is_relative(location)
+    assert has_relative(plan("/a.png", location)) is is_relative(location)
+    assert not has_relative(plan(None, None))

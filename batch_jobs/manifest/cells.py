@@ -1,0 +1,70 @@
+"""The cells of a manifest: text, and pictures (an image or a mask) as they may be given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from batch_jobs.manifest.columns import PictureColumn
+from engine.errors import ImageMissing, ImageNotFound, MaskInvalid, RequestError
+from engine.sources import read_data_url
+from engine.text import has_lone_surrogate
+
+NO_UNICODE = " is not valid Unicode (a lone surrogate)"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Holds what a cell says of an image or a mask; neither path nor bytes where it is empty."""
+
+    path: str | None = None  # or URI
+    data: bytes | None = None  # in its place
+    error: RequestError | None = None  # why it cannot be read
+
+    @classmethod
+    def of(cls, column: PictureColumn, value: Any) -> Self:
+        """Read a path or URI, a data URL, bytes, or a struct {bytes, path}."""
+        value = _of_struct(value)
+        if value is None or value == "" or (value == b"" and column == "image"):
+            return cls()
+        if isinstance(value, bytes):  # none of a mask are a mask, and a wrong one
+            return cls(data=value)
+        if not isinstance(value, str):
+            kind = ImageMissing if column == "image" else MaskInvalid
+            return cls(error=kind(f"{column} must be a path or URI; got {shown(value)}"))
+        if value[:5].lower() != "data:":
+            wrong = has_lone_surrogate(value)
+            error = ImageNotFound(f"{column}{NO_UNICODE}", param=column) if wrong else None
+            return cls(path=text(value), error=error)
+        try:
+            return cls(data=read_data_url(value, "mask" if column == "mask" else "image_url"))
+        except RequestError as error:
+            return cls(error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Holds the bytes that a manifest has of a row."""
+
+    image: bytes | None = None
+    mask: bytes | None = None
+
+
+def text(value: str) -> str:
+    """Make text that Arrow can hold: a lone surrogate becomes a question mark."""
+    return value if value.isprintable() else value.encode("utf-8", "replace").decode()
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, cut where it is long."""
+    written = json.dumps(value)
+    return written if len(written) <= 80 else written[:77] + "..."
+
+
+def _of_struct(value: Any) -> Any:
+    """Take the bytes of a struct; its path where it has none, or none but empty ones."""
+    if not isinstance(value, dict):
+        return value
+    data, path = value.get("bytes"), value.get("path")
+    return data if isinstance(data, bytes) and (data or not path) else path
