@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_plan(manifests: list[str]) -> None:
         assert plan["id"].to_pylist() == ["a", "b"]
         assert plan["instruction"].to_pylist() == [row["instruction"] for row in ROWS]
         first, second = options(plan)
-        assert (first.seed, first.guidance_scale, first.restore_size) == (7, 5.5, False)
+        assert (first.seed, first.guidance_scale, first.restore_size) == (7, 5.5, None)
         assert (second.seed, second.guidance_scale, second.restore_size) == (None, None, True)
 
 
