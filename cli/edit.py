@@ -132,7 +132,7 @@ def _warn(warnings: Iterable[str]) -> None:
 
 
 def _paths(output: Path, result: EditResult) -> list[Path]:
-    """Where each image goes: `night.png`, or `night-0.png`, `night-1.png` where there are more."""
+    """Name the file of each image: `night.png`; of several `night-0.png`, `night-1.png`."""
     if len(result.images) == 1:
         return [output]
     return [output.with_stem(f"{output.stem}-{k}") for k in range(len(result.images))]

@@ -32,3 +32,13 @@ def manifest(tmp_path: Path, photographs: dict[str, bytes]) -> Callable[..., str
         return str(tmp_path / name)
 
     return write
+
+
+@pytest.fixture
+def masked_rows(photographs: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Rows for `manifests.write_masked`: the coffee with a mask and without one."""
+    from tests.batch_jobs.manifests import FOG, mask_png
+
+    row = {"image": photographs["coffee"], **FOG}
+    mask = mask_png((600, 400), box=(100, 80, 300, 200))
+    return [{"id": "a", **row, "mask": mask}, {"id": "b", **row}]

@@ -15,13 +15,18 @@ from PIL import Image
 
 from batch_jobs.config import JobConfig
 from batch_jobs.manifest.columns import PICTURES
-from batch_jobs.manifest.plan import open_manifest
+from batch_jobs.manifest.plan import open_manifest, read_manifest
+from batch_jobs.records import from_table
+from batch_jobs.stages.context import BlockContext
+from batch_jobs.stages.decode import DecodedRow, decode_rows
 from batch_jobs.validation.check import ManifestCheck
 from engine.registry import find_model
+from engine.spec import ModelSpec
 from tests.batch_jobs.shapes import batch_line, data_url, write_lines
 
 POCKET = find_model("pocket")
 GOOD = {"image": "coffee.jpg", "instruction": "add fog", "num_inference_steps": 2}
+FOG = {"instruction": "add fog", "num_inference_steps": 2, "seed": 5}
 # How a manifest may give an image or a mask, and the shape of its file.
 GIVEN = (
     *("path.jsonl", "uri.jsonl", "data.jsonl"),
@@ -40,6 +45,12 @@ def checked(manifest: str, images: int = 20, **config: Any) -> ManifestCheck:
     check.check_rows()
     check.check_images(images)
     return check
+
+
+def decoded(manifest: str, spec: ModelSpec, root: Path | None = None) -> list[DecodedRow]:
+    """What the first stage makes of a manifest beside its images."""
+    context = BlockContext(spec, 0, str(Path(manifest).parent), root and str(root))
+    return from_table(DecodedRow, decode_rows(read_manifest(manifest), context))
 
 
 def mask_png(size_px: tuple[int, int], box: tuple[int, int, int, int]) -> bytes:
