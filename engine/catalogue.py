@@ -48,6 +48,24 @@ POCKET = replace(
     licence="Apache-2.0",
 )
 
+# Trained by Hugging Face on SDXL (Podell et al. 2023): 768 px, 30 steps, 3.0, 1.5 and the licence
+# from its model card; diffusers' pipeline stretches to a square. SDXL was trained at one area in
+# many aspects, with sides up to twice the square's (section 2.3). No negative prompt is no text.
+SDXL_INSTRUCT_PIX2PIX = ModelSpec(
+    name="sdxl-instruct-pix2pix",
+    source="diffusers/sdxl-instructpix2pix-768",
+    editor="engine.models.sdxl_instruct_pix2pix:SdxlInstructPix2Pix",
+    guidance="two_scale",
+    options=frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"}),
+    defaults={"num_inference_steps": 30, "guidance_scale": 3.0, "image_guidance_scale": 1.5},
+    canvas="area",
+    resolution=768,
+    sizes=((768, 768),),
+    multiple=32,
+    max_side=1536,
+    licence="OpenRAIL++",
+)
+
 # Black Forest Labs 2025; 28 steps from diffusers' pipeline, guidance 2.5 and the licence from the
 # model card. Its sizes are diffusers' `PREFERRED_KONTEXT_RESOLUTIONS`; the longest is the bound.
 FLUX_KONTEXT = ModelSpec(
@@ -140,7 +158,7 @@ QWEN_IMAGE_EDIT_2511 = replace(
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        *(POCKET, INSTRUCT_PIX2PIX),
+        *(POCKET, INSTRUCT_PIX2PIX, SDXL_INSTRUCT_PIX2PIX),
         *(FLUX_KONTEXT,),
         *(FLUX2_KLEIN, FLUX2_KLEIN_BASE),
         *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
@@ -157,4 +175,5 @@ EDITORS = {
     "QwenImageEditPipeline": QWEN_IMAGE_EDIT.editor,
     "QwenImageEditPlusPipeline": QWEN_IMAGE_EDIT.editor,
     "StableDiffusionInstructPix2PixPipeline": INSTRUCT_PIX2PIX.editor,
+    "StableDiffusionXLInstructPix2PixPipeline": SDXL_INSTRUCT_PIX2PIX.editor,
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
 
 from engine.models import Inputs
+from engine.models.padded_tokenizer import PaddedTokenizer
 from engine.models.parts import load_part
 from engine.tensor_cache import TensorCache
-from engine.text import check_length
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase, T5EncoderModel
@@ -30,9 +29,8 @@ class FluxText:
         t5_tokenizer: PreTrainedTokenizerBase,
         t5: T5EncoderModel,
     ) -> None:
-        self._clip_tokenizer, self._clip = clip_tokenizer, clip
-        self._t5_tokenizer, self._t5 = t5_tokenizer, t5
-        self._tokenizing = threading.Lock()  # padding settings are shared state of a tokenizer
+        self._clip_tokenizer, self._clip = PaddedTokenizer(clip_tokenizer), clip
+        self._t5_tokenizer, self._t5 = PaddedTokenizer(t5_tokenizer, TOKENS), t5
         self._kept = TensorCache(KEPT_BYTES)
 
     @classmethod
@@ -52,9 +50,7 @@ class FluxText:
 
         CLIP, which gives the picture's style alone, reads the first 77 tokens of a longer one.
         """
-        with self._tokenizing:
-            count = len(self._t5_tokenizer(text, verbose=False).input_ids)
-        check_length(count, TOKENS, model, param=param)
+        self._t5_tokenizer.check(text, model, param=param)
 
     def embed(self, text: str) -> Inputs:
         """Return `text` (T, D) and `pooled` (P,), in the encoders' dtype."""
@@ -66,21 +62,7 @@ class FluxText:
         return {"text": tokens, "pooled": whole}
 
     def _embed_tokens(self, text: str) -> torch.Tensor:
-        ids = self._ids(self._t5_tokenizer, text, TOKENS)
-        return self._t5(ids.to(self._t5.device))[0][0]
+        return self._t5(self._t5_tokenizer.ids(text).to(self._t5.device))[0][0]
 
     def _embed_whole(self, text: str) -> torch.Tensor:
-        ids = self._ids(self._clip_tokenizer, text, self._clip_tokenizer.model_max_length)
-        return self._clip(ids.to(self._clip.device)).pooler_output[0]
-
-    def _ids(self, tokenizer: PreTrainedTokenizerBase, text: str, length: int) -> torch.Tensor:
-        """(1, `length`), padded and cut."""
-        with self._tokenizing:
-            tokens = tokenizer(
-                text,
-                padding="max_length",
-                max_length=length,
-                truncation=True,
-                return_tensors="pt",
-            )
-        return tokens.input_ids
+        return self._clip(self._clip_tokenizer.ids(text).to(self._clip.device)).pooler_output[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,14 @@ from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs
+from engine.models.padded_tokenizer import PaddedTokenizer
 from engine.models.parts import load_part
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
 from engine.tensor_cache import TensorCache
-from engine.text import check_length, check_scripts
+from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -56,8 +56,7 @@ class InstructPix2Pix:
         self.spec = spec
         self.device = unet.device
         self.scheduler_config = scheduler_config
-        self._tokenizer = tokenizer
-        self._tokenizing = threading.Lock()  # padding settings are shared state of a tokenizer
+        self._tokenizer = PaddedTokenizer(tokenizer)
         self._text_encoder = text_encoder
         self._vae = vae
         self._unet = unet
@@ -110,19 +109,11 @@ class InstructPix2Pix:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse an instruction or negative prompt that the text encoder would truncate."""
-        bound = self._tokenizer.model_max_length
-        for name, text in (
-            ("instruction", request.instruction),
-            ("negative_prompt", request.options.negative_prompt or ""),
-        ):
-            with self._tokenizing:
-                count = len(self._tokenizer(text, verbose=False).input_ids)
-            check_length(count, bound, self.spec.name, param=name)
+        options, name = request.options, self.spec.name
+        self._tokenizer.check(request.instruction, name, param="instruction")
+        self._tokenizer.check(options.negative_prompt or "", name, param="negative_prompt")
         return check_scripts(
-            request.instruction,
-            self.spec.scripts,
-            self.spec.name,
-            strict=request.options.strict_language,
+            request.instruction, self.spec.scripts, name, strict=options.strict_language
         )
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
@@ -184,15 +175,8 @@ class InstructPix2Pix:
         return embedding
 
     def _embed_text(self, text: str) -> torch.Tensor:
-        with self._tokenizing:
-            tokens = self._tokenizer(
-                text,
-                padding="max_length",
-                max_length=self._tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            )
+        ids, attended = self._tokenizer.ids_and_mask(text)
         uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if uses_mask else None
-        hidden = self._text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+        mask = attended.to(self.device) if uses_mask else None
+        hidden = self._text_encoder(ids.to(self.device), attention_mask=mask)[0]
         return hidden[0].to(self._unet.dtype)

@@ -43,6 +43,7 @@ class Family:
     name: str  # of `tests.tiny.BUILDERS`
     plain: Mapping[str, Any]  # options without guidance, or with what the model takes as an input
     guided: Mapping[str, Any] | None = None  # options under which an edit has several branches
+    also: Mapping[str, Any] | None = None  # a third kind of options
     counts: tuple[int, ...] = (1,)  # of source images
     inpainting: str | None = None  # diffusers' class with `mask_image` and `strength`
 
@@ -55,6 +56,12 @@ FAMILIES = (
         "instruct-pix2pix",
         plain={"guidance_scale": 1.0, "image_guidance_scale": 1.0},
         guided={"guidance_scale": 7.5, "image_guidance_scale": 1.5, "negative_prompt": "blurry"},
+    ),
+    Family(
+        "sdxl-instruct-pix2pix",
+        plain={"guidance_scale": 1.0, "image_guidance_scale": 1.0},
+        guided={"guidance_scale": 5.0, "image_guidance_scale": 1.5, "negative_prompt": "blurry"},
+        also={"guidance_scale": 3.0, "image_guidance_scale": 1.2},  # no negative prompt: zeros
     ),
     Family(
         "flux-kontext",
@@ -93,7 +100,7 @@ FAMILIES = (
 
 def edits_of(family: Family) -> list[Edit]:
     """Each step count on each canvas; guided or not, counts of sources, texts and seeds in turn."""
-    options = cycle([family.plain, family.guided or family.plain, family.plain])
+    options = cycle([getattr(family, kind) or family.plain for kind in ("plain", "guided", "also")])
     counts, photographs, texts = cycle(family.counts), cycle(PHOTOGRAPHS), cycle(INSTRUCTIONS)
     made = []
     for (width, height), reference in zip(CANVASES, REFERENCES, strict=True):

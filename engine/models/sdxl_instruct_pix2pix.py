@@ -1,0 +1,197 @@
+"""InstructPix2Pix on SDXL (Podell et al. 2023): two texts, and the sizes as a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from engine.catalogue import SDXL_INSTRUCT_PIX2PIX
+from engine.edit import EditRequest
+from engine.errors import ModelError
+from engine.guidance import branches
+from engine.models import Conditioning, Inputs
+from engine.models.parts import load_part
+from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
+from engine.models.sdxl_text import SdxlText
+from engine.registry import read_json
+from engine.sampling import Schedule
+from engine.spec import ModelSpec
+from engine.text import check_scripts
+
+if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+SOURCE_BYTES = 32 << 20  # of kept latents: 220 sources at 768 px in float32
+
+
+class SdxlInstructPix2Pix:
+    """A UNet over the noisy latents with the source's latents beside them."""
+
+    example = Schedule(4)
+    ragged: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        text: SdxlText,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler_config: dict[str, Any],
+        *,
+        scales_source: bool = False,
+    ) -> None:
+        """`scales_source`: the UNet is shown the source in the scale of the state (CosXL)."""
+        self.spec = spec
+        self.device = unet.device
+        self.scheduler_config = scheduler_config
+        self._text = text
+        self._vae = vae
+        self._unet = unet
+        self._source_scale = vae.config.scaling_factor if scales_source else 1.0
+        self._mean, self._deviation = _statistics(vae)
+        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
+        self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
+
+    @classmethod
+    def describe(cls, folder: Path) -> ModelSpec:
+        """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
+        vae = read_json(folder / "vae" / "config.json")
+        unet = read_json(folder / "unet" / "config.json")
+        channels = 2 * vae["latent_channels"]
+        if unet["in_channels"] != channels:
+            raise ModelError(
+                f"{folder} is no InstructPix2Pix on SDXL: its UNet takes {unet['in_channels']} "
+                f"channels, not {channels} (noisy and source latents)"
+            )
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        side = (unet.get("sample_size") or 128) * factor  # 128: diffusers' pipeline
+        return replace(
+            SDXL_INSTRUCT_PIX2PIX,
+            name=folder.name,
+            source=str(folder),
+            resolution=side,
+            sizes=((side, side),),
+            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            max_side=2 * side,
+            licence="unknown",
+        )
+
+    @classmethod
+    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+        """See `Editor.load`; a VAE that leaves half precision's range (`force_upcast`) has none."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        index = read_json(folder / "model_index.json")
+        overflows = read_json(folder / "vae" / "config.json").get("force_upcast", True)
+        half_vae = torch.float32 if overflows and dtype == torch.float16 else dtype
+        return cls(
+            spec,
+            SdxlText.load(
+                folder,
+                device,
+                dtype,
+                no_text_is_zeros=index.get("force_zeros_for_empty_prompt", True),
+            ),
+            load_part(AutoencoderKL, folder / "vae", device, half_vae),
+            load_part(UNet2DConditionModel, folder / "unet", device, dtype),
+            read_json(folder / "scheduler" / "scheduler_config.json"),
+            scales_source=index.get("is_cosxl_edit", False),
+        )
+
+    def tune(self, *, channels_last: bool, compile: bool) -> None:
+        """See `Editor.tune`."""
+        if channels_last:
+            self._unet.to(memory_format=torch.channels_last)
+            self._vae.to(memory_format=torch.channels_last)
+        if compile:
+            self._unet.compile_repeated_blocks()
+
+    def schedule(self, request: EditRequest) -> Schedule:
+        """See `Editor.schedule`: the levels depend on the steps alone."""
+        return Schedule(request.options.num_inference_steps)
+
+    def check(self, request: EditRequest) -> Sequence[str]:
+        """Refuse an instruction or negative prompt that a text encoder would truncate."""
+        options, name = request.options, self.spec.name
+        self._text.check(request.instruction, name, param="instruction")
+        self._text.check(options.negative_prompt or "", name, param="negative_prompt")
+        return check_scripts(
+            request.instruction, self.spec.scripts, name, strict=options.strict_language
+        )
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        """See `Editor.encode`; texts are embedded one by one, and kept."""
+        pictures = [request.pixels for request in requests]
+        modes = self._sources.of(pictures, [request.digest for request in requests])
+        return [self._condition(*pair) for pair in zip(requests, modes, strict=True)]
+
+    def _condition(self, request: EditRequest, mode: torch.Tensor) -> Conditioning:
+        """`mode` (C, h, w) float32: of the source's posterior, not scaled."""
+        negative = request.options.negative_prompt
+        texts = {"text_image": request.instruction, "image": negative, "none": negative}
+        weights = branches(self.spec.guidance, request.options)
+        image = (mode * self._source_scale).to(self._unet.dtype)
+        rows = [
+            {
+                **self._text.embed(texts[branch]),
+                "image": torch.zeros_like(image) if branch == "none" else image,
+                "sizes": self._sizes(request),
+            }
+            for branch in weights
+        ]
+        return Conditioning(
+            rows,
+            list(weights.values()),
+            tuple(mode.shape),
+            source=(mode - self._mean) / self._deviation,
+            mask=latent_mask(request, self._factor, self.device),
+        )
+
+    def _sizes(self, request: EditRequest) -> torch.Tensor:
+        """Height and width that the picture had, where it was cropped (0, 0), what it has; px."""
+        height, width = request.pixels.shape[:2]
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+        return sizes.to(self.device)
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
+    ) -> torch.Tensor:
+        """See `Editor.predict`; `inputs`: text (N, T, D), pooled (N, P), image (N, C, h, w),
+        sizes (N, 6)."""
+        rows = torch.cat([latents.to(self._unet.dtype), inputs["image"]], dim=1)
+        output = self._unet(
+            rows,
+            timesteps,
+            encoder_hidden_states=inputs["text"],
+            added_cond_kwargs={"text_embeds": inputs["pooled"], "time_ids": inputs["sizes"]},
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
+        """See `Editor.decode`."""
+        with in_float32(self._vae, float32):
+            scaled = latents * self._deviation + self._mean
+            return to_pixels(self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0])
+
+    def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, C, h, w) float32: the mode of the posterior, not scaled."""
+        images = to_unit(pixels, self.device).to(self._vae.dtype)
+        return self._vae.encode(images).latent_dist.mode().float()
+
+
+def _statistics(vae: AutoencoderKL) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of the VAE's latents, each (C, 1, 1) float32: (0, 1) in the state."""
+    config, channels = vae.config, vae.config.latent_channels
+    mean = torch.tensor(config.get("latents_mean") or [0.0] * channels, device=vae.device)
+    deviation = torch.tensor(config.get("latents_std") or [1.0] * channels, device=vae.device)
+    return mean.view(-1, 1, 1), deviation.view(-1, 1, 1) / config.scaling_factor
