@@ -29,6 +29,7 @@ Scheduler = Literal[
     "dpmpp_2m_karras",
     "unipc",
     "flow_match_euler",
+    "edm_euler",
 ]
 
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed

@@ -19,10 +19,11 @@ from engine.options import Scheduler
 from engine.sampling import Mix, SamplerTable, Schedule, advance
 from engine.schedulers import (
     SCHEDULERS,
+    SPARE,
     begin_run,
     clean_mix,
     init_sigma,
-    is_flow,
+    kind_of,
     make_scheduler,
     noise_levels,
     scale_input,
@@ -48,9 +49,8 @@ class SamplerTables:
         the family makes them."""
         self._config = scheduler_config
         self._build = lru_cache(maxsize=MAX_TABLES)(self._build_table)
-        self._spare: Scheduler = (
-            "flow_match_euler" if is_flow(scheduler_config) else "euler_ancestral"
-        )
+        self._kind = kind_of(str(scheduler_config.get("_class_name")))
+        self._spare = SPARE[self._kind]
         self.default: Scheduler = self._spare
         self.default = self._choose_default(example)
 
@@ -76,10 +76,10 @@ class SamplerTables:
         return self._spare
 
     def _build_table(self, name: Scheduler, schedule: Schedule) -> SamplerTable:
-        if (name == "flow_match_euler") != is_flow(self._config):
-            kind = "a flow" if is_flow(self._config) else "no flow"
+        if kind_of(SCHEDULERS[name][0]) != self._kind:
             raise OptionInvalid(
-                f"scheduler {name} does not fit this model, which is {kind}; use {self.default}",
+                f"scheduler {name} does not fit this model, which is {self._kind}; use "
+                f"{self.default}",
                 param="scheduler",
             )
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,12 +26,28 @@ SCHEDULERS: dict[Scheduler, tuple[str, dict[str, Any]]] = {
     "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
     "unipc": ("UniPCMultistepScheduler", {}),
     "flow_match_euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "edm_euler": ("EDMEulerScheduler", {}),
 }
 
 
-def is_flow(config: dict[str, Any]) -> bool:
-    """Tell a flow-matching model from a diffusion by its scheduler's configuration."""
-    return str(config.get("_class_name")).startswith("FlowMatch")
+Kind = Literal["a diffusion", "a flow", "an EDM"]
+
+# The sampler of each kind that works wherever one does.
+SPARE: dict[Kind, Scheduler] = {
+    "a diffusion": "euler_ancestral",
+    "a flow": "flow_match_euler",
+    "an EDM": "edm_euler",
+}
+
+
+def kind_of(class_name: str) -> Kind:
+    """Tell from its class what a scheduler is made for: their models, levels and times differ.
+
+    EDM: Karras et al. 2022, preconditioned; the time is a quarter of the level's logarithm.
+    """
+    if class_name.startswith("FlowMatch"):
+        return "a flow"
+    return "an EDM" if class_name.startswith("EDM") else "a diffusion"
 
 
 def make_scheduler(name: Scheduler, config: dict[str, Any]) -> Any:
@@ -50,7 +66,10 @@ def begin_run(scheduler: Any, schedule: Schedule) -> list[torch.Tensor]:
     first = (schedule.begin or 0) * scheduler.order  # a scheduler of order 2 has two calls a step
     if first and hasattr(scheduler, "set_begin_index"):  # PNDM has none, and needs none
         scheduler.set_begin_index(first)
-    return [t for t in scheduler.timesteps[first:] if t >= 0]  # trailing spacing may end in -1
+    times = list(scheduler.timesteps[first:])
+    if hasattr(scheduler, "alphas_cumprod"):  # whose trailing spacing may end in -1
+        return [t for t in times if t >= 0]
+    return times
 
 
 def scale_input(scheduler: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -92,6 +111,8 @@ def clean_mix(scheduler: Any, t: float) -> tuple[float, float]:
 
     z = sqrt(a) clean + sqrt(1 - a) noise; of a flow, z = (1 - s) clean + s noise.
     """
+    if hasattr(scheduler, "precondition_outputs"):
+        return _edm_clean_mix(scheduler, math.exp(4 * t))
     if not hasattr(scheduler, "alphas_cumprod"):
         return 1.0, -t / scheduler.config.num_train_timesteps
     alphas = scheduler.alphas_cumprod.double()
@@ -102,3 +123,13 @@ def clean_mix(scheduler: Any, t: float) -> tuple[float, float]:
     if scheduler.config.prediction_type == "sample":
         return 0.0, 1.0
     return a**-0.5, -(((1 - a) / a) ** 0.5)
+
+
+def _edm_clean_mix(scheduler: Any, sigma: float) -> tuple[float, float]:
+    """Of an EDM, whose scaled input is (clean + `sigma` noise) times a factor."""
+    one, zero = torch.ones(()), torch.zeros(())
+    scaled = float(scheduler.precondition_inputs(one, sigma))
+    return (
+        float(scheduler.precondition_outputs(one, zero, sigma)) / scaled,
+        float(scheduler.precondition_outputs(zero, one, sigma)),
+    )

@@ -20,6 +20,7 @@ from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pi
 from engine.models.sdxl_text import SdxlText
 from engine.registry import read_json
 from engine.sampling import Schedule
+from engine.schedulers import kind_of
 from engine.spec import ModelSpec
 from engine.text import check_scripts
 
@@ -68,6 +69,8 @@ class SdxlInstructPix2Pix:
                 f"{folder} is no InstructPix2Pix on SDXL: its UNet takes {unet['in_channels']} "
                 f"channels, not {channels} (noisy and source latents)"
             )
+        if "is_cosxl_edit" not in read_json(folder / "model_index.json"):
+            _check_scheduler(folder)
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = (unet.get("sample_size") or 128) * factor  # 128: diffusers' pipeline
         return replace(
@@ -187,6 +190,16 @@ class SdxlInstructPix2Pix:
         """(N, H, W, 3) uint8 -> (N, C, h, w) float32: the mode of the posterior, not scaled."""
         images = to_unit(pixels, self.device).to(self._vae.dtype)
         return self._vae.encode(images).latent_dist.mode().float()
+
+
+def _check_scheduler(folder: Path) -> None:
+    """Refuse a folder that may be CosXL's and does not say so: diffusers forgets it on saving."""
+    name = read_json(folder / "scheduler" / "scheduler_config.json").get("_class_name")
+    if kind_of(str(name)) == "an EDM":
+        raise ModelError(
+            f'{folder}: its scheduler is {name}, as CosXL\'s; write "is_cosxl_edit": true into its '
+            "model_index.json if it is CosXL's edit model, else false"
+        )
 
 
 def _statistics(vae: AutoencoderKL) -> tuple[torch.Tensor, torch.Tensor]:

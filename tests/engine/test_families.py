@@ -38,11 +38,11 @@ def test_edits_are_those_of_diffusers_alone_and_joining_a_mixed_batch(twins: Twi
     edits = edits_of(twins.family)
     expected = [twins.diffusers(edit) for edit in edits]
     for edit, theirs in zip(edits, expected, strict=True):
-        check_same(twins.rayedit([edit])[0], theirs)
+        check_same(twins.rayedit([edit])[0], theirs, twins.family.bound)
 
     loop = twins.loop()
     for mine, theirs in zip(twins.rayedit(edits, loop=loop), expected, strict=True):
-        check_same(mine, theirs)
+        check_same(mine, theirs, twins.family.bound)
     alone = sum(edit.options["num_inference_steps"] for edit in edits)
     assert loop.counters.calls < alone
 

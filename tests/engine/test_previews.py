@@ -52,10 +52,11 @@ def test_partial_images_come_nearer_and_nearer_to_the_edited_image(
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral"])
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "euler_ancestral", "edm_euler"])
 def test_the_guess_is_the_one_of_diffusers(scheduler: Scheduler, prediction: str) -> None:
     config = {"prediction_type": prediction, "clip_sample": False, "timestep_spacing": "trailing"}
-    config = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", **config}
+    kind = "EDMEulerScheduler" if scheduler == "edm_euler" else "DDIMScheduler"
+    config = {"_class_name": kind, "beta_schedule": "scaled_linear", **config}
     table = SamplerTables(config).table(scheduler, Schedule(7))
     theirs = make_scheduler(scheduler, config)
     theirs.set_timesteps(7)

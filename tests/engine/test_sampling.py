@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, get_args
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
 from engine.errors import OptionInvalid
 from engine.options import Scheduler
@@ -18,6 +19,8 @@ from engine.schedulers import SCHEDULERS
 from tests.conftest import POCKET
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+EDM = {"_class_name": "EDMEulerScheduler", "sigma_max": 120.0, "sigma_data": 1.0}  # CosXL's
+OTHER_KINDS = ("flow_match_euler", "edm_euler")  # of models
 
 
 def pocket_config(**changes: Any) -> dict[str, Any]:
@@ -51,11 +54,43 @@ def test_flow_matching_is_that_of_diffusers() -> None:
             assert torch.allclose(state[:, 0], x, atol=1e-6)
 
 
-def test_a_flow_and_a_diffusion_do_not_take_each_others_samplers() -> None:
-    with pytest.raises(OptionInvalid, match="no flow; use ddim"):
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("sigma_schedule", ["karras", "exponential"])
+def test_an_edm_is_that_of_diffusers(sigma_schedule: str, prediction_type: str) -> None:
+    """Its times are logarithms: most of them are below zero."""
+    config = {**EDM, "sigma_schedule": sigma_schedule, "prediction_type": prediction_type}
+    for steps in (1, 4, 28):
+        table = SamplerTables(config).table(None, Schedule(steps))
+        reference = EDMEulerScheduler.from_config(config)
+        reference.set_timesteps(steps)
+        draw = torch.Generator().manual_seed(0)
+        x = torch.randn((1, 4, 8, 8), generator=draw) * reference.init_noise_sigma
+        state = table.start.noise * x[:, None] / reference.init_noise_sigma
+        assert table.timesteps.tolist() == reference.timesteps.tolist()
+        for k, t in enumerate(reference.timesteps):
+            output = torch.randn(x.shape, generator=draw)
+            scaled = reference.scale_model_input(x, t)
+            assert torch.allclose(table.input_scale[k] * state[:, 0], scaled, rtol=1e-5, atol=1e-5)
+            x = reference.step(output, t, x, return_dict=False)[0]
+            state = step(table, k, state, output)
+        assert torch.allclose(state[:, 0], x, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_does_not_take_the_samplers_of_another_kind() -> None:
+    with pytest.raises(OptionInvalid, match="a diffusion; use ddim"):
         SamplerTables(pocket_config()).table("flow_match_euler", Schedule(4))
     with pytest.raises(OptionInvalid, match="a flow; use flow_match_euler"):
         SamplerTables(FLOW).table("ddim", Schedule(4))
+    with pytest.raises(OptionInvalid, match="an EDM; use edm_euler"):
+        SamplerTables(EDM).table("euler", Schedule(4))
+    with pytest.raises(OptionInvalid, match="a diffusion; use ddim"):
+        SamplerTables(pocket_config()).table("edm_euler", Schedule(4))
+
+
+def test_an_edm_whose_own_sampler_is_not_known_falls_back_to_one_of_its_kind() -> None:
+    tables = SamplerTables({**EDM, "_class_name": "EDMDPMSolverMultistepScheduler"})
+    assert tables.default == "edm_euler"
+    assert tables.table(None, Schedule(4)).timesteps[0] == pytest.approx(0.25 * math.log(120.0))
 
 
 @pytest.mark.parametrize("change", [{"clip_sample": True}, {"thresholding": True}])
@@ -83,7 +118,7 @@ def test_every_number_of_steps_ends_at_the_image() -> None:
 
 def test_no_sampler_keeps_more_than_a_step_of_a_whole_batch_has_room_for() -> None:
     tables = SamplerTables(pocket_config(steps_offset=1, timestep_spacing="leading"))
-    diffusions = [name for name in get_args(Scheduler) if name != "flow_match_euler"]
+    diffusions = [name for name in get_args(Scheduler) if name not in OTHER_KINDS]
     slots = {name: tables.table(name, Schedule(20)).num_slots for name in diffusions}
     assert max(slots.values()) == MAX_SLOTS, slots
 
@@ -93,7 +128,7 @@ def test_noise_is_drawn_only_where_the_sampler_asks_for_it() -> None:
     stochastic = {
         name
         for name in get_args(Scheduler)
-        if name not in ("pndm", "flow_match_euler") and tables.table(name, Schedule(10)).stochastic
+        if name not in ("pndm", *OTHER_KINDS) and tables.table(name, Schedule(10)).stochastic
     }
     assert stochastic == {"euler_ancestral"}
     last = tables.table("euler_ancestral", Schedule(10)).spread[-1, 0]

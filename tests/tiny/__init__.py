@@ -22,6 +22,7 @@ BUILDERS: dict[str, str] = {
     "qwen-image-edit-plus": "qwen_image_edit:build_plus",
     "qwen-image-edit-2511": "qwen_image_edit:build_2511",
     "sdxl-instruct-pix2pix": "sdxl_instruct_pix2pix:build",
+    "cosxl-edit": "sdxl_instruct_pix2pix:build_cosxl",
     "dreamlite": "dreamlite:build",
     "dreamlite-mobile": "dreamlite:build_mobile",
     "sd15-canny": "sd15_canny:build",

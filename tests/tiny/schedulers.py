@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+)
 
 # Stable Diffusion's betas; the same in SD 1.5 and SDXL.
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -34,3 +39,14 @@ def pndm() -> PNDMScheduler:
 def euler() -> EulerDiscreteScheduler:
     """SDXL's sampler."""
     return EulerDiscreteScheduler(**BETAS, steps_offset=1, timestep_spacing="leading")
+
+
+def edm() -> EDMEulerScheduler:
+    """CosXL's: continuous levels from 0.002 to 120, the time their logarithm."""
+    return EDMEulerScheduler(
+        sigma_min=0.002,
+        sigma_max=120.0,
+        sigma_data=1.0,
+        sigma_schedule="exponential",
+        prediction_type="v_prediction",
+    )

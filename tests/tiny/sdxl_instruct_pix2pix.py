@@ -1,4 +1,4 @@
-"""InstructPix2Pix on SDXL: two CLIPs, sizes as a condition, Euler."""
+"""InstructPix2Pix on SDXL: two CLIPs, sizes as a condition, Euler; and CosXL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,25 @@ from tests.tiny.unets import unet
 
 def build(folder: Path) -> None:
     """Write the folder; no negative prompt means zeros (`force_zeros_for_empty_prompt`)."""
+    _save(folder, _parts(), force_zeros_for_empty_prompt=True, is_cosxl_edit=False)
+
+
+def build_cosxl(folder: Path) -> None:
+    """Write CosXL's edit model, which is shown the source scaled; no negative prompt is an empty
+    one, and the VAE has statistics of its latents."""
+    statistics = {"latents_mean": [0.5, -0.25, 0.1, 0.0], "latents_std": [2.0, 1.5, 3.0, 2.5]}
+    parts = {**_parts(**statistics), "scheduler": schedulers.edm()}
+    _save(folder, parts, force_zeros_for_empty_prompt=False, is_cosxl_edit=True)
+
+
+def _save(folder: Path, parts: dict[str, Any], **settings: Any) -> None:
+    save(folder, "StableDiffusionXLInstructPix2PixPipeline", parts, **settings)
+
+
+def _parts(**vae: Any) -> dict[str, Any]:
     time_width = 8
-    parts = {
-        "vae": autoencoders.kl(scaling_factor=0.13025, force_upcast=True),
+    return {
+        "vae": autoencoders.kl(scaling_factor=0.13025, force_upcast=True, **vae),
         "text_encoder": text_encoders.clip(),
         "text_encoder_2": text_encoders.clip(projection=True, seed=1),
         "tokenizer": tokenizers.clip(),
@@ -32,13 +48,6 @@ def build(folder: Path) -> None:
         ),
         "scheduler": schedulers.euler(),
     }
-    save(
-        folder,
-        "StableDiffusionXLInstructPix2PixPipeline",
-        parts,
-        force_zeros_for_empty_prompt=True,
-        is_cosxl_edit=False,
-    )
 
 
 def arguments(edit: Edit) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.tiny.folder import save
 from tests.tiny.pipelines import draw, load
 
 SEVERAL_SOURCES = ("flux2-klein", "flux2-dev", "qwen-image-edit-plus", "qwen-image-edit-2511")
-TWO_SCALES = ("instruct-pix2pix", "sdxl-instruct-pix2pix", "dreamlite")
+TWO_SCALES = ("instruct-pix2pix", "sdxl-instruct-pix2pix", "cosxl-edit", "dreamlite")
 WITHOUT_GUIDANCE = ("flux2-klein-distilled", "dreamlite-mobile")
 
 
