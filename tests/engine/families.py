@@ -164,8 +164,12 @@ class Twins:
 
 
 def _paired(outcomes: Sequence[EditOutcome], decoded: Sequence[torch.Tensor]) -> dict[str, Drawn]:
-    """Each outcome of a step with the latents that were decoded for it; both in one order."""
-    latents = [row[None] for batch in decoded for row in batch]
+    """Each outcome of a step with the latents that were decoded for it; both in one order.
+
+    Before them the sources of masked edits are decoded.
+    """
+    rows = [row[None] for batch in decoded for row in batch]
+    latents = rows[len(rows) - len(outcomes) :]
     made = {}
     for outcome, row in zip(outcomes, latents, strict=True):
         assert not isinstance(outcome, EditFailure), outcome
