@@ -100,7 +100,7 @@ QWEN_SCRIPTS = (
 FLUX2_KLEIN = ModelSpec(
     name="flux2-klein",
     source="black-forest-labs/FLUX.2-klein-4B",
-    editor="engine.models.flux2:Flux2Klein",
+    editor="engine.models.flux2:Flux2",
     guidance="embedded",
     options=frozenset({"strength"}),
     defaults={"num_inference_steps": 4},
@@ -122,6 +122,22 @@ FLUX2_KLEIN_BASE = replace(
     guidance="cfg",
     options=frozenset({"guidance_scale", "strength"}),
     defaults={"num_inference_steps": 50, "guidance_scale": 4.0},
+)
+
+# Black Forest Labs 2025; 50 steps, 4.0 and the licence from the model card's example, at most 6
+# sources as its makers recommend. The scripts are of the languages on Mistral Small 3.1's card.
+FLUX2_DEV = replace(
+    FLUX2_KLEIN,
+    name="flux2-dev",
+    source="black-forest-labs/FLUX.2-dev",
+    options=frozenset({"guidance_scale", "strength"}),
+    defaults={"num_inference_steps": 50, "guidance_scale": 4.0},
+    max_sources=6,
+    scripts=(
+        *("LATIN", "CJK", "HIRAGANA", "KATAKANA", "HANGUL", "CYRILLIC", "GREEK"),
+        *("ARABIC", "DEVANAGARI", "BENGALI"),
+    ),
+    licence="FLUX [dev] Non-Commercial",
 )
 
 # Qwen team 2025; 50 steps, 4.0, " " and the licence from the model card. The canvas is diffusers'
@@ -160,7 +176,7 @@ MODELS: dict[str, ModelSpec] = {
     for spec in (
         *(POCKET, INSTRUCT_PIX2PIX, SDXL_INSTRUCT_PIX2PIX),
         *(FLUX_KONTEXT,),
-        *(FLUX2_KLEIN, FLUX2_KLEIN_BASE),
+        *(FLUX2_KLEIN, FLUX2_KLEIN_BASE, FLUX2_DEV),
         *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
     )
 }
@@ -169,6 +185,7 @@ MODELS: dict[str, ModelSpec] = {
 EDITORS = {
     "Flux2KleinInpaintPipeline": FLUX2_KLEIN.editor,
     "Flux2KleinPipeline": FLUX2_KLEIN.editor,
+    "Flux2Pipeline": FLUX2_DEV.editor,
     "FluxKontextInpaintPipeline": FLUX_KONTEXT.editor,
     "FluxKontextPipeline": FLUX_KONTEXT.editor,
     "QwenImageEditInpaintPipeline": QWEN_IMAGE_EDIT.editor,

@@ -1,4 +1,5 @@
-"""FLUX.2 klein (Black Forest Labs 2026): a transformer over text, noisy and sources' tokens."""
+"""FLUX.2 dev and klein (Black Forest Labs 2025, 2026): a transformer over text, noisy and sources'
+tokens."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from engine.catalogue import FLUX2_KLEIN, FLUX2_KLEIN_BASE
+from engine.catalogue import FLUX2_DEV, FLUX2_KLEIN, FLUX2_KLEIN_BASE
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs
-from engine.models.flux2_text import Qwen3Text
+from engine.models.flux2_text import Flux2Text, MistralText, Qwen3Text
 from engine.models.parts import load_part
 from engine.models.pictures import (
     SourceLatents,
@@ -41,16 +42,16 @@ SOURCE_STEP = 10  # between the pictures on the first axis of positions; the noi
 Sizes = tuple[tuple[int, int], ...]  # (h, w) of each source's latents
 
 
-class Flux2Klein:
-    """The state are patches of 2 x 2 latents. The base model guides away from an empty text; the
-    distilled one has its guidance learned."""
+class Flux2:
+    """The state are patches of 2 x 2 latents. Guidance is an input of dev; klein's base guides away
+    from an empty text, and klein has none."""
 
     ragged: frozenset[str] = frozenset()
 
     def __init__(
         self,
         spec: ModelSpec,
-        text: Qwen3Text,
+        text: Flux2Text,
         vae: AutoencoderKLFlux2,
         transformer: Flux2Transformer2DModel,
         scheduler_config: dict[str, Any],
@@ -71,12 +72,11 @@ class Flux2Klein:
         transformer = read_json(folder / "transformer" / "config.json")
         if transformer["in_channels"] != 4 * vae["latent_channels"]:
             raise ModelError(
-                f"{folder} is no FLUX.2 klein: its transformer takes "
+                f"{folder} is no FLUX.2: its transformer takes "
                 f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
             )
-        distilled = read_json(folder / "model_index.json").get("is_distilled", False)
         return replace(
-            FLUX2_KLEIN if distilled else FLUX2_KLEIN_BASE,
+            _kind(folder),
             name=folder.name,
             source=str(folder),
             multiple=2 * 2 ** (len(vae["block_out_channels"]) - 1),
@@ -90,7 +90,7 @@ class Flux2Klein:
 
         return cls(
             spec,
-            Qwen3Text.load(folder, device, dtype),
+            (MistralText if _kind(folder) is FLUX2_DEV else Qwen3Text).load(folder, device, dtype),
             load_part(AutoencoderKLFlux2, folder / "vae", device, dtype),
             load_part(Flux2Transformer2DModel, folder / "transformer", device, dtype),
             read_json(folder / "scheduler" / "scheduler_config.json"),
@@ -115,7 +115,7 @@ class Flux2Klein:
         )
 
     def check(self, request: EditRequest) -> Sequence[str]:
-        """Refuse an instruction that is too long, and warn of a script that Qwen3 does not know."""
+        """Refuse an instruction that is too long, and warn of a script that it does not know."""
         options, name = request.options, self.spec.name
         self._text.check(request.instruction, name, param="instruction")
         return check_scripts(
@@ -135,9 +135,12 @@ class Flux2Klein:
         tokens = torch.cat([from_grid(source) for source in sources])
         texts = {"text": request.instruction, "negative": ""}
         weights = branches(self.spec.guidance, request.options)
-        image = tokens.to(self._transformer.dtype)
+        shared = {"image": tokens.to(self._transformer.dtype)}
+        if self._transformer.config.guidance_embeds:
+            scale = torch.tensor(request.options.scale("guidance_scale"), dtype=torch.float32)
+            shared["guidance"] = scale.to(self.device)
         return Conditioning(
-            [{"text": self._text.embed(texts[branch]), "image": image} for branch in weights],
+            [{"text": self._text.embed(texts[branch]), **shared} for branch in weights],
             list(weights.values()),
             tuple(sources[0].shape),
             layout=tuple((source.shape[1], source.shape[2]) for source in sources),
@@ -153,7 +156,7 @@ class Flux2Klein:
         layout: Hashable,
     ) -> torch.Tensor:
         """See `Editor.predict`; `inputs`: text (N, T, D), image (N, L, C), the L tokens of all
-        sources; `layout`: `Sizes`."""
+        sources, guidance (N,); `layout`: `Sizes`."""
         dtype = self._transformer.dtype
         height, width = latents.shape[2:]
         own = from_grid(latents.to(dtype))
@@ -163,6 +166,7 @@ class Flux2Klein:
         output = self._transformer(
             hidden_states=torch.cat([own, inputs["image"]], dim=1),
             timestep=timesteps.to(dtype) / 1000,
+            guidance=inputs.get("guidance"),
             encoder_hidden_states=inputs["text"],
             txt_ids=pad(words[:, None], (3, 0)),
             img_ids=pad(torch.cat(pictures), (0, 1)),
@@ -192,6 +196,14 @@ class Flux2Klein:
         norm = self._vae.bn
         variance = norm.running_var.float() + self._vae.config.batch_norm_eps
         return norm.running_mean.float().view(1, -1, 1, 1), variance.sqrt().view(1, -1, 1, 1)
+
+
+def _kind(folder: Path) -> ModelSpec:
+    """Tell dev, klein and its base from each other, as diffusers does."""
+    index = read_json(folder / "model_index.json")
+    if index.get("_class_name") == "Flux2Pipeline":
+        return FLUX2_DEV
+    return FLUX2_KLEIN if index.get("is_distilled", False) else FLUX2_KLEIN_BASE
 
 
 def canvas_shift(tokens: int, num_inference_steps: int) -> float:

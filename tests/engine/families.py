@@ -86,6 +86,12 @@ FAMILIES = (
     ),
     Family("flux2-klein-distilled", plain={}, inpainting="Flux2KleinInpaintPipeline"),
     Family(
+        "flux2-dev",
+        plain={"guidance_scale": 4.0},
+        guided={"guidance_scale": 2.5},
+        counts=(1, 1, 1, 2),
+    ),
+    Family(
         "qwen-image-edit",
         plain={"true_cfg_scale": 1.0},
         guided={"true_cfg_scale": 4.0, "negative_prompt": " "},
