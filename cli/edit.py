@@ -111,6 +111,7 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     from PIL import Image
 
     from engine.images import encode
+    from engine.masks import encode_mask
     from engine.results import finished_images
 
     _warn((*prepared.warnings, *result.warnings))
@@ -118,12 +119,18 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         _warn(made.warnings)
         image = Image.fromarray(made.pixels)
-        try:
-            path.write_bytes(encode(image, format))
-        except OSError as error:
-            raise OptionInvalid(f"--output {path}: {error.strerror}") from None
+        _write(path, encode(image, format))
+        if made.edited is not None:
+            _write(path.with_name(f"{path.stem}-mask.png"), encode_mask(made.edited))
         size = f"{image.width}x{image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OptionInvalid(f"--output {path}: {error.strerror}") from None
 
 
 def _warn(warnings: Iterable[str]) -> None:

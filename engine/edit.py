@@ -40,7 +40,7 @@ class EditRequest:
 
     @property
     def keeps_source(self) -> bool:
-        """True where the result is compared with its source: by mask, detail or preserve."""
+        """True where the result is compared with its source: by mask or options."""
         return self.mask is not None or self.options.keeps_source
 
 

@@ -35,6 +35,7 @@ class Wanted:
     detail: bool = False  # give back what canvas and autoencoder lost
     preserve: bool = False  # keep the source's bytes where the edit changed nothing
     mask: np.ndarray | None = None  # (H, W) uint8 of the output's size; 0: keep the source's bytes
+    edited: bool = False  # tell which pixels were edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Finished:
     """A finished picture, and what is to be said of it."""
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB of the output's size
+    edited: np.ndarray | None = (
+        None  # (H, W) uint8: 0 where a pixel was not edited, 255 where it was
+    )
     report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
 
@@ -56,14 +60,13 @@ def finish(canvases: Canvases, source: np.ndarray, geometry: Geometry, wanted: W
     guide = cut_padding(canvases.reconstructed, geometry)
     local = fit_local_map(guide, cut_padding(canvases.edited, geometry))
     found = map_edit(local, canvas)
-    keeping = found if wanted.preserve and not found.is_global else None
     plain = None if wanted.detail else np.asarray(from_canvas(canvases.edited, geometry))
+    pixels, edited = _Bands(source, plain, local, found, wanted).finish()
+    kept = wanted.mask is not None or (wanted.preserve and not found.is_global)
     return Finished(
-        _in_bands(source, plain, local, keeping, wanted.mask),
-        EditReport(
-            found.changed_share,
-            0.0 if keeping or wanted.mask is not None else found.outside_change,
-        ),
+        pixels,
+        edited,
+        EditReport(found.changed_share, 0.0 if kept else found.outside_change),
         ("edit_is_global",) if wanted.preserve and found.is_global else (),
     )
 
@@ -78,29 +81,52 @@ def source_at_output(source: np.ndarray, canvas: np.ndarray, geometry: Geometry)
     return cut_padding(canvas, geometry)
 
 
-def _in_bands(
-    source: np.ndarray,
-    plain: np.ndarray | None,
-    local: LocalMap,
-    keeping: EditMap | None,
-    mask: np.ndarray | None,
-) -> np.ndarray:
-    """Put the result together: the `plain` enlargement or the mapped source, and what is kept."""
-    height, width = source.shape[:2]
-    correction = np.zeros_like(local.offset) if keeping is None else keeping.correction
-    fields = np.concatenate([local.slope, local.offset[:, None], correction[:, None]], axis=1)
-    enlargement = Enlargement(fields if keeping else fields[:, :4], (width, height))
-    rows = max(BAND_PIXELS // width, 1)
-    result = np.empty_like(source)
-    for top in range(0, height, rows):
-        band = slice(top, min(top + rows, height))
-        before = source[band]
-        if plain is None or keeping:
-            field, colours = enlargement.rows(band.start, band.stop), planes_of(before)
+class _Bands:
+    """Puts a result together, a band of rows at a time."""
+
+    def __init__(
+        self,
+        source: np.ndarray,
+        plain: np.ndarray | None,
+        local: LocalMap,
+        found: EditMap,
+        wanted: Wanted,
+    ) -> None:
+        """`plain`: the enlarged picture of the model; None where the source is mapped instead."""
+        self._source, self._plain, self._found, self._wanted = source, plain, found, wanted
+        self._pastes = wanted.preserve and not found.is_global
+        self._judges = self._pastes or wanted.edited
+        planes = [local.slope, local.offset[:, None]]
+        if self._judges:
+            correction = np.broadcast_to(found.correction, local.offset.shape)
+            planes.append(correction[:, None])
+        height, width = source.shape[:2]
+        self._enlargement = Enlargement(np.concatenate(planes, axis=1), (width, height))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the picture, (H, W, 3) uint8, and which pixels are edited, (H, W) uint8."""
+        height, width = self._source.shape[:2]
+        rows = max(BAND_PIXELS // width, 1)
+        result = np.empty_like(self._source)
+        edited = np.empty((height, width), np.uint8) if self._wanted.edited else None
+        for top in range(0, height, rows):
+            band = slice(top, min(top + rows, height))
+            result[band], share = self._band(band)
+            if edited is not None and share is not None:
+                edited[band] = share
+        return result, edited
+
+    def _band(self, band: slice) -> tuple[np.ndarray, np.ndarray | None]:
+        before, share = self._source[band], None
+        if self._plain is None or self._judges:
+            field, colours = self._enlargement.rows(band.start, band.stop), planes_of(before)
             mapped = np.einsum("oinw,inw->onw", field[:, :3], colours) + field[:, 3]
-        after = pixels_of(mapped) if plain is None else plain[band]
-        if keeping:
-            share = keeping.share(mapped - colours + field[:, 4])
-            after = composite(before, after, share)
-        result[band] = after if mask is None else composite(before, after, mask[band])
-    return result
+        after = pixels_of(mapped) if self._plain is None else self._plain[band]
+        if self._judges:
+            share = self._found.share(mapped - colours + field[:, 4])
+            after = composite(before, after, share) if self._pastes else after
+        if self._wanted.mask is not None:
+            mask = self._wanted.mask[band]
+            after = composite(before, after, mask)
+            share = None if share is None else np.minimum(share, mask)
+        return after, share

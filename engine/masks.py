@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from engine.errors import ImageError, MaskInvalid
 from engine.formats import format_of
 from engine.geometry import Geometry, cut_padding
-from engine.images import BROKEN, MAX_BYTES
+from engine.images import BROKEN, MAX_BYTES, encode
 from engine.png import PngFile
 
 _ADVICE = "save it as an 8-bit PNG with alpha (RGBA)"
@@ -42,6 +42,11 @@ def decode_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
     mask = 255 - np.asarray(image.getchannel("A"))
     _check_use(mask)
     return mask
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Write (H, W) uint8 as OpenAI's mask, which `decode_mask` reads: a black PNG with alpha."""
+    return encode(Image.fromarray(np.dstack([np.zeros_like(mask), 255 - mask])))
 
 
 def _check_file(data: bytes) -> None:

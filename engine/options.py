@@ -100,6 +100,9 @@ class EditOptions(BaseModel):
         Preserve | None,
         Field(description="auto: what the edit did not change is the source image, byte for byte"),
     ] = None
+    return_mask: Annotated[
+        bool, Field(description="return where the edit changed the image too, as a mask")
+    ] = False
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False
@@ -137,7 +140,7 @@ class ResolvedOptions(EditOptions):
     @property
     def keeps_source(self) -> bool:
         """True where the result is not the model's picture alone."""
-        return self.detail == "source" or self.preserve == "auto"
+        return self.detail == "source" or self.preserve == "auto" or self.return_mask
 
     def scale(self, name: str) -> float:
         """Return the number of option `name`; raises `InternalError` where it is not resolved."""

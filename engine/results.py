@@ -35,7 +35,9 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     if finishing.mask is not None:
         mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
     source = source_at_output(np.asarray(image), canvas, geometry)
-    wanted = Wanted(finishing.detail == "source", finishing.preserve == "auto", mask)
+    wanted = Wanted(
+        finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
+    )
     for edited in result.images:
         canvases = Canvases(canvas, result.reconstructed, edited)
         yield finish(canvases, source, geometry, wanted)

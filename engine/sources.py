@@ -42,6 +42,7 @@ class Finishing:
     geometry: Geometry  # the way back from the canvas
     detail: Detail = "model"
     preserve: Preserve = "off"
+    return_mask: bool = False
     # Files and not pixels, since this waits in queues: the source image, where anything of it is
     # to be kept, and the mask, where there is one.
     source: bytes | None = None
@@ -80,6 +81,7 @@ def prepare(
         geometry,
         options.detail,
         options.preserve,
+        options.return_mask,
         source=source.image if request.keeps_source else None,
         mask=source.mask,
     )

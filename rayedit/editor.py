@@ -62,7 +62,8 @@ class Editor:
         `options`: fields of `EditOptions`, such as `seed`, `num_inference_steps`,
         `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
         codes of what was softened in `info["warnings"]`, an `EditReport` in `info["edit_report"]`
-        where something of the source is kept. Raises `EngineError` where the edit fails.
+        where something of the source is kept, and with `return_mask` a picture of mode L in
+        `info["mask"]`, 255 where it was edited. Raises `EngineError` where the edit fails.
         """
         (edited,) = self.edit_many([image], instruction, masks=[mask], **options)
         if isinstance(edited, EditFailure):
@@ -180,6 +181,7 @@ def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Imag
         "seed": outcome.seeds[0],
         "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),
         "edit_report": made.report,
+        "mask": None if made.edited is None else Image.fromarray(made.edited),
     }
     return image
 

@@ -15,16 +15,16 @@ _REPORT = (
     "picture, 0 to 1, and `outside_change`, how far the rest moved in levels of 0 to 255"
 )
 
+_RETURNED_MASK = "with `return_mask`: a PNG as `mask` takes it, transparent where the edit is"
+
 
 class EditedImage(BaseModel):
     """One edited image."""
 
     b64_json: str = Field(description="the image file, base64")
     seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
-    edit_report: EditReport | None = Field(
-        default=None,
-        description="where `detail`, `preserve` or a mask keeps something of the source",
-    )
+    edit_report: EditReport | None = Field(default=None, description=_REPORT)
+    mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
 
 
 class ImagesResponse(BaseModel):
@@ -81,6 +81,7 @@ class CompletedEvent(ImageEvent):
     seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
     model: str = Field(description="the model that edited")
     edit_report: EditReport | None = Field(default=None, description=_REPORT)
+    mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
     warnings: list[str] = Field(description="codes of what was softened")
 
 

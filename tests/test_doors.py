@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from batch_jobs.ledger.ledger import Ledger
 from storage.storage import Storage
 from tests.cli.test_cli import SMALL, rayedit
+from tests.masks import draw_mask, openai_mask
 from tests.serving import Server, server
 
 __all__ = ["server"]
@@ -29,6 +33,14 @@ EDITS = [
         "resize": "pad",
         "restore_size": True,
     },
+    {
+        "instruction": "turn the sky pink",
+        "seed": 9,
+        "num_inference_steps": 3,
+        "detail": "source",
+        "preserve": "auto",
+        "mask": "mask.png",
+    },
 ]
 
 
@@ -36,7 +48,8 @@ def by_command(photo: Path, edit: dict[str, object]) -> bytes:
     flags = []
     for name, value in edit.items():
         flag = f"--{name.replace('_', '-')}"
-        flags += [flag] if value is True else [flag, str(value)]
+        given = photo.with_name("mask.png") if name == "mask" else value
+        flags += [flag] if given is True else [flag, str(given)]
     config = photo.parent / "engine.yaml"
     config.write_text(SMALL)
     output = photo.parent / "edited.png"
@@ -64,12 +77,9 @@ def by_http(server: Server, photo: Path, edit: dict[str, object]) -> bytes:
         name: str(value).lower() if value is True else str(value) for name, value in edit.items()
     }
     fields["prompt"] = fields.pop("instruction")
-    answer = httpx.post(
-        f"{server.url}/v1/images/edits",
-        data=fields,
-        files={"image": (photo.name, photo.read_bytes())},
-        timeout=60,
-    )
+    names = {"image": photo.name} | ({"mask": fields.pop("mask")} if "mask" in fields else {})
+    files = {field: (name, photo.with_name(name).read_bytes()) for field, name in names.items()}
+    answer = httpx.post(f"{server.url}/v1/images/edits", data=fields, files=files, timeout=60)
     assert answer.status_code == 200, answer.text
     return base64.b64decode(answer.json()["data"][0]["b64_json"])
 
@@ -79,8 +89,14 @@ def test_a_row_is_the_same_bytes_by_command_by_job_and_by_http(
 ) -> None:
     photo = tmp_path / "coffee.jpg"
     photo.write_bytes(photographs["coffee"])
+    mask = draw_mask("ring", (600, 400))
+    photo.with_name("mask.png").write_bytes(openai_mask(mask))
     jobs = by_job(photo, EDITS)
     for edit, from_job in zip(EDITS, jobs, strict=True):
         assert by_http(server, photo, edit) == from_job
         assert by_command(photo, edit) == from_job
-    assert jobs[0] != jobs[1]
+    assert len(set(jobs)) == len(jobs)
+    masked, source = (
+        np.asarray(Image.open(io.BytesIO(data))) for data in (jobs[2], photo.read_bytes())
+    )
+    assert np.array_equal(masked[mask == 0], source[mask == 0])

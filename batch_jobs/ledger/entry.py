@@ -27,6 +27,7 @@ class Output:
     height_px: int
     seed: int
     edit_report: EditReport | None = None  # where something of the source was to be kept
+    mask_uri: str | None = None  # where the edit changed the image, where `return_mask` asks for it
 
 
 @dataclass(slots=True)

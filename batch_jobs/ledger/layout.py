@@ -12,5 +12,14 @@ RESULTS = "results"  # the parts of the ledger
 def image_path(id: str, fingerprint: str, index: int) -> str:
     """Name image `index` of a row: never by user text, never as the file of another fingerprint,
     so that a row that is edited again does not change a committed image."""
+    return f"images/{_name(id, fingerprint, index)}"
+
+
+def mask_path(id: str, fingerprint: str, index: int) -> str:
+    """Name where image `index` of a row was edited."""
+    return f"masks/{_name(id, fingerprint, index)}"
+
+
+def _name(id: str, fingerprint: str, index: int) -> str:
     name = hashlib.sha256(id.encode()).hexdigest()[:32]
-    return f"images/{name[:2]}/{name}-{fingerprint[:8]}-{index}.png"
+    return f"{name[:2]}/{name}-{fingerprint[:8]}-{index}.png"

@@ -43,6 +43,8 @@ COLUMNS = (
     "source_sha256",
     "batch_size",
     "model_s",
+    "warnings",
+    "outputs",
 )
 SHEET_SOURCES = 6
 SHEET_EDITS = 5
@@ -56,7 +58,7 @@ HEADLINE = {  # the figures that stand first, by what the page calls them
     "images/s": "images_per_s",
     "samples a step": "mean_batch_size",
 }
-DRAWN = {"rows", "ok", "failed", "images", "errors", "speed"}  # above the settings
+DRAWN = {"rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed"}
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
@@ -80,10 +82,21 @@ def _figures(results: pa.Table) -> dict[str, Any]:
         "failed": len(results) - len(ok),
         "images": pc.sum(ok["num_images"]).as_py() or 0,
         "errors": dict(errors.most_common()),
+        "warnings": dict(Counter(pc.list_flatten(ok["warnings"]).to_pylist()).most_common()),
+        "edit_report": _mean_report(ok),
         "mean_batch_size": None if fill is None else round(fill, 2),
         "model": next(iter(results["model"].drop_null()[:1].to_pylist()), None),
         "model_revision": next(iter(results["model_revision"].drop_null()[:1].to_pylist()), None),
     }
+
+
+def _mean_report(ok: pa.Table) -> dict[str, float] | None:
+    """Average the edit reports of all images that have one."""
+    reports = pc.struct_field(pc.list_flatten(ok["outputs"]), "edit_report").drop_null()
+    if not len(reports):
+        return None
+    names = [field.name for field in reports.type]
+    return {name: round(pc.mean(pc.struct_field(reports, name)).as_py(), 3) for name in names}
 
 
 def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[SheetRow]:
@@ -132,6 +145,8 @@ def _page(figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow]) -> 
         .render(
             headline=[(name, figures.get(key)) for name, key in HEADLINE.items()],
             errors=figures["errors"],
+            warnings=figures["warnings"],
+            edit_report=figures["edit_report"],
             chart=speed_chart(figures.get("speed", ())),
             sheet=sheet,
             slowest=_slowest(results),

@@ -11,11 +11,12 @@ import pyarrow as pa
 from PIL import Image
 
 from batch_jobs.ledger.entry import Entry, Output, to_ledger
-from batch_jobs.ledger.layout import image_path
+from batch_jobs.ledger.layout import image_path, mask_path
 from batch_jobs.records import from_table
 from batch_jobs.stages.edit import EditedRow
 from engine.finishing import Finished
 from engine.images import encode
+from engine.masks import encode_mask
 from engine.results import finished_images
 from storage.storage import Storage
 
@@ -36,6 +37,11 @@ def _publish(storage: Storage, entry: Entry, index: int, made: Finished, seed: i
     png = encode(Image.fromarray(made.pixels))
     path = image_path(entry.id, entry.fingerprint, index)
     storage.publish(path, png)
+    mask_uri = None
+    if made.edited is not None:
+        mask = mask_path(entry.id, entry.fingerprint, index)
+        storage.publish(mask, encode_mask(made.edited))
+        mask_uri = storage.uri(mask)
     height, width = made.pixels.shape[:2]
     digest = hashlib.sha256(png).hexdigest()
-    return Output(storage.uri(path), digest, width, height, seed, made.report)
+    return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)

@@ -26,7 +26,12 @@ class Answer:
         return ImagesResponse(
             created=int(time.time()),
             data=[
-                EditedImage(b64_json=image.b64, seed=seed, edit_report=image.report)
+                EditedImage(
+                    b64_json=image.b64,
+                    seed=seed,
+                    edit_report=image.report,
+                    mask_b64_json=image.mask_b64,
+                )
                 for image, seed in zip(images, result.seeds, strict=True)
             ],
             output_format=self.format,
@@ -48,6 +53,7 @@ class Answer:
                 seed=seed,
                 model=self.model,
                 edit_report=image.report,
+                mask_b64_json=image.mask_b64,
                 warnings=self._warnings(result, images),
                 **self._event(image),
             )

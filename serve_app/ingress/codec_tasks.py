@@ -11,6 +11,7 @@ from PIL import Image
 from engine.edit import EditReport, EditResult
 from engine.geometry import Geometry, cut_padding
 from engine.images import encode
+from engine.masks import encode_mask
 from engine.options import ResolvedOptions
 from engine.results import finished_images
 from engine.sources import Finishing, Prepared, Source, prepare, read_data_url
@@ -26,6 +27,7 @@ class EncodedImage:
     b64: str  # the file, base64
     size: tuple[int, int]  # (width, height) px
     report: EditReport | None = None
+    mask_b64: str | None = None  # where it was edited, as a mask
     warnings: tuple[str, ...] = ()
 
 
@@ -55,6 +57,7 @@ def render(
             _encode(made.pixels, format, quality),
             (made.pixels.shape[1], made.pixels.shape[0]),
             made.report,
+            None if made.edited is None else _base64(encode_mask(made.edited)),
             made.warnings,
         )
         for made in finished_images(result, finishing)
@@ -70,7 +73,11 @@ def render_preview(
 
 
 def _encode(pixels: np.ndarray, format: str, quality: int | None) -> str:
-    return base64.b64encode(encode(Image.fromarray(pixels), format, quality)).decode()
+    return _base64(encode(Image.fromarray(pixels), format, quality))
+
+
+def _base64(file: bytes) -> str:
+    return base64.b64encode(file).decode()
 
 
 def load() -> None:

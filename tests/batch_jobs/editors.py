@@ -21,6 +21,7 @@ from engine.sampling import Schedule
 from engine.spec import ModelSpec
 from tests.faults import commit_fault
 
+SIDE_PX = 8  # that a latent stands for
 TRACE = "RAYEDIT_TEST_TRACE"  # environment: the file in which editors note what they edit
 
 
@@ -43,7 +44,6 @@ class DryEditor(Editor):
         self.spec = spec
         self.device = torch.device("cpu")
         self.scheduler_config = scheduler_config
-        self._shape = (0, 0, 3)
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, *_: object) -> Self:
@@ -57,16 +57,25 @@ class DryEditor(Editor):
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         commit_fault(requests)
-        self._shape = requests[0].pixels.shape
         note(*[str(os.getpid())] * len(requests))
-        return [Conditioning([{"image": torch.zeros(1)}], [1.0], (1, 1, 1)) for _ in requests]
+        return [_conditioning(request) for request in requests]
 
     def predict(self, latents: torch.Tensor, *_: object) -> torch.Tensor:
         return torch.zeros_like(latents)
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         greys = latents.flatten(1)[:, 0].mul(1000).abs().remainder(256).tolist()
-        return [np.full(self._shape, int(grey), np.uint8) for grey in greys]
+        height, width = (side * SIDE_PX for side in latents.shape[2:])
+        return [np.full((height, width, 3), int(grey), np.uint8) for grey in greys]
+
+
+def _conditioning(request: EditRequest) -> Conditioning:
+    """Nothing: the source is black, and a mask lets everything change."""
+    sides = tuple(side // SIDE_PX for side in request.pixels.shape[:2])
+    nothing, all_of_it = torch.zeros((1, *sides)), torch.ones((1, *sides))
+    mask = None if request.mask is None else all_of_it
+    row = {"image": torch.zeros(1)}
+    return Conditioning([row], [1.0], (1, *sides), source=nothing, mask=mask)
 
 
 def dry(spec: ModelSpec) -> ModelSpec:

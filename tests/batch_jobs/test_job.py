@@ -52,7 +52,8 @@ def test_a_finished_job_is_not_run_again_and_a_changed_row_is_redone_alone(
 
 
 def test_what_changes_pixels_is_edited_again(manifest: Write, tmp_path: Path) -> None:
-    path, output = manifest(good_rows(2)), tmp_path / "out"
+    rows = [row | {"restore_size": False} for row in good_rows(2)]
+    path, output = manifest(rows), tmp_path / "out"
     assert run_here(path, output) == Exit.OK
     before = ledger(output)
     engine = CONFIG.engine.model_copy(update={"resolution": 96})

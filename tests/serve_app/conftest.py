@@ -27,7 +27,9 @@ class Mirror:
     """A backend that gives the photograph back: no model is needed to be refused."""
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        return EditResult(request.id, [request.pixels], [request.options.seed or 0])
+        return EditResult(
+            request.id, [request.pixels], [request.options.seed], reconstructed=request.pixels
+        )
 
     async def edit_stream(
         self, request: EditRequest

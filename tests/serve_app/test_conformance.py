@@ -14,10 +14,11 @@ import pytest
 from openai.types import image_edit_params
 from PIL import Image
 
+from tests.masks import draw_mask, openai_mask
 from tests.serve_app.conftest import PROMPT
 from tests.serving import Server
 
-MASK = ("mask.png", b"any")
+MASK = ("mask.png", openai_mask(draw_mask("box", (600, 400))))  # of the photograph's size
 FAST = {"seed": 7, "num_inference_steps": 4}
 
 # A value that this server honours or that means what it does anyway.
@@ -25,6 +26,7 @@ HONOURED: dict[str, list[Any]] = {
     "image": [],  # the photograph, in every call below
     "prompt": ["add fog"],
     "background": ["opaque", "auto"],
+    "mask": [MASK],
     "model": ["pocket"],
     "n": [2],
     "output_compression": [100],
@@ -45,7 +47,7 @@ REFUSED: dict[str, list[Any]] = {
     "frame_duration_ms": [100],
     "input_fidelity": ["high"],
     "markup": [MASK],
-    "mask": [MASK],
+    "mask": [("mask.png", b"any")],
     "model": ["gpt-image-2"],
     "n": [5],
     "output_compression": [50],
@@ -88,7 +90,8 @@ def test_what_is_supported_is_honoured(
     assert len(response.data) == (value if name == "n" else 1)
     image = Image.open(io.BytesIO(base64.b64decode(response.data[0].b64_json or "")))
     assert image.format == (value.upper() if name == "output_format" else "PNG")
-    assert f"{image.width}x{image.height}" == response.size == "64x48"
+    assert f"{image.width}x{image.height}" == response.size
+    assert response.size == ("64x48" if value == "64x48" else "600x400")
 
 
 @pytest.mark.parametrize(("name", "value"), cases(REFUSED))
@@ -104,6 +107,7 @@ def test_what_is_not_supported_is_refused_by_its_name(
         "option_unknown",
         "instruction_empty",
         "instruction_too_long",
+        "mask_invalid",
         "model_not_found",
     }
 
