@@ -171,6 +171,41 @@ QWEN_IMAGE_EDIT_2511 = replace(
     QWEN_IMAGE_EDIT_2509, name="qwen-image-edit-2511", source="Qwen/Qwen-Image-Edit-2511"
 )
 
+# ByteDance 2026; 30 steps, 3.5 and 1.5 from diffusers' pipeline, which takes no negative prompt for
+# an empty one; a megapixel and the licence from the model card; sides up to SDXL's, whose pruned
+# UNet it is (2603.28713).
+DREAMLITE = ModelSpec(
+    name="dreamlite",
+    source="carlofkl/DreamLite-base",
+    editor="engine.models.dreamlite:DreamLite",
+    revision="diffusers",  # the branch in diffusers' layout
+    guidance="two_scale",
+    options=frozenset({"guidance_scale", "image_guidance_scale", "negative_prompt"}),
+    defaults={
+        "num_inference_steps": 30,
+        "guidance_scale": 3.5,
+        "image_guidance_scale": 1.5,
+        "negative_prompt": "",
+    },
+    canvas="area",
+    resolution=1024,
+    multiple=32,
+    max_side=2048,
+    half="bfloat16",
+    scripts=QWEN_SCRIPTS,
+    licence="CC BY-NC 4.0",
+)
+
+# Distilled to 4 steps without guidance (diffusers' DreamLiteMobilePipeline).
+DREAMLITE_MOBILE = replace(
+    DREAMLITE,
+    name="dreamlite-mobile",
+    source="carlofkl/DreamLite-mobile",
+    guidance="embedded",
+    options=frozenset(),
+    defaults={"num_inference_steps": 4},
+)
+
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -178,11 +213,14 @@ MODELS: dict[str, ModelSpec] = {
         *(FLUX_KONTEXT,),
         *(FLUX2_KLEIN, FLUX2_KLEIN_BASE, FLUX2_DEV),
         *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
+        *(DREAMLITE, DREAMLITE_MOBILE),
     )
 }
 
 # `_class_name` of a folder's model_index.json -> its Editor.
 EDITORS = {
+    "DreamLiteMobilePipeline": DREAMLITE.editor,
+    "DreamLitePipeline": DREAMLITE.editor,
     "Flux2KleinInpaintPipeline": FLUX2_KLEIN.editor,
     "Flux2KleinPipeline": FLUX2_KLEIN.editor,
     "Flux2Pipeline": FLUX2_DEV.editor,

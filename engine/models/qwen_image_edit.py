@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 
 from engine.catalogue import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2511
 from engine.edit import EditRequest
@@ -26,7 +25,7 @@ from engine.models.pictures import (
     to_pixels,
     to_unit,
 )
-from engine.models.qwen_text import QwenText
+from engine.models.qwen_text import QwenText, as_rows, shown_size
 from engine.models.tokens import canvas_shift, first_step, pack, unpack
 from engine.registry import read_json
 from engine.sampling import Schedule
@@ -82,10 +81,19 @@ class QwenImageEdit:
     def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
         """See `Editor.load`; one part after another, so that the host never holds two."""
         from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+        from transformers import Qwen2_5_VLForConditionalGeneration
 
+        plus = is_plus(folder)
         return cls(
             spec,
-            QwenText.load(folder, device, dtype, plus=is_plus(folder)),
+            QwenText.load(
+                Qwen2_5_VLForConditionalGeneration,
+                folder,
+                device,
+                dtype,
+                numbered=plus,
+                shown_at=shown_size if plus else None,
+            ),
             load_part(AutoencoderKLQwenImage, folder / "vae", device, dtype),
             load_part(QwenImageTransformer2DModel, folder / "transformer", device, dtype),
             read_json(folder / "scheduler" / "scheduler_config.json"),
@@ -133,8 +141,9 @@ class QwenImageEdit:
         weights = branches(self.spec.guidance, options)
         image = torch.cat([pack(source[None])[0] for source in sources])
         embedded = [self._text.embed(texts[branch], pictures, digests) for branch in weights]
+        shown = image.to(self._transformer.dtype)
         return Conditioning(
-            _rows(embedded, image.to(self._transformer.dtype)),
+            [{**row, "image": shown} for row in as_rows(embedded)],
             list(weights.values()),
             tuple(sources[0].shape),
             layout=tuple((source.shape[1] // 2, source.shape[2] // 2) for source in sources),
@@ -197,16 +206,3 @@ class QwenImageEdit:
 def is_plus(folder: Path) -> bool:
     """Tell a model of several sources from the first one, by its folder."""
     return read_json(folder / "model_index.json").get("_class_name") == PLUS
-
-
-def _rows(embedded: Sequence[torch.Tensor], image: torch.Tensor) -> list[Inputs]:
-    """The branches of a request, their texts as long as the longest."""
-    length = max(len(text) for text in embedded)
-    return [
-        {
-            "text": pad(text, (0, 0, 0, length - len(text))),
-            "mask": torch.arange(length, device=text.device) < len(text),
-            "image": image,
-        }
-        for text in embedded
-    ]

@@ -1,28 +1,35 @@
-"""The text of Qwen-Image-Edit: Qwen2.5-VL reads the instruction together with the sources."""
+"""The text of Qwen-Image-Edit and DreamLite: Qwen-VL reads the instruction with the sources."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn.functional import pad
 
+from engine.models import Inputs
 from engine.models.parts import load_part
 from engine.tensor_cache import TensorCache
 from engine.text import check_length
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLModel, Qwen2VLImageProcessorPil
+    from transformers import (
+        PreTrainedTokenizerBase,
+        Qwen2_5_VLModel,
+        Qwen2VLImageProcessorPil,
+        Qwen3VLModel,
+    )
 
 TOKENS = 1024  # of an instruction (diffusers' `tokenizer_max_length`)
 KEPT_BYTES = 256 << 20  # of embeddings: 25 texts with a picture of a megapixel, in half precision
 
-# What the model was trained with, word by word.
+# What both models were trained with, word by word.
 HEAD = (
     "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, "
     "texture, objects, background), then explain how the user's text instruction should alter or "
@@ -30,10 +37,12 @@ HEAD = (
     "consistency with the original input where appropriate.<|im_end|>\n<|im_start|>user\n"
 )
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"
-HEAD_TOKENS = 64  # of `HEAD` in Qwen2.5's tokenizer: they are not handed on
+HEAD_TOKENS = 64  # of `HEAD` in Qwen's tokenizers: they are not handed on
 
 PLUS_AREA_PX = 384 * 384  # that each of several pictures is shown at (`CONDITION_IMAGE_SIZE`)
 PLUS_MULTIPLE = 32  # of its sides (`calculate_dimensions`)
+
+Size = tuple[int, int]  # (width, height) in px
 
 
 class QwenText:
@@ -43,39 +52,37 @@ class QwenText:
         self,
         tokenizer: PreTrainedTokenizerBase,
         processor: Qwen2VLImageProcessorPil,
-        model: Qwen2_5_VLModel,
+        model: Qwen2_5_VLModel | Qwen3VLModel,
         *,
-        plus: bool,
+        numbered: bool = False,
+        shown_at: Callable[[Size], Size] | None = None,
     ) -> None:
-        """`plus`: pictures are numbered and shown small; else there is one, as large as it is."""
+        """`numbered`: the chat counts its pictures; `shown_at`: from a picture's own size, the one
+        that it is resized to; `None`: it is shown as it is."""
         self._tokenizer = tokenizer
         self._tokenizing = threading.Lock()  # how it treats special tokens is shared state
         self._processor = processor
         self._model = model
-        self._plus = plus
+        self._numbered = numbered
+        self._shown_at = shown_at
         self._kept = TensorCache(KEPT_BYTES)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype, *, plus: bool) -> Self:
-        """Load `tokenizer`, `processor` and `text_encoder` of a Qwen-Image-Edit folder.
+    def load(
+        cls, kind: Any, folder: Path, device: torch.device, dtype: torch.dtype, **settings: Any
+    ) -> Self:
+        """Load `tokenizer`, `processor` and `text_encoder`, of class `kind`, of a model's folder.
 
-        Pillow resizes its pictures: torchvision's processor makes other pixels, and need not be
-        there.
+        `settings`: of the constructor. Pillow resizes its pictures: torchvision's processor makes
+        other pixels, and need not be there.
         """
-        from transformers import (
-            AutoTokenizer,
-            Qwen2_5_VLForConditionalGeneration,
-            Qwen2VLImageProcessorPil,
-        )
+        from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
-        model = load_part(
-            Qwen2_5_VLForConditionalGeneration, folder / "text_encoder", device, dtype
-        )
         return cls(
             AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             Qwen2VLImageProcessorPil.from_pretrained(folder / "processor", local_files_only=True),
-            model.model,
-            plus=plus,
+            load_part(kind, folder / "text_encoder", device, dtype).model,
+            **settings,
         )
 
     def check(self, text: str, model: str, *, param: str) -> None:
@@ -98,9 +105,11 @@ class QwenText:
 
     def _embed(self, text: str, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         images = [Image.fromarray(picture) for picture in pictures]
-        if self._plus:
+        if self._shown_at is not None:
+            sizes = [self._shown_at(image.size) for image in images]
             images = [
-                image.resize(shown_size(image.size), Image.Resampling.LANCZOS) for image in images
+                image.resize(size, Image.Resampling.LANCZOS)
+                for image, size in zip(images, sizes, strict=True)
             ]
         seen = self._processor(images=images, return_tensors="pt").to(self._model.device)
         ids = self._message(text, seen["image_grid_thw"]).to(self._model.device)
@@ -120,7 +129,7 @@ class QwenText:
         picture, of which `merge_size` squared are a token."""
         counts = grids.prod(dim=1) // self._processor.merge_size**2
         shown = "".join(
-            (f"Picture {k}: " if self._plus else "")
+            (f"Picture {k}: " if self._numbered else "")
             + "<|vision_start|>"
             + "<|image_pad|>" * count
             + "<|vision_end|>"
@@ -136,10 +145,22 @@ class QwenText:
             return self._tokenizer(text, split_special_tokens=plain, verbose=False).input_ids
 
 
-def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+def shown_size(size: Size) -> Size:
     """Choose the (width, height) px that one of several pictures is shown at."""
     aspect = size[0] / size[1]
     width = math.sqrt(PLUS_AREA_PX * aspect)
     sides = (round(side / PLUS_MULTIPLE) * PLUS_MULTIPLE for side in (width, width / aspect))
     width_px, height_px = (max(side, PLUS_MULTIPLE) for side in sides)
     return width_px, height_px
+
+
+def as_rows(embedded: Sequence[torch.Tensor]) -> list[Inputs]:
+    """Pad texts (T, D) to the longest: `text` (L, D) and `mask` (L,), false where it only pads."""
+    length = max(len(text) for text in embedded)
+    return [
+        {
+            "text": pad(text, (0, 0, 0, length - len(text))),
+            "mask": torch.arange(length, device=text.device) < len(text),
+        }
+        for text in embedded
+    ]

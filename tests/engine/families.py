@@ -72,6 +72,13 @@ FAMILIES = (
         bound=5e-5,  # diffusers subtracts in float32 what is 480 at first, and 1 at last
     ),
     Family(
+        "dreamlite",
+        plain={"guidance_scale": 1.0, "image_guidance_scale": 1.0},
+        guided={"guidance_scale": 3.5, "image_guidance_scale": 1.5, "negative_prompt": "blurry"},
+        also={"guidance_scale": 2.0, "image_guidance_scale": 1.0},  # two branches, an empty text
+    ),
+    Family("dreamlite-mobile", plain={}),
+    Family(
         "flux-kontext",
         plain={"guidance_scale": 2.5},
         guided={"guidance_scale": 3.5, "true_cfg_scale": 2.0, "negative_prompt": "blurry"},

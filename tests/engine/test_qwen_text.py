@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from engine.canvas import stretched_canvas
 from engine.catalogue import QWEN_IMAGE_EDIT
@@ -37,7 +38,9 @@ def folder(tiny: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def text(folder: Path) -> QwenText:
-    return QwenText.load(folder, torch.device("cpu"), torch.float32, plus=True)
+    kind, cpu = Qwen2_5_VLForConditionalGeneration, torch.device("cpu")
+    settings = {"numbered": True, "shown_at": shown_size}
+    return QwenText.load(kind, folder, cpu, torch.float32, **settings)
 
 
 def theirs(pipeline: Any, *, told: bool) -> torch.Tensor:

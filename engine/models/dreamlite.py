@@ -1,0 +1,201 @@
+"""DreamLite (ByteDance 2026): a UNet that sees the source to the right of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from engine.catalogue import DREAMLITE, DREAMLITE_MOBILE
+from engine.edit import EditRequest
+from engine.errors import ModelError
+from engine.guidance import branches
+from engine.models import Conditioning, Inputs
+from engine.models.parts import load_part
+from engine.models.pictures import (
+    SourceLatents,
+    digest_of,
+    in_float32,
+    latent_mask,
+    to_pixels,
+    to_unit,
+)
+from engine.models.qwen_text import QwenText, as_rows
+from engine.models.tokens import canvas_shift
+from engine.registry import read_json
+from engine.sampling import Schedule
+from engine.spec import ModelSpec
+from engine.text import check_scripts
+
+if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
+    from diffusers import AutoencoderTiny, DreamLiteUNetModel
+
+SOURCE_BYTES = 64 << 20  # of kept latents: 256 sources of a megapixel in float32
+SHOWN_PX = (512, 512)  # that a source is stretched to where the text encoder sees it
+# What the model was trained with, word by word: the source stands to the right of the edit.
+DIPTYCH = (
+    "[Edit]: A diptych with two side-by-side images of the same scene. Compared to the right side, "
+    "the left one has "
+)
+
+
+class DreamLite:
+    """Guides as InstructPix2Pix does; the mobile variant is distilled, and guides by nothing."""
+
+    ragged = frozenset({"text", "mask"})
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        text: QwenText,
+        vae: AutoencoderTiny,
+        unet: DreamLiteUNetModel,
+        scheduler_config: dict[str, Any],
+    ) -> None:
+        self.spec = spec
+        self.device = unet.device
+        self.scheduler_config = {"max_shift": 1.16, **scheduler_config}  # diffusers' DreamLite
+        self.example = Schedule(4, mu=canvas_shift(4096, self.scheduler_config), linear=True)
+        self._text = text
+        self._vae = vae
+        self._unet = unet
+        self._factor = 2 ** (len(vae.config.encoder_block_out_channels) - 1)  # px of a latent
+        self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
+
+    @classmethod
+    def describe(cls, folder: Path) -> ModelSpec:
+        """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
+        vae = read_json(folder / "vae" / "config.json")
+        unet = read_json(folder / "unet" / "config.json")
+        if unet["in_channels"] != vae["latent_channels"]:
+            raise ModelError(
+                f"{folder} is no DreamLite: its UNet takes {unet['in_channels']} channels, not "
+                f"{vae['latent_channels']}"
+            )
+        pipeline = read_json(folder / "model_index.json")["_class_name"]
+        factor = 2 ** (len(vae["encoder_block_out_channels"]) - 1)
+        return replace(
+            DREAMLITE_MOBILE if pipeline == "DreamLiteMobilePipeline" else DREAMLITE,
+            name=folder.name,
+            source=str(folder),
+            revision=None,
+            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            licence="unknown",
+        )
+
+    @classmethod
+    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+        """See `Editor.load`; one part after another, so that the host never holds two."""
+        from diffusers import AutoencoderTiny, DreamLiteUNetModel
+        from transformers import Qwen3VLForConditionalGeneration
+
+        return cls(
+            spec,
+            QwenText.load(
+                Qwen3VLForConditionalGeneration,
+                folder,
+                device,
+                dtype,
+                shown_at=lambda _: SHOWN_PX,
+            ),
+            load_part(AutoencoderTiny, folder / "vae", device, dtype),
+            load_part(DreamLiteUNetModel, folder / "unet", device, dtype),
+            read_json(folder / "scheduler" / "scheduler_config.json"),
+        )
+
+    def tune(self, *, channels_last: bool, compile: bool) -> None:
+        """See `Editor.tune`."""
+        if channels_last:
+            self._unet.to(memory_format=torch.channels_last)
+            self._vae.to(memory_format=torch.channels_last)
+        if compile:
+            self._unet.compile_repeated_blocks()
+
+    def schedule(self, request: EditRequest) -> Schedule:
+        """See `Editor.schedule`: the shift depends on the canvas."""
+        height, width = request.pixels.shape[:2]
+        quarter = height * width // (2 * self._factor) ** 2  # of the latents (diffusers)
+        return Schedule(
+            request.options.num_inference_steps,
+            mu=canvas_shift(quarter, self.scheduler_config),
+            linear=True,
+        )
+
+    def check(self, request: EditRequest) -> Sequence[str]:
+        """Refuse texts that are too long, and warn of a script that Qwen3-VL does not know."""
+        options, name = request.options, self.spec.name
+        self._text.check(request.instruction, name, param="instruction")
+        self._text.check(options.negative_prompt or "", name, param="negative_prompt")
+        return check_scripts(
+            request.instruction, self.spec.scripts, name, strict=options.strict_language
+        )
+
+    def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
+        """See `Editor.encode`; texts are read one by one with their source, and kept."""
+        pictures = [request.pixels for request in requests]
+        sources = self._sources.of(pictures, [request.digest for request in requests])
+        return [self._condition(*pair) for pair in zip(requests, sources, strict=True)]
+
+    def _condition(self, request: EditRequest, latents: torch.Tensor) -> Conditioning:
+        """`latents` (C, h, w) float32: of the source, as the VAE gives them."""
+        negative = request.options.negative_prompt or ""
+        unguided = {"image": negative, "none": negative}
+        weights = branches(self.spec.guidance, request.options)
+        texts = [unguided.get(branch, DIPTYCH + request.instruction) for branch in weights]
+        digest = request.digest or digest_of(request.pixels)
+        embedded = [self._text.embed(text, [request.pixels], [digest]) for text in texts]
+        image = latents.to(self._unet.dtype)
+        height, width = request.pixels.shape[:2]
+        size = torch.tensor([width, height], dtype=torch.float32).to(self.device)
+        rows = [
+            {
+                **row,
+                "image": torch.zeros_like(image) if branch == "none" else image,
+                "size": size,
+            }
+            for branch, row in zip(weights, as_rows(embedded), strict=True)
+        ]
+        config = self._vae.config
+        return Conditioning(
+            rows,
+            list(weights.values()),
+            tuple(latents.shape),
+            source=(latents - config.shift_factor) * config.scaling_factor,
+            mask=latent_mask(request, self._factor, self.device),
+        )
+
+    def predict(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        inputs: Inputs,
+        layout: Hashable,
+    ) -> torch.Tensor:
+        """See `Editor.predict`; `inputs`: text (N, T, D), mask (N, T), image (N, C, h, w),
+        size (N, 2)."""
+        dtype = self._unet.dtype
+        output = self._unet(
+            torch.cat([latents.to(dtype), inputs["image"]], dim=3),
+            timesteps.to(dtype),
+            encoder_hidden_states=inputs["text"],
+            encoder_attention_mask=inputs["mask"],
+            added_cond_kwargs={"time_ids": inputs["size"]},
+            return_dict=False,
+        )[0]
+        return output[..., : latents.shape[3]].float()
+
+    def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
+        """See `Editor.decode`."""
+        config = self._vae.config
+        with in_float32(self._vae, float32):
+            scaled = latents / config.scaling_factor + config.shift_factor
+            return to_pixels(self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0])
+
+    def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
+        """(N, H, W, 3) uint8 -> (N, C, h, w) float32, not scaled."""
+        images = to_unit(pixels, self.device).to(self._vae.dtype)
+        return self._vae.encode(images).latents.float()
