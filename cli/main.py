@@ -41,21 +41,26 @@ def models() -> None:
     """List the registered models and their defaults."""
     from engine.catalogue import MODELS
 
-    line = "{:<18}{:<8}{:<7}{:<10}{:<7}{:<14}{:<28}{}"
-    columns = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
-    typer.echo(line.format(*columns))
+    heads = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
+    rows: list[tuple[str, ...]] = [heads]
     for spec in MODELS.values():
+        scripts = [script.lower() for script in spec.scripts]
+        others = f" + {len(scripts) - 2}" if len(scripts) > 2 else ""
         facts = (
             spec.name,
             f"{spec.resolution} px",
             spec.defaults["num_inference_steps"],
             spec.defaults.get("guidance_scale", "-"),
             spec.defaults.get("image_guidance_scale", "-"),
-            ", ".join(script.lower() for script in spec.scripts),
+            ", ".join(scripts[:2]) + others,
             spec.licence,
             "embedded" if Path(spec.source).is_dir() else spec.source,
         )
-        typer.echo(line.format(*facts))
+        rows.append(tuple(map(str, facts)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
     typer.echo("Any folder or hub id of these families works too: --model FOLDER.")
 
 

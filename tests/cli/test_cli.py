@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import engine
+from engine.catalogue import MODELS
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = "resolution: 64\ndeterminism: strict\nnum_threads: 1\n"
@@ -137,6 +138,11 @@ def test_help_and_version_read_well() -> None:
 def test_models_are_listed_with_their_defaults() -> None:
     listing = rayedit("models").stdout
     assert "pocket" in listing and "timbrooks/instruct-pix2pix" in listing and "7.5" in listing
+    heads, *rows = listing.splitlines()[:-1]
+    at = [heads.index(head) for head in heads.split()]
+    assert len(rows) == len(MODELS)
+    for row in rows:  # every column begins where its head does, behind a gap
+        assert all(row[i - 2 : i] == "  " and row[i] != " " for i in at[1:]), row
 
 
 def test_several_images_are_files_of_their_own(photo: Path) -> None:
