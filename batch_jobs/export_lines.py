@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from batch_jobs.ledger.entry import Entry, from_ledger
+from batch_jobs.ledger.entry import Entry, Output, from_ledger
 from batch_jobs.ledger.layout import image_path
 from batch_jobs.manifest.plan import base_of
 from engine.edit import EditFailure
@@ -119,7 +120,7 @@ def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
     return {
         "created": int(entry.finished_at.timestamp()) if entry.finished_at else 0,
         "data": [
-            {"b64_json": image, "seed": output.seed}
+            {"b64_json": image, "seed": output.seed, "edit_report": _report(output)}
             for image, output in zip(images, entry.outputs, strict=True)
         ],
         "background": "opaque",
@@ -128,6 +129,10 @@ def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
         "model": entry.model,
         "warnings": entry.warnings or [],
     }
+
+
+def _report(output: Output) -> dict[str, float] | None:
+    return None if output.edit_report is None else asdict(output.edit_report)
 
 
 def _images(entry: Entry) -> list[str]:

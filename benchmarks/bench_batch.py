@@ -45,7 +45,7 @@ from batch_jobs.job import Job
 from batch_jobs.stages.blocks import MOST_BATCHES
 from batch_jobs.stopping import Exit
 from benchmarks.rivals import Diffusers, Edit
-from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
+from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, PLAIN, print_machine
 from engine import EditActor, EditOptions, EngineConfig
 from engine.config import cores
 from engine.geometry import plan_geometry
@@ -78,6 +78,7 @@ def write_rows(folder: Path, count: int, mixed: bool, steps: int) -> list[Row]:
                 "guidance_scale": pick[1],
                 "image_guidance_scale": pick[2],
                 "seed": i,
+                **PLAIN,
             }
         )
     pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
@@ -112,8 +113,7 @@ class BareLoop:
             outcomes = self._actor.edit_batch([p.request for p in prepared])
             for one, outcome in zip(prepared, outcomes, strict=True):
                 (made,) = finished_images(outcome, one.finishing)
-                image = Image.fromarray(made.pixels)
-                (folder / f"{outcome.id}.png").write_bytes(encode(image))
+                (folder / f"{outcome.id}.png").write_bytes(encode(made.image))
         return len(rows) / (time.perf_counter() - started)
 
     def _prepare(self, row: Row) -> Any:
@@ -160,7 +160,7 @@ class NaivePipeline:
 
     def _edit_of(self, row: Row) -> Edit:
         image = Image.open(BytesIO(Path(row["image"]).read_bytes())).convert("RGB")
-        options = self._spec.resolve(EditOptions(), seed=0)
+        options = self._spec.resolve(EditOptions.parse(PLAIN), seed=0)
         image = image.resize(plan_geometry(image.size, options, self._spec).output)
         steps, text, scale = (float(row[name]) for name in SCALARS)
         return Edit(str(row["instruction"]), image, int(row["seed"]), int(steps), text, scale)

@@ -78,8 +78,9 @@ def score(kind: str, photograph: Photograph, edited: np.ndarray) -> Score:
     source, geometry = photograph.pixels, photograph.geometry
     canvases = Canvases(photograph.canvas, photograph.reconstructed, edited)
     plain = np.asarray(from_canvas(edited, geometry))
-    detail = finish(canvases, source, geometry, Wanted(detail=True))
-    kept = finish(canvases, source, geometry, Wanted(detail=True, preserve=True))
+    whole = Image.fromarray(source)
+    detail = finish(canvases, whole, geometry, Wanted(detail=True))
+    kept = finish(canvases, whole, geometry, Wanted(detail=True, preserve=True))
     true = KINDS[kind].apply(unit(source))
     overlap, outside = place(canvases, source, true, geometry.output)
     return Score(
@@ -165,13 +166,14 @@ def print_time(megapixels: int) -> None:
     width, height = round((megapixels * 1.5e6) ** 0.5), round((megapixels / 1.5e-6) ** 0.5)
     source = cv2.resize(held_out()["china"], (width, height), interpolation=cv2.INTER_CUBIC)
     geometry = plan_geometry((width, height), EditOptions(restore_size=True), SPEC)
-    canvas = to_canvas(Image.fromarray(source), geometry)
+    whole = Image.fromarray(source)
+    canvas = to_canvas(whole, geometry)
     canvases = Canvases(canvas, canvas, np.where(canvas > 128, canvas, canvas // 2))
     mask = np.full((height, width), 128, np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for wanted in (Wanted(True), Wanted(True, True), Wanted(True, True, mask)):
         start, busy = time.perf_counter(), time.process_time()
-        finish(canvases, source, geometry, wanted)
+        finish(canvases, whole, geometry, wanted)
         busy = time.process_time() - busy
         seconds = time.perf_counter() - start
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

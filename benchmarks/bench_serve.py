@@ -93,6 +93,7 @@ def _job(i: int, scales: tuple[int, float, float], size: tuple[int, int]) -> Job
         "guidance_scale": str(text),
         "image_guidance_scale": str(image),
         "size": f"{size[0]}x{size[1]}",
+        "detail": "model",
     }
     return Job(fields, _photograph(PHOTOGRAPHS[i % len(PHOTOGRAPHS)]))
 

@@ -27,7 +27,14 @@ async def overhead(
     """Prints medians in ms of `pairs` edits over HTTP and in this process, in turn, and of the
     parts that can be timed alone: an empty route, decoding, encoding."""
     timed = Stopwatch()
-    names = ("num_inference_steps", "guidance_scale", "image_guidance_scale", "seed", "size")
+    names = (
+        "num_inference_steps",
+        "guidance_scale",
+        "image_guidance_scale",
+        "seed",
+        "size",
+        "detail",
+    )
     given = {name: fields[name] for name in names}
     files = {"image": ("photo.jpg", photograph, "image/jpeg")}
     with EditActor(config) as actor:

@@ -18,6 +18,7 @@ from engine.spec import ModelSpec
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 INSTRUCTIONS = ("make it night", "turn it into a pencil sketch", "make it blue", "add fog")
+PLAIN = {"detail": "model", "restore_size": False}  # the model's own picture, as of diffusers
 MIXED = list(product((10, 20, 50), (3.0, 5.0, 7.5), (1.0, 1.2, 1.5)))
 
 
@@ -60,8 +61,7 @@ def _request(
     spec: ModelSpec, i: int, side: int, steps: int, text: float, image: float
 ) -> EditRequest:
     pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), np.uint8)
-    options = EditOptions(
-        num_inference_steps=steps, guidance_scale=text, image_guidance_scale=image
-    )
+    scales = {"guidance_scale": text, "image_guidance_scale": image}
+    options = EditOptions.parse({"num_inference_steps": steps, **scales, **PLAIN})
     resolved = spec.resolve(options, seed=i)
     return EditRequest(str(i), pixels, INSTRUCTIONS[i % 4], resolved)

@@ -108,8 +108,6 @@ def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditRes
 
 
 def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> None:
-    from PIL import Image
-
     from engine.images import encode
     from engine.masks import encode_mask
     from engine.results import finished_images
@@ -118,11 +116,10 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     finished = finished_images(result, prepared.finishing)
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         _warn(made.warnings)
-        image = Image.fromarray(made.pixels)
-        _write(path, encode(image, format))
+        _write(path, encode(made.image, format))
         if made.edited is not None:
             _write(path.with_name(f"{path.stem}-mask.png"), encode_mask(made.edited))
-        size = f"{image.width}x{image.height} px"
+        size = f"{made.image.width}x{made.image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
 
 

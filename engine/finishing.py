@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from engine.detail import Enlargement, LocalMap, fit_local_map, pixels_of, planes_of
 from engine.edit import EditReport
@@ -42,43 +43,56 @@ class Wanted:
 class Finished:
     """A finished picture, and what is to be said of it."""
 
-    pixels: np.ndarray  # (H, W, 3) uint8 RGB of the output's size
+    image: Image.Image  # RGB, of the output's size
     edited: np.ndarray | None = (
         None  # (H, W) uint8: 0 where a pixel was not edited, 255 where it was
     )
     report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: a copy."""
+        return np.asarray(self.image)
 
-def finish(canvases: Canvases, source: np.ndarray, geometry: Geometry, wanted: Wanted) -> Finished:
+
+def finish(
+    canvases: Canvases,
+    source: Image.Image,
+    geometry: Geometry,
+    wanted: Wanted,
+    into: Image.Image | None = None,
+) -> Finished:
     """Make the picture that was asked for out of what the model made.
 
-    `source`: (H, W, 3) uint8 of the output's size, the source itself where its size is restored,
-    else its canvas without padding (`source_at_output`).
+    `source`: RGB of the output's size, see `source_at_output`. `into`: where the picture goes; it
+    may be `source`, which is over then.
     """
     canvas = planes_of(cut_padding(canvases.source, geometry))
     guide = cut_padding(canvases.reconstructed, geometry)
     local = fit_local_map(guide, cut_padding(canvases.edited, geometry))
     found = map_edit(local, canvas)
-    plain = None if wanted.detail else np.asarray(from_canvas(canvases.edited, geometry))
-    pixels, edited = _Bands(source, plain, local, found, wanted).finish()
+    plain = None if wanted.detail else from_canvas(canvases.edited, geometry)
+    image = Image.new("RGB", source.size) if into is None else into
+    edited = _Bands(source, plain, local, found, wanted).finish(image)
     kept = wanted.mask is not None or (wanted.preserve and not found.is_global)
     return Finished(
-        pixels,
+        image,
         edited,
         EditReport(found.changed_share, 0.0 if kept else found.outside_change),
         ("edit_is_global",) if wanted.preserve and found.is_global else (),
     )
 
 
-def source_at_output(source: np.ndarray, canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Choose what a result is compared with, byte for byte: (H, W, 3) uint8 of the output's size.
+def source_at_output(source: Image.Image, canvas: np.ndarray, geometry: Geometry) -> Image.Image:
+    """Choose what a result is compared with, byte for byte: RGB of the output's size.
 
-    `source`: (H, W, 3) uint8 at its own size; `canvas`: what of it the model was shown.
+    `source`: the picture itself, taken where its size is restored; `canvas`: what of it the model
+    was shown.
     """
-    if geometry.output == (source.shape[1], source.shape[0]):
+    if geometry.output == source.size:
         return source
-    return cut_padding(canvas, geometry)
+    return Image.fromarray(np.ascontiguousarray(cut_padding(canvas, geometry)))
 
 
 class _Bands:
@@ -86,8 +100,8 @@ class _Bands:
 
     def __init__(
         self,
-        source: np.ndarray,
-        plain: np.ndarray | None,
+        source: Image.Image,
+        plain: Image.Image | None,
         local: LocalMap,
         found: EditMap,
         wanted: Wanted,
@@ -100,28 +114,27 @@ class _Bands:
         if self._judges:
             correction = np.broadcast_to(found.correction, local.offset.shape)
             planes.append(correction[:, None])
-        height, width = source.shape[:2]
-        self._enlargement = Enlargement(np.concatenate(planes, axis=1), (width, height))
+        self._enlargement = Enlargement(np.concatenate(planes, axis=1), source.size)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the picture, (H, W, 3) uint8, and which pixels are edited, (H, W) uint8."""
-        height, width = self._source.shape[:2]
-        rows = max(BAND_PIXELS // width, 1)
-        result = np.empty_like(self._source)
+    def finish(self, image: Image.Image) -> np.ndarray | None:
+        """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
+        width, height = image.size
         edited = np.empty((height, width), np.uint8) if self._wanted.edited else None
+        rows = max(BAND_PIXELS // width, 1)
         for top in range(0, height, rows):
             band = slice(top, min(top + rows, height))
-            result[band], share = self._band(band)
+            pixels, share = self._band(band)
+            image.paste(Image.fromarray(pixels), (0, top))
             if edited is not None and share is not None:
                 edited[band] = share
-        return result, edited
+        return edited
 
     def _band(self, band: slice) -> tuple[np.ndarray, np.ndarray | None]:
-        before, share = self._source[band], None
+        before, share = _rows(self._source, band), None
         if self._plain is None or self._judges:
             field, colours = self._enlargement.rows(band.start, band.stop), planes_of(before)
             mapped = np.einsum("oinw,inw->onw", field[:, :3], colours) + field[:, 3]
-        after = pixels_of(mapped) if self._plain is None else self._plain[band]
+        after = pixels_of(mapped) if self._plain is None else _rows(self._plain, band)
         if self._judges:
             share = self._found.share(mapped - colours + field[:, 4])
             after = composite(before, after, share) if self._pastes else after
@@ -129,4 +142,8 @@ class _Bands:
             mask = self._wanted.mask[band]
             after = composite(before, after, mask)
             share = None if share is None else np.minimum(share, mask)
-        return after, share
+        return np.ascontiguousarray(after), share
+
+
+def _rows(image: Image.Image, band: slice) -> np.ndarray:
+    return np.asarray(image.crop((0, band.start, image.width, band.stop)))

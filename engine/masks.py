@@ -46,7 +46,9 @@ def decode_mask(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """Write (H, W) uint8 as OpenAI's mask, which `decode_mask` reads: a black PNG with alpha."""
-    return encode(Image.fromarray(np.dstack([np.zeros_like(mask), 255 - mask])))
+    image = Image.new("LA", (mask.shape[1], mask.shape[0]))
+    image.putalpha(Image.fromarray(255 - mask))
+    return encode(image)
 
 
 def _check_file(data: bytes) -> None:

@@ -222,7 +222,7 @@ def _load() -> None:
 
 def serve(file_descriptor: int, memory_bytes: int) -> None:
     """Run tasks in a child, until its parent has gone."""
-    import engine.images  # noqa: F401  loaded before the memory is bounded
+    import engine.results  # noqa: F401  loaded before the memory is bounded
 
     _bound_memory(memory_bytes)
     pipe = Connection(file_descriptor)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from engine.edit import EditResult
 from engine.errors import InternalError
 from engine.finishing import Canvases, Finished, Wanted, finish, source_at_output
@@ -17,27 +15,28 @@ from engine.sources import Finishing
 
 
 def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finished]:
-    """Yield the pictures of an edit, one at a time: each takes 3 bytes a pixel of the output.
+    """Yield the pictures of an edit, one at a time: each takes 4 bytes a pixel of the output.
 
     Every door's results come from here, in a process that is not the model's. The source is decoded
     again, from the file that was edited.
     """
     if finishing.source is None:
         for edited in result.images:
-            yield Finished(np.asarray(from_canvas(edited, finishing.geometry)))
+            yield Finished(from_canvas(edited, finishing.geometry))
         return
     if result.reconstructed is None:
         raise InternalError("the model returned no reconstruction of the source")
-    geometry = finishing.geometry
+    geometry, mask = finishing.geometry, None
     image = decode(finishing.source, OPTIONAL_FORMATS).image  # it was accepted before
     canvas = to_canvas(image, geometry)
-    mask = None
+    source = source_at_output(image, canvas, geometry)
     if finishing.mask is not None:
         mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
-    source = source_at_output(np.asarray(image), canvas, geometry)
     wanted = Wanted(
         finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
     )
-    for edited in result.images:
-        canvases = Canvases(canvas, result.reconstructed, edited)
-        yield finish(canvases, source, geometry, wanted)
+    *others, last = result.images
+    for edited in others:
+        yield finish(Canvases(canvas, result.reconstructed, edited), source, geometry, wanted)
+    canvases = Canvases(canvas, result.reconstructed, last)
+    yield finish(canvases, source, geometry, wanted, into=source)

@@ -176,7 +176,7 @@ def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Imag
     if isinstance(outcome, EditFailure):
         return outcome
     (made,) = finished_images(outcome, prepared.finishing)
-    image = Image.fromarray(made.pixels)
+    image = made.image
     image.info = {
         "seed": outcome.seeds[0],
         "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),

@@ -76,7 +76,7 @@ def run(installed: Path, folder: Path, *command: str) -> str:
 def test_import_rayedit_finds_its_own(installed: Path, folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
     said = run(installed, folder, "python", "script.py")
-    assert said.startswith("(64, 48)")
+    assert said.startswith("(600, 400)")
     assert str(installed.parent) in said  # the wheel's, not this checkout's
 
 

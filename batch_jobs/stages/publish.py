@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 
 import pyarrow as pa
-from PIL import Image
 
 from batch_jobs.ledger.entry import Entry, Output, to_ledger
 from batch_jobs.ledger.layout import image_path, mask_path
@@ -34,7 +33,7 @@ def publish_rows(block: pa.Table, storage: Storage) -> pa.Table:
 
 
 def _publish(storage: Storage, entry: Entry, index: int, made: Finished, seed: int) -> Output:
-    png = encode(Image.fromarray(made.pixels))
+    png = encode(made.image)
     path = image_path(entry.id, entry.fingerprint, index)
     storage.publish(path, png)
     mask_uri = None
@@ -42,6 +41,6 @@ def _publish(storage: Storage, entry: Entry, index: int, made: Finished, seed: i
         mask = mask_path(entry.id, entry.fingerprint, index)
         storage.publish(mask, encode_mask(made.edited))
         mask_uri = storage.uri(mask)
-    height, width = made.pixels.shape[:2]
+    width, height = made.image.size
     digest = hashlib.sha256(png).hexdigest()
     return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)

@@ -18,6 +18,7 @@ from engine.sources import Finishing, Prepared, Source, prepare, read_data_url
 from engine.spec import ModelSpec
 
 MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
+MAX_MASK_PIXELS = 32_000_000  # 11 bytes a pixel beside the image: 35 million fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ def render(
     """Finish and encode the images of an edit, one after the other."""
     return [
         EncodedImage(
-            _encode(made.pixels, format, quality),
-            (made.pixels.shape[1], made.pixels.shape[0]),
+            _base64(encode(made.image, format, quality)),
+            made.image.size,
             made.report,
             None if made.edited is None else _base64(encode_mask(made.edited)),
             made.warnings,
@@ -68,12 +69,8 @@ def render_preview(
     pixels: np.ndarray, geometry: Geometry, format: str, quality: int | None
 ) -> EncodedImage:
     """Encode a preview, (H, W, 3) uint8 RGB at model size, without its padding and not enlarged."""
-    shown = np.ascontiguousarray(cut_padding(pixels, geometry))
-    return EncodedImage(_encode(shown, format, quality), (shown.shape[1], shown.shape[0]))
-
-
-def _encode(pixels: np.ndarray, format: str, quality: int | None) -> str:
-    return _base64(encode(Image.fromarray(pixels), format, quality))
+    shown = Image.fromarray(np.ascontiguousarray(cut_padding(pixels, geometry)))
+    return EncodedImage(_base64(encode(shown, format, quality)), shown.size)
 
 
 def _base64(file: bytes) -> str:

@@ -44,7 +44,7 @@ def test_an_edit_is_written_and_its_seed_replays_it(photo: Path) -> None:
     again = rayedit("edit", photo, "make it night", "-o", folder / "b.png", *few, "--seed", seed)
     assert again.returncode == 0, again.stderr
     assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
-    assert Image.open(folder / "a.png").size == (64, 48)  # the fit of 600x400 at 64 px
+    assert Image.open(folder / "a.png").size == (600, 400)  # the photograph's own
 
 
 def test_a_calibration_that_could_not_be_written_is_refused_before_it_is_measured(

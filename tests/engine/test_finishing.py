@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from engine import finishing
-from engine.finishing import Canvases, Wanted, finish, source_at_output
+from engine.finishing import Canvases, Finished, Wanted, source_at_output
+from engine.finishing import finish as finish_image
 from engine.geometry import Geometry, from_canvas, plan_geometry, to_canvas
 from engine.masks import mask_to_output
 from engine.options import EditOptions
@@ -79,6 +80,10 @@ def prepared(name: str, options: EditOptions) -> tuple[np.ndarray, np.ndarray, G
     return source, to_canvas(Image.fromarray(source), geometry), geometry
 
 
+def finish(canvases: Canvases, source: np.ndarray, geometry: Geometry, wanted: Wanted) -> Finished:
+    return finish_image(canvases, Image.fromarray(source), geometry, wanted)
+
+
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean((first.astype(float) - second) ** 2)))
 
@@ -111,7 +116,7 @@ def test_where_an_edit_takes_structure_away_nothing_is_given_back() -> None:
 def test_on_the_canvas_itself_detail_undoes_the_autoencoders_blur() -> None:
     source, canvas, geometry = prepared("coffee", EditOptions())
     made = canvases_of(canvas, warm, noise=1)
-    shown = source_at_output(source, canvas, geometry)
+    shown = np.asarray(source_at_output(Image.fromarray(source), canvas, geometry))
     assert np.array_equal(shown, canvas)
     detailed = finish(made, shown, geometry, Wanted(detail=True)).pixels
     assert psnr(detailed, warm(canvas)) > psnr(made.edited, warm(canvas)) + 3
@@ -121,7 +126,12 @@ def test_on_the_canvas_itself_detail_undoes_the_autoencoders_blur() -> None:
 def test_nothing_wanted_is_the_models_own_picture(options: EditOptions) -> None:
     source, canvas, geometry = prepared("rocket", options)
     made = canvases_of(canvas, warm)
-    finished = finish(made, source_at_output(source, canvas, geometry), geometry, Wanted())
+    finished = finish(
+        made,
+        np.asarray(source_at_output(Image.fromarray(source), canvas, geometry)),
+        geometry,
+        Wanted(),
+    )
     assert np.array_equal(finished.pixels, np.asarray(from_canvas(made.edited, geometry)))
     assert finished.warnings == ()
 
@@ -133,7 +143,7 @@ def test_no_byte_under_the_mask_differs_from_the_source(
     options: EditOptions, detail: bool, preserve: bool
 ) -> None:
     source, canvas, geometry = prepared("coffee", options)
-    shown = source_at_output(source, canvas, geometry)
+    shown = np.asarray(source_at_output(Image.fromarray(source), canvas, geometry))
     mask = np.zeros(source.shape[:2], np.uint8)
     mask[50:200, 300:] = 255  # it touches the border
     mask[210, :] = 255  # a thin stroke
@@ -206,7 +216,7 @@ def test_neither_bands_nor_threads_change_a_bit(
 ) -> None:
     source, canvas, geometry = prepared("rocket", options)
     made = canvases_of(canvas, edit)
-    shown = source_at_output(source, canvas, geometry)
+    shown = np.asarray(source_at_output(Image.fromarray(source), canvas, geometry))
     mask = np.full(shown.shape[:2], 200, np.uint8)
     results = []
     for pixels, threads in ((1, 1), (5000, 2), (2**14, 4), (10**9, 1)):

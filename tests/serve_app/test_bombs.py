@@ -68,7 +68,7 @@ def test_a_bomb_is_bounded_in_time_and_memory(
     assert len(bomb) < 2 * 2**20
     (replica,), (ingress,) = server.pids(REPLICA), server.pids(INGRESS)
     with Watch(ingress) as decoders:
-        response = post_form(http, bomb, num_inference_steps=1)
+        response = post_form(http, bomb, num_inference_steps=1, restore_size="false")
     print(
         f"{name}: {response.elapsed.total_seconds():.2f} s, {decoders.used_s:.2f} s of processors"
     )
@@ -84,8 +84,16 @@ def test_the_largest_photograph_is_given_back_at_its_own_size(http: httpx.Client
     """But for WebP, whose encoder needs more memory: that is refused before the model runs."""
     photograph = BOMBS["PNG of 50 MP in a few KB"]()
     few = {"num_inference_steps": 1, "restore_size": "true"}
-    for name in ("png", "jpeg"):
-        response = post_form(http, photograph, output_format=name, **few)
+    finishing = (
+        {"detail": "model"},
+        {"detail": "source"},
+        {"detail": "model", "preserve": "auto"},
+        {"detail": "source", "preserve": "auto"},
+    )
+    for i, wishes in enumerate(finishing):
+        name = ("png", "jpeg")[i % 2]
+        response = post_form(http, photograph, output_format=name, **few, **wishes)
         assert (response.status_code, response.json().get("size")) == (200, f"{SIDE}x{SIDE}")
-    error = post_form(http, photograph, output_format="webp", **few).json()["error"]
-    assert (error["code"], error["param"]) == ("option_invalid", "output_format")
+    for name, value in {"output_format": "webp", "return_mask": "true"}.items():
+        error = post_form(http, photograph, **{name: value}, **few).json()["error"]
+        assert (error["code"], error["param"]) == ("option_invalid", name)

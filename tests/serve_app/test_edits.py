@@ -11,8 +11,9 @@ import openai
 import pytest
 from PIL import Image
 
-from engine import EditActor
+from engine import EditActor, EditResult
 from engine.images import encode
+from engine.results import finished_images
 from tests.conftest import Prepare
 from tests.serve_app.conftest import (
     PROMPT,
@@ -41,9 +42,9 @@ def test_the_openai_sdk_edits_a_photograph(
 ) -> None:
     (file,), response = edit_by_sdk(sdk, photographs["coffee"], seed=7)
     image = Image.open(io.BytesIO(file))
-    assert (image.format, image.size) == ("PNG", (64, 48))
+    assert (image.format, image.size) == ("PNG", (600, 400))
     assert response.output_format == "png"
-    assert response.size == "64x48"
+    assert response.size == "600x400"
     assert response.created > 1_700_000_000
     assert np.asarray(image).std() > 5
 
@@ -97,7 +98,9 @@ def test_http_gives_the_bytes_that_the_engine_gives(
     prepared = edit_of("astronaut", PROMPT, seed=7, num_inference_steps=4)
     (outcome,) = strict_actor.edit_batch([prepared.request])
     response = post_form(http, photographs["astronaut"], seed=7, **FAST)
-    assert files_of(response) == [encode(Image.fromarray(outcome.images[0]))]  # type: ignore[union-attr]
+    assert isinstance(outcome, EditResult)
+    (made,) = finished_images(outcome, prepared.finishing)
+    assert files_of(response) == [encode(made.image)]
 
 
 def test_the_sdk_sends_one_image_as_a_list(

@@ -64,10 +64,12 @@ def test_a_stream_has_the_previews_asked_for_and_then_the_edit(
     assert [name for name, _ in events] == names
     assert [data["type"] for _, data in events] == names
     assert [data["partial_image_index"] for _, data in events[:-1]] == [*range(partial_images)]
-    for _, data in events:
+    for name, data in events:
         EVENT.validate_python(data)  # every field that OpenAI's own types require
-        assert (data["size"], data["output_format"]) == ("64x48", "png")
-        assert pixels_of(base64.b64decode(str(data["b64_json"]))).shape == (48, 64, 3)
+        # the edit has the photograph's size, a preview that of the canvas that holds all of it
+        width, height = (600, 400) if name == "image_edit.completed" else (64, 43)
+        assert (data["size"], data["output_format"]) == (f"{width}x{height}", "png")
+        assert pixels_of(base64.b64decode(str(data["b64_json"]))).shape == (height, width, 3)
     assert len({str(data["b64_json"]) for _, data in events}) == len(events)
     (file,) = files_of(post_form(http, photographs["coffee"], **options))
     assert base64.b64decode(str(events[-1][1]["b64_json"])) == file

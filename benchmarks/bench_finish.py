@@ -1,0 +1,106 @@
+"""What `detail` and `preserve` cost a job and a server: the same edits with and without, in turn.
+
+Both return the source's size, so that what is compared is the finishing and the reconstruction, and
+not the encoding of a larger file.
+
+    python -m benchmarks.bench_finish                              # a job: images/s
+    python -m benchmarks.bench_finish --url http://127.0.0.1:8000  # a server that runs: ms an edit
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import skimage.data
+from PIL import Image
+
+from batch_jobs.config import JobConfig
+from benchmarks.bench_batch import run_job
+from benchmarks.workloads import INSTRUCTIONS, PHOTOGRAPHS, print_machine
+from engine.config import EngineConfig
+
+SIDE_PX = 1024  # of the sources
+WAYS: dict[str, dict[str, Any]] = {
+    "without": {"detail": "model", "preserve": "off", "restore_size": True},
+    "with": {"detail": "source", "preserve": "auto", "restore_size": True},
+}
+
+
+def photograph(name: str) -> bytes:
+    """A photograph of `SIDE_PX` a side as JPEG."""
+    image = Image.fromarray(getattr(skimage.data, name)()).resize((SIDE_PX, SIDE_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def compare_jobs(rows: int, pairs: int) -> None:
+    """Print images/s of a job with and without, and their ratio."""
+    speeds: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in PHOTOGRAPHS:
+            (folder / f"{name}.jpg").write_bytes(photograph(name))
+        table = [
+            {
+                "id": f"row-{i}",
+                "image": f"{PHOTOGRAPHS[i % len(PHOTOGRAPHS)]}.jpg",
+                "instruction": INSTRUCTIONS[i % len(INSTRUCTIONS)],
+                "seed": i,
+            }
+            for i in range(rows)
+        ]
+        pq.write_table(pa.Table.from_pylist(table), folder / "manifest.parquet")
+        for pair in range(pairs):
+            for way in list(WAYS)[:: 1 if pair % 2 else -1]:
+                config = JobConfig(engine=EngineConfig(options=WAYS[way]))
+                speeds[way].append(run_job(folder, folder / f"{way}-{pair}", config))
+            print({way: round(found[-1], 3) for way, found in speeds.items()}, flush=True)
+    means = {way: statistics.harmonic_mean(found) for way, found in speeds.items()}
+    print(f"job, images/s with / without: {means['with'] / means['without']:.3f}")
+
+
+def compare_requests(url: str, pairs: int) -> None:
+    """Print the median of an edit's ms with and without, and of their difference."""
+    image = photograph(PHOTOGRAPHS[0])
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    with httpx.Client(base_url=url, timeout=120) as client:
+        for pair in range(-3, pairs):  # the first warm up
+            for way in list(WAYS)[:: 1 if pair % 2 else -1]:
+                fields = {name: str(value).lower() for name, value in WAYS[way].items()}
+                fields |= {"prompt": INSTRUCTIONS[0], "seed": str(pair + 3)}
+                start = time.perf_counter()
+                files = {"image": ("photo.jpg", image)}
+                client.post("/v1/images/edits", data=fields, files=files).raise_for_status()
+                if pair >= 0:
+                    times[way].append(1000 * (time.perf_counter() - start))
+    more = [a - b for a, b in zip(times["with"], times["without"], strict=True)]
+    medians = {way: round(statistics.median(found)) for way, found in times.items()}
+    print(f"server, ms: {medians}, the difference {statistics.median(more):.0f}")
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="of a server that runs")
+    parser.add_argument("--rows", type=int, default=32, help="of a job")
+    parser.add_argument("--pairs", type=int, default=4)
+    args = parser.parse_args()
+    print_machine(EngineConfig().threads)
+    if args.url:
+        compare_requests(args.url, args.pairs)
+    else:
+        compare_jobs(args.rows, args.pairs)
+
+
+if __name__ == "__main__":
+    main()
