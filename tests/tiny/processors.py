@@ -23,15 +23,17 @@ class VisionProcessor:
         self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
 
     @classmethod
-    def of_patches(cls, patch_px: int, tokenizer: Qwen2Tokenizer) -> VisionProcessor:
-        """One that cuts images into patches of this side, as they come: nothing is resized but to
-        whole patches. Four patches are a token."""
+    def of_patches(
+        cls, patch_px: int, tokenizer: Qwen2Tokenizer, max_pixels: int = 4096**2
+    ) -> VisionProcessor:
+        """One that cuts images into patches of this side, as they come up to `max_pixels`: nothing
+        is resized but to whole patches. Four patches are a token."""
         images = Qwen2VLImageProcessorPil(
             patch_size=patch_px,
             temporal_patch_size=2,
             merge_size=2,
             min_pixels=(2 * patch_px) ** 2,
-            max_pixels=4096**2,
+            max_pixels=max_pixels,
         )
         return cls(images, tokenizer)
 

@@ -60,7 +60,8 @@ def _parts(**settings: Any) -> dict[str, Any]:
         ),
         "text_encoder": text_encoders.qwen25_vl(tokenizer),
         "tokenizer": tokenizer,
-        "processor": QwenVLProcessor.of_patches(14, tokenizer),
+        # Several pictures are shown at 384 x 384 px in area: as 16 tokens each, not as 196.
+        "processor": QwenVLProcessor.of_patches(14, tokenizer, max_pixels=128**2),
         "transformer": random_model(transformer, gain=GAIN),
         "vae": autoencoders.qwen(),
     }

@@ -22,7 +22,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from tests.tiny.weights import random_model
+from tests.tiny.weights import GAIN, random_model
 
 WIDTH = 32  # of CLIP and T5; SDXL puts two CLIPs beside each other
 VISION_WIDTH = 16  # of the language models
@@ -128,7 +128,7 @@ def qwen25_vl(tokenizer: Qwen2Tokenizer) -> Any:
         "patch_size": 14,
     }
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_vision_ids(tokenizer))
-    return random_model(partial(Qwen2_5_VLForConditionalGeneration, config))
+    return random_model(partial(Qwen2_5_VLForConditionalGeneration, config), gain=GAIN)
 
 
 def qwen3_vl(tokenizer: Qwen2Tokenizer) -> Any:
