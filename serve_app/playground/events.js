@@ -4,13 +4,15 @@
 // connection that breaks ends it early.
 export async function* readEvents(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  let rest = []; // of an event that has not ended: an image comes in thousands of chunks
   try {
     for (;;) {
       const { value, done } = await reader.read().catch(broken);
       if (done) return;
-      const blocks = (rest + value).split(/\r?\n\r?\n/);
-      rest = blocks.pop();
+      rest.push(value);
+      if (!value.includes("\n")) continue;
+      const blocks = rest.join("").split(/\r?\n\r?\n/);
+      rest = [blocks.pop()];
       for (const block of blocks) {
         const parsed = parse(block);
         if (parsed) yield parsed;
@@ -36,6 +38,8 @@ function parse(block) {
 }
 
 export function base64ToBlob(base64, format) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const characters = atob(base64);
+  const bytes = new Uint8Array(characters.length);
+  for (let k = 0; k < bytes.length; k++) bytes[k] = characters.charCodeAt(k);
   return new Blob([bytes], { type: `image/${format}` });
 }
