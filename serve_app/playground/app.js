@@ -1,15 +1,17 @@
 // The playground: what happens when.
 
+import { installBrush, maskOf, paintingOf } from "./brush.js";
 import { installComparison } from "./comparison.js";
 import { clearError, clearErrors, installErrors, placeOf, reasonOf, showError } from "./errors.js";
-import { canvasOf, fieldsOf, firstFault, installForm, setModel, setSeed, steps } from "./form.js";
+import { fieldsOf, firstFault, installForm, setModel, setSeed, shapeOf, steps } from "./form.js";
 import { installLanguage, onLanguage, text, texts } from "./language.js";
 import { readPhotograph, Unusable } from "./photograph.js";
 import { installRequest, showRequest } from "./request.js";
 import { edit, fetchModel, hasApiKey, PREVIEWS, Refused, setApiKey } from "./server.js";
+import { MASK_NAME } from "./snippets.js";
 import { installSources } from "./sources.js";
-import { addToStrip, installStage, showPhotograph, showPreview, showProgress, showResult,
-         showRunning } from "./stage.js";
+import { addToStrip, installStage, isPainting, showPhotograph, showPreview, showProgress,
+         showResult, showRunning } from "./stage.js";
 
 const node = (id) => document.getElementById(id);
 
@@ -21,6 +23,7 @@ let waiting = 0; // timer of a busy server
 
 async function choose(file) {
   clearError("image");
+  clearError("mask");
   try {
     photograph = await readPhotograph(file);
     running?.abort();
@@ -71,15 +74,18 @@ async function run() {
     running = null;
     return;
   }
+  const { file } = photograph;
   const fields = fieldsOf(photograph);
+  const painting = paintingOf(photograph);
   const started = performance.now();
   begin(fields.prompt);
   try {
-    const done = await edit(photograph.file, fields, running.signal, (blob, k) => {
+    const mask = await maskOf(photograph);
+    const done = await edit({ file, mask, fields }, running.signal, (blob, k) => {
       showPreview(blob, k);
       say("preview", { k: k + 1, n: PREVIEWS });
     });
-    finish(fields, done, ((performance.now() - started) / 1000).toFixed(1));
+    finish({ fields, painting }, done, ((performance.now() - started) / 1000).toFixed(1));
   } catch (error) {
     restore();
     if (error.name === "AbortError") say("cancelled");
@@ -90,7 +96,7 @@ async function run() {
 }
 
 function begin(instruction) {
-  showRunning(canvasOf(photograph), instruction);
+  showRunning(shapeOf(photograph), instruction);
   say("sending");
   if (document.activeElement === node("edit")) node("cancel").focus();
   node("print").scrollIntoView();
@@ -102,10 +108,10 @@ function end() {
   if (held) node("edit").focus({ preventScroll: true });
 }
 
-function finish(fields, { blob, seed, size }, seconds) {
-  const name = `${stem(photograph.name)}-${stem(fields.prompt)}.png`;
-  const url = URL.createObjectURL(blob);
-  result = { photograph, fields, blob, url, seed, size, seconds, name, steps: steps() };
+function finish(asked, done, seconds) {
+  const name = `${stem(photograph.name)}-${stem(asked.fields.prompt)}.png`;
+  const url = URL.createObjectURL(done.blob);
+  result = { photograph, ...asked, ...done, url, seconds, name, steps: steps() };
   showResult(result, true);
   addToStrip(result, (chosen) => {
     if (running) return;
@@ -128,7 +134,28 @@ function restore() {
   else showPhotograph(photograph);
 }
 
+// Between the photograph to paint over and what was shown before.
+function togglePainting() {
+  if (running) return;
+  if (isPainting()) restore();
+  else showPhotograph(photograph, true);
+}
+
+// For the code to copy.
+async function saveMask() {
+  const link = document.createElement("a");
+  try {
+    link.href = URL.createObjectURL(await maskOf(photograph));
+  } catch (error) {
+    return refuse(error);
+  }
+  link.download = MASK_NAME;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
 function refuse(error) {
+  if (error instanceof Unusable) return showError("mask", () => error.reason()).focus();
   if (!(error instanceof Refused)) throw error;
   say("");
   const hadKey = hasApiKey();
@@ -146,10 +173,13 @@ function wait(seconds) {
 // The code to copy: of the shown edit, with its seed, while the panel still says the same.
 function updateRequest() {
   const fields = fieldsOf(photograph);
-  const same = result && JSON.stringify(fields) === JSON.stringify(result.fields);
+  const painting = paintingOf(photograph);
+  const same = result && result.painting === painting
+    && JSON.stringify(fields) === JSON.stringify(result.fields);
   if (same && result.seed !== undefined) fields.seed ??= String(result.seed);
   fields.prompt ||= texts("ideasList")[0];
-  showRequest({ fields, name: photograph?.name ?? "photo.jpg", key: hasApiKey() });
+  const name = photograph?.name ?? "photo.jpg";
+  showRequest({ fields, name, masked: painting !== null, key: hasApiKey() });
 }
 
 installLanguage(node("language"));
@@ -157,6 +187,7 @@ onLanguage(() => (node("status").textContent = said()));
 installErrors();
 installStage();
 installComparison();
+installBrush(updateRequest);
 installForm(updateRequest);
 installRequest();
 installSources(choose);
@@ -165,7 +196,13 @@ node("form").addEventListener("submit", (event) => {
   run();
 });
 node("cancel").addEventListener("click", () => running?.abort());
-addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  running?.abort();
+  if (isPainting()) togglePainting();
+});
+node("paint").addEventListener("click", togglePainting);
+node("save-mask").addEventListener("click", saveMask);
 node("reuse").addEventListener("click", () => {
   setSeed(result.seed);
   updateRequest();

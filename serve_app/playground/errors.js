@@ -9,10 +9,10 @@ function nodeOf(place) {
 }
 
 function fieldOf(place) {
-  return document.getElementById({ image: "file", general: "edit" }[place] ?? place);
+  return document.getElementById({ image: "file", mask: "paint", general: "edit" }[place] ?? place);
 }
 
-// `place`: image, prompt, general, or a field's id. Returns the field, to be focused.
+// `place`: image, mask, prompt, general, or a field's id. Returns the field, to be focused.
 export function showError(place, message) {
   shown.set(place, message);
   nodeOf(place).textContent = message();

@@ -24,6 +24,7 @@ export function setModel(served) {
   for (const name of [...SLIDERS, "num_inference_steps"]) {
     if (!touched.has(name)) node(name).value = String(defaultOf(name));
   }
+  if (!touched.has("preserve")) node("preserve").checked = defaultOf("preserve") === "auto";
   offerSizes();
   refresh();
 }
@@ -41,8 +42,9 @@ function offerSizes() {
   node("size").value = kept || String(first);
 }
 
-// The sliders' values beside them, and the way back to the default.
+// The sliders' values beside them, and the way back to the default; no framing of the whole.
 function refresh() {
+  node("framing").hidden = isRestored();
   for (const name of SLIDERS) {
     const slider = node(name);
     slider.parentElement.querySelector("output").value = Number(slider.value).toFixed(1);
@@ -53,12 +55,19 @@ function refresh() {
   }
 }
 
-// The canvas of `photograph` in px: its aspect, the long side asked for, whole multiples.
-export function canvasOf(photograph) {
+// At the photograph's own size all of it comes back: nothing is trimmed.
+const isRestored = () => node("restore_size").value === "true";
+const framing = () => (isRestored() ? "fit" : node("resize").value);
+
+// What comes back of `photograph`, by its aspect: { width, height }.
+export function shapeOf(photograph) {
+  return isRestored() || framing() === "pad" ? photograph : canvasOf(photograph);
+}
+
+// The model's canvas for `photograph` in px: its aspect, the long side asked for, whole multiples.
+function canvasOf({ width, height }) {
   const side = Number(node("size").value);
-  const { width, height } = photograph;
-  if (node("resize").value === "crop") return { width: side, height: side };
-  if (node("resize").value === "pad") return { width, height };
+  if (framing() !== "fit") return { width: side, height: side };
   const scale = side / Math.max(width, height) / model.size_multiple_px;
   const snap = (length) => Math.max(1, Math.round(length * scale)) * model.size_multiple_px;
   return { width: snap(width), height: snap(height) };
@@ -73,11 +82,14 @@ export function fieldsOf(photograph) {
     if (value && Number(value) !== defaultOf(name)) fields[name] = value;
   }
   if (node("seed").value.trim()) fields.seed = node("seed").value.trim();
-  if (node("resize").value !== "fit") fields.resize = node("resize").value;
+  if (framing() !== "fit") fields.resize = framing();
+  fields.restore_size = String(isRestored()); // with `size` no default would say it
+  fields.detail = isRestored() ? "source" : "model";
+  const preserve = node("preserve").checked ? "auto" : "off";
+  if (preserve !== (defaultOf("preserve") ?? "off")) fields.preserve = preserve;
   const side = Number(node("size").value);
   if (photograph && side !== model.resolution_px) {
-    const { width, height } = node("resize").value === "fit" ? canvasOf(photograph)
-      : { width: side, height: side };
+    const { width, height } = canvasOf(photograph);
     fields.size = `${width}x${height}`;
   }
   return fields;

@@ -9,9 +9,10 @@ const node = (id) => document.getElementById(id);
 let chosen = "tab-curl";
 let latest = null;
 
-// `request`: { fields, name, key } of what the page would send now.
+// `request`: { fields, name, masked, key } of what the page would send now.
 export function showRequest(request) {
   latest = request;
+  node("save-mask").hidden = !request.masked;
   const origin = new URL(".", location.href).href.replace(/\/$/, "");
   node("snippet").textContent = DIALECTS[chosen]({ ...request, origin });
 }

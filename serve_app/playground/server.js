@@ -33,22 +33,24 @@ export async function fetchModel() {
   return (await answer.json()).data[0];
 }
 
-// { blob, seed, size } of the edited photograph. `onPreview(blob, k)` may be called before.
-export async function edit(file, fields, signal, onPreview) {
+// { blob, seed, size, report, warnings } of the edited photograph; `mask`: a PNG, or null.
+// `onPreview(blob, k)` may be called before.
+export async function edit({ file, mask, fields }, signal, onPreview) {
   const extra = streams ? { stream: "true", partial_images: String(PREVIEWS) } : {};
   try {
-    const body = form(file, { ...fields, ...extra });
+    const body = form(file, mask, { ...fields, ...extra });
     return await read(await send(EDITS, { method: "POST", body, signal }), onPreview);
   } catch (error) {
     if (!streams || !["stream", "partial_images"].includes(error.param)) throw error;
     streams = false;
-    return edit(file, fields, signal, onPreview);
+    return edit({ file, mask, fields }, signal, onPreview);
   }
 }
 
-function form(file, fields) {
+function form(file, mask, fields) {
   const data = new FormData();
   data.append("image", file, file.name);
+  if (mask) data.append("mask", mask, "mask.png");
   for (const [name, value] of Object.entries(fields)) data.append(name, value);
   return data;
 }
@@ -96,6 +98,6 @@ async function read(answer, onPreview) {
   throw new Refused(0, {}, NaN); // the stream broke off
 }
 
-function finished({ b64_json, output_format, seed, size }) {
-  return { blob: base64ToBlob(b64_json, output_format), seed, size };
+function finished({ b64_json, output_format, seed, size, edit_report: report, warnings }) {
+  return { blob: base64ToBlob(b64_json, output_format), seed, size, report, warnings };
 }

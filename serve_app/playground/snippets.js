@@ -1,10 +1,14 @@
 // The request of the page as code to run elsewhere.
 
-// `fields`: { prompt, seed, ... } as they are sent; `name`: of the photograph's file.
-export function curl({ fields, name, origin, key }) {
+export const MASK_NAME = "mask.png";
+
+// `fields`: { prompt, seed, ... } as they are sent; `name`: of the photograph's file; `masked`: with
+// a mask beside it.
+export function curl({ fields, name, masked, origin, key }) {
   const lines = ["curl -sS --fail-with-body -o answer.json", `  ${origin}/v1/images/edits`];
   if (key) lines.push(`  -H "Authorization: Bearer $RAYEDIT_API_KEY"`);
   lines.push(`  -F ${shell(`image=@"${name.replace(/[\\"]/g, "\\$&")}"`)}`);
+  if (masked) lines.push(`  -F mask=@"${MASK_NAME}"`);
   for (const [field, value] of Object.entries(fields)) {
     // --form-string: an instruction may begin with @ or <, which -F would read as a file
     lines.push(field === "prompt" ? `  --form-string ${shell(`prompt=${value}`)}`
@@ -14,7 +18,7 @@ export function curl({ fields, name, origin, key }) {
   return lines.join(" \\\n");
 }
 
-export function python({ fields, name, origin, key }) {
+export function python({ fields, name, masked, origin, key }) {
   const { prompt, size, ...ours } = fields;
   const lines = [
     ...(key ? ["import os"] : []),
@@ -25,6 +29,7 @@ export function python({ fields, name, origin, key }) {
     `client = OpenAI(base_url="${origin}/v1", api_key=${key ? 'os.environ["RAYEDIT_API_KEY"]' : '"none"'})`,
     "edited = client.images.edit(",
     `    image=open(${JSON.stringify(name)}, "rb"),`,
+    ...(masked ? [`    mask=open("${MASK_NAME}", "rb"),`] : []),
     `    prompt=${JSON.stringify(prompt)},`,
   ];
   if (size) lines.push(`    size="${size}",`);
@@ -40,5 +45,6 @@ function shell(value) {
 }
 
 function literal(value) {
+  if (["true", "false"].includes(value)) return value === "true" ? "True" : "False";
   return Number.isNaN(Number(value)) ? JSON.stringify(value) : String(Number(value));
 }

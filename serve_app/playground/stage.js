@@ -1,5 +1,6 @@
 // The stage: nothing yet, a photograph, an edit that runs, an edit that is done.
 
+import { paintingOf, showPainting } from "./brush.js";
 import { reveal } from "./comparison.js";
 import { onLanguage, text } from "./language.js";
 import { PREVIEWS } from "./server.js";
@@ -12,20 +13,22 @@ const after = node("after");
 let current = { photograph: null, result: null };
 
 function setState(state) {
-  root.dataset.state = state; // empty, ready, running, done: the style sheets do the rest
+  root.dataset.state = state; // empty, ready, painting, running, done: the style sheets do the rest
 }
 
 function setAspect(width, height) {
   node("print").style.setProperty("--aspect", String(width / height));
 }
 
-export function showPhotograph(photograph) {
+// `painting`: the reader paints over it.
+export function showPhotograph(photograph, painting = false) {
   current = { photograph, result: null };
   before.src = photograph.url;
   before.alt = photograph.name;
   after.removeAttribute("src");
   setAspect(photograph.width, photograph.height);
-  setState("ready");
+  showPainting(photograph);
+  setState(painting ? "painting" : "ready");
   caption();
 }
 
@@ -71,13 +74,29 @@ export function showResult(result, fresh) {
 
 function caption() {
   const { photograph, result } = current;
+  const begins = paintingOf(photograph) ? "painted" : "paint";
+  node("paint").textContent = text(isPainting() ? "paintDone" : begins);
   if (!photograph || root.dataset.state === "running") return;
-  const size = (width, height) => `${width} × ${height}`;
   node("title").textContent = result ? result.fields.prompt : photograph.name;
-  node("facts").textContent = result
-    ? text("facts", { ...result, size: size(...result.size.split("x")) })
-    : text("original", { size: size(photograph.width, photograph.height) });
+  node("facts").textContent = facts();
   node("seed-used").textContent = result ? text("seedUsed", result) : "";
+  const global = result?.warnings?.includes("edit_is_global");
+  node("remark").textContent = global ? text("allChanged") : "";
+}
+
+function facts() {
+  const { photograph, result } = current;
+  const size = (width, height) => `${width} × ${height}`;
+  if (isPainting()) return text("paintHint");
+  if (!result) return text("original", { size: size(photograph.width, photograph.height) });
+  const words = text("facts", { ...result, size: size(...result.size.split("x")) });
+  if (!result.report) return words;
+  const percent = 100 * result.report.changed_share;
+  return words + text("changed", { percent: percent.toFixed(percent < 10 ? 1 : 0) });
+}
+
+export function isPainting() {
+  return root.dataset.state === "painting";
 }
 
 export function installStage() {

@@ -53,6 +53,22 @@ class Visit:
         self.page.locator("#edit").click()
         self.wait_for("done")
 
+    def on_page(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the photograph, in shares of its sides, lies on the page in px."""
+        self.page.locator("#frame").scroll_into_view_if_needed()
+        box = self.page.locator("#frame").bounding_box()
+        assert box is not None
+        return box["x"] + box["width"] * x, box["y"] + box["height"] * y
+
+    def paint(self, *points: tuple[float, float]) -> None:
+        """Draw a stroke along these points with the mouse."""
+        mouse = self.page.mouse
+        mouse.move(*self.on_page(*points[0]))
+        mouse.down()
+        for point in points[1:]:
+            mouse.move(*self.on_page(*point), steps=5)
+        mouse.up()
+
     def shown(self) -> bytes:
         """The edited image file on the page."""
         with self.page.expect_download() as download:

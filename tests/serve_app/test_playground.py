@@ -77,8 +77,8 @@ def test_a_photograph_is_edited_with_previews_and_the_api_gives_the_same_bytes(
     assert said.json_value()[-1].startswith("Done in ")
     seed = visit.text("seed-used").removeprefix("seed ")
     file = visit.shown()
-    assert Image.open(io.BytesIO(file)).size == (64, 48)
-    assert "64 × 48 px · 6 steps" in visit.text("facts")
+    assert Image.open(io.BytesIO(file)).size == (600, 400)
+    assert "600 × 400 px · 6 steps" in visit.text("facts")
     options = {"seed": seed, "num_inference_steps": 6}
     assert files_of(post_form(http, photographs["coffee"], **options)) == [file]
 
@@ -98,17 +98,23 @@ def test_the_seed_of_an_edit_can_be_used_again(visit: Visit, photographs: dict[s
 def test_the_request_to_copy_gives_the_picture_that_is_shown(
     visit: Visit, photographs: dict[str, bytes], tmp_path: Path, tab: str
 ) -> None:
-    """With an instruction and a file name that a shell, curl and Python could misread."""
+    """With a mask, an instruction and a file name that a shell, curl and Python could misread."""
     name = 'it\'s "my" photo; 1.jpg'
     (tmp_path / name).write_bytes(photographs["coffee"])
     visit.quick()
+    visit.page.select_option("#restore_size", "false")
     visit.page.select_option("#resize", "pad")
     visit.page.locator("#guidance_scale").press("ArrowRight")
     visit.page.fill("#seed", "007")
     visit.choose(name, photographs["coffee"])
+    visit.page.locator("#paint").click()
+    visit.paint((0.3, 0.3), (0.6, 0.6))
     visit.edit('@it\'s "night" $HOME\\ 夜景')
     visit.page.locator("#request > summary").click()
     visit.page.locator(f"#tab-{tab}").click()
+    with visit.page.expect_download() as download:
+        visit.page.locator("#save-mask").click()
+    download.value.save_as(tmp_path / download.value.suggested_filename)
     code = visit.text("snippet")
     assert "3.1" in code and "seed" in code
     program = (shutil.which("sh") or "sh") if tab == "curl" else sys.executable

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import ImageError, InstructionError, TransientError, error_classes
+from engine.errors import (
+    ImageError,
+    InstructionError,
+    MaskInvalid,
+    TransientError,
+    error_classes,
+)
 from serve_app import errors
 from serve_app.errors import BodyTooLarge, BodyTooSlow, KeyInvalid
 from tests.serve_app.browser import PHONE, Open, Visit, chromium, open_page, visit
@@ -38,7 +44,8 @@ def test_whatever_is_said_is_said_in_both_languages(visit: Visit) -> None:
     texts = visit.page.evaluate("async () => (await import('/playground/texts.js')).TEXTS")
     assert texts["en"].keys() == texts["zh"].keys()
     assert all(texts["zh"].values())
-    readers = (ImageError, InstructionError, TransientError, KeyInvalid, BodyTooLarge, BodyTooSlow)
+    sent = (ImageError, MaskInvalid, InstructionError, BodyTooLarge, BodyTooSlow)
+    readers = (*sent, TransientError, KeyInvalid)
     every = [*error_classes(), *error_classes(errors.__name__)]
     met = {error.code for error in every if issubclass(error, readers)}
     elsewhere = {

@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from PIL import Image
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
@@ -23,7 +19,8 @@ from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.service import EditService
 from tests.serve_app.browser import Open, Visit, chromium, open_page, visit
 from tests.serve_app.conftest import Mirror
-from tests.serving import Server, free_port
+from tests.serve_app.local import over_http
+from tests.serving import Server
 
 __all__ = ["chromium", "open_page", "visit"]
 
@@ -109,19 +106,6 @@ def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
     visit.page.locator("#edit").click()
     assert visit.text("error-num_inference_steps") == "Steps: a whole number from 1 to 100."
     assert visit.focused == "num_inference_steps"
-
-
-@contextmanager
-def over_http(app: ASGIApp) -> Iterator[str]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_a_connection_that_breaks_in_the_middle_of_an_edit_is_told(

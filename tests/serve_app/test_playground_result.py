@@ -1,0 +1,82 @@
+"""What the playground asks for beside the instruction, and what it says of the result."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from tests.conftest import jpeg, photograph
+from tests.serve_app.browser import Open, Visit, chromium, open_page
+from tests.serve_app.local import Recorded, recorded
+
+__all__ = ["chromium", "open_page", "recorded"]
+
+COFFEE = jpeg(photograph("coffee"))  # 600 x 400 px, of which 3 : 2 is no canvas
+
+
+def opened(open_page: Open, recorded: Recorded) -> Visit:
+    """The page with the coffee, everything unfolded."""
+    visit = open_page(recorded.url)
+    visit.page.locator("#more > summary").click()
+    visit.choose("coffee.jpg", COFFEE)
+    visit.wait_for("ready")
+    return visit
+
+
+def size_of(visit: Visit) -> tuple[int, int]:
+    return Image.open(io.BytesIO(visit.shown())).size
+
+
+def test_a_photograph_comes_back_at_its_own_size_unless_the_models_picture_is_asked_for(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    visit.edit("make it night")
+    assert size_of(visit) == (600, 400)
+    own = recorded.forms[-1]
+    assert (own["restore_size"], own["detail"], own["size"]) == ("true", "source", "128x80")
+    visit.page.select_option("#restore_size", "false")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#strip li:nth-child(2)", state="attached")
+    models = recorded.forms[-1]
+    assert (models["restore_size"], models["detail"], models["size"]) == (
+        "false",
+        "model",
+        "128x80",
+    )
+    assert size_of(visit) == (128, 80)
+    assert "128 × 80 px" in visit.text("facts") and "changed" not in visit.text("facts")
+
+
+def test_a_whole_photograph_has_no_framing(open_page: Open, recorded: Recorded) -> None:
+    visit = opened(open_page, recorded)
+    assert visit.page.locator("#framing").is_hidden()
+    visit.page.select_option("#restore_size", "false")
+    visit.page.select_option("#resize", "crop")
+    visit.edit("make it night")
+    assert (recorded.forms[-1]["resize"], size_of(visit)) == ("crop", (128, 128))
+    visit.page.select_option("#restore_size", "true")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#strip li:nth-child(2)", state="attached")
+    assert "resize" not in recorded.forms[-1]
+    assert size_of(visit) == (600, 400)
+
+
+def test_the_rest_is_kept_where_it_is_asked_for_and_a_change_of_everything_is_told(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    visit.edit("make it night")
+    assert "preserve" not in recorded.forms[-1]
+    assert visit.text("facts").endswith(" · 100% changed")
+    assert visit.page.locator("#remark").is_hidden()
+    visit.page.locator("#preserve").press("Space")
+    visit.page.locator("#request > summary").click()
+    assert "-F preserve=auto" in visit.text("snippet")
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#strip li:nth-child(2)", state="attached")
+    assert recorded.forms[-1]["preserve"] == "auto"
+    assert visit.text("remark").startswith("Nearly everything changed")
+    visit.page.locator("#language").click()
+    assert visit.text("remark").startswith("几乎整个画面都变了")
