@@ -8,8 +8,10 @@ from pathlib import Path
 from engine.errors import ModelError
 
 MODEL_INDEX = "model_index.json"
-MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model")  # no pickle, no code
-_ALL_FILES = [f"*{suffix}" for suffix in MODEL_SUFFIXES]
+# No pickle, no code; a chat's template is run in a sandbox (transformers).
+MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
+# Weights beside model_index.json are the same once more, in one file for other programs.
+_ALL_FILES = ["*.json", *(f"*/*{suffix}" for suffix in MODEL_SUFFIXES)]
 _CONFIGS = [MODEL_INDEX, "*/config.json", "*/*_config.json"]
 
 

@@ -81,6 +81,8 @@ def folder_of(pipeline: str) -> dict[str, bytes]:
         "vae/config.json": {"block_out_channels": [8, 8, 8, 8]},
         "unet/config.json": unet,
         "unet/diffusion_pytorch_model.safetensors": "weights",
+        "tokenizer/chat_template.jinja": "{{ messages }}",
+        "for-another-program.safetensors": "the same weights",
         "README.md": "words",
     }
     return {name: json.dumps(content).encode() for name, content in files.items()}
@@ -144,6 +146,23 @@ def test_a_hub_id_is_described_by_its_own_configuration_and_then_without_a_netwo
     assert asked == ["model_index.json", "unet/config.json", "vae/config.json"]
     offline, asked = found(hub, tmp_path, "someone/editor@main", HF_HUB_OFFLINE="1")
     assert (offline, asked) == (said, [])
+
+
+def test_all_that_a_model_is_loaded_from_is_fetched_and_its_weights_once(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """Many a repository holds them a second time, in one file beside `model_index.json`."""
+    code = "from engine.hub import fetch_weights; fetch_weights('someone/editor', None)"
+    hub.asked.clear()
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert sorted(hub.asked) == [
+        "model_index.json",
+        "tokenizer/chat_template.jinja",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+    ]
 
 
 def test_without_a_network_an_unknown_hub_id_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
