@@ -34,7 +34,7 @@ class EditRequest:
     timeout_s: float | None = None  # the most urgent goes first, what is late is given up
     partial_images: int = 0  # 0 to 3 previews, while it is being denoised
     digest: str = ""  # of the pixels, so that equal ones are encoded once; empty: not known
-    references: tuple[np.ndarray, ...] = ()  # further sources, (h, w, 3) uint8, sides as of pixels
+    references: tuple[np.ndarray, ...] = ()  # further sources, (h, w, 3) uint8; sides as of pixels
     mask: np.ndarray | None = None  # (H, W) uint8; 0: stays the source's, 255: may change
     style: str | None = None  # the name of an adapter of `ModelSpec.styles`
 

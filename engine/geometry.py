@@ -58,6 +58,19 @@ def plan_geometry(source: tuple[int, int], options: EditOptions, spec: ModelSpec
     return Geometry(_centre_box(source, canvas), canvas, (0, 0, 0, 0), canvas)
 
 
+def reference_geometry(source: tuple[int, int], spec: ModelSpec) -> Geometry:
+    """Choose how a further source, (width, height) in px, meets a canvas of its own.
+
+    Whatever the options of the edit: as diffusers' pipelines bring it there. FLUX.2's cut the edges
+    to the multiple, the others stretch the whole of it.
+    """
+    canvas = stretched_canvas(source, spec)
+    whole = (0.0, 0.0, float(source[0]), float(source[1]))
+    cuts = spec.canvas == "at_most_area"
+    box = _cut_box(source, canvas, whole_size(source, spec)) if cuts else whole
+    return Geometry(box, canvas, (0, 0, 0, 0), canvas)
+
+
 def _centre_box(
     source: tuple[int, int], canvas: tuple[int, int]
 ) -> tuple[float, float, float, float]:

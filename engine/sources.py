@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -13,12 +14,13 @@ import numpy as np
 
 from engine.edit import EditRequest
 from engine.errors import (
+    ImageError,
     ImageSourceRefused,
     ImageTooLarge,
     ImageUnreadable,
     MaskInvalid,
 )
-from engine.geometry import Geometry, plan_geometry, to_canvas
+from engine.geometry import Geometry, plan_geometry, reference_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
 from engine.masks import decode_mask, mask_to_canvas
 from engine.options import Detail, Preserve, ResolvedOptions
@@ -33,6 +35,7 @@ class Source:
 
     image: bytes
     mask: bytes | None = None  # a PNG as `masks.decode_mask` reads it
+    references: tuple[bytes, ...] = ()  # further images, in the order in which a text counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,23 @@ def prepare(
 
     `accept`: of `images.decode`. Raises `ImageError`, `MaskInvalid` and `OptionError`.
     """
-    decoded = decode(source.image, accept)
-    size = decoded.image.size
+    count = 1 + len(source.references)
+    spec.check_sources(count)
+    with naming_image(1, count):
+        decoded = decode(source.image, accept)
+    size, notes = decoded.image.size, decoded.warnings
     geometry = plan_geometry(size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
     mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)
     digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
-    request = EditRequest(id, pixels, instruction, options, digest=digest, mask=mask)
+    del decoded  # a large one, beside which the next would not fit
+    references = []
+    for number, file in enumerate(source.references, start=2):
+        with naming_image(number, count):
+            references.append(_reference(file, spec, accept, notes))
+    request = EditRequest(
+        id, pixels, instruction, options, digest=digest, references=tuple(references), mask=mask
+    )
     finishing = Finishing(
         geometry,
         options.detail,
@@ -86,8 +99,29 @@ def prepare(
         mask=source.mask,
     )
     if options.size is None and _is_smaller(geometry.output, size, spec.multiple):
-        decoded.warnings.append("smaller_than_source")
-    return Prepared(request, finishing, tuple(decoded.warnings))
+        notes.append("smaller_than_source")
+    return Prepared(request, finishing, tuple(notes))
+
+
+def _reference(
+    file: bytes, spec: ModelSpec, accept: Collection[str], notes: list[str]
+) -> np.ndarray:
+    """Decode a further image to its own canvas; what was softened goes to `notes`, once."""
+    decoded = decode(file, accept)
+    notes += [note for note in decoded.warnings if note not in notes]
+    return to_canvas(decoded.image, reference_geometry(decoded.image.size, spec))
+
+
+@contextmanager
+def naming_image(number: int, count: int) -> Iterator[None]:
+    """Say in an `ImageError` which image of `count` it is of, from 1; nothing of one alone."""
+    try:
+        yield
+    except ImageError as error:
+        if count == 1:
+            raise
+        message = f"image {number} of {count}: {error.message}"
+        raise type(error)(message, param=error.param) from None
 
 
 def _shown_mask(data: bytes, size: tuple[int, int], geometry: Geometry) -> np.ndarray:

@@ -95,12 +95,16 @@ class ModelSpec:
                     param="size",
                 )
 
-    def check_sources(self, count: int) -> None:
-        """Refuse more pictures than the model edits from; raises `OptionInvalid`."""
-        if count > self.max_sources:
+    def check_sources(self, count: int, param: str = "image") -> None:
+        """Refuse more pictures than the model edits from; raises `OptionInvalid`.
+
+        `param`: the field that holds them, for the message.
+        """
+        most = self.max_sources
+        if count > most:
+            takes = "one source image" if most == 1 else f"at most {most} source images"
             raise OptionInvalid(
-                f"model {self.name} takes at most {self.max_sources} source images; got {count}",
-                param="image",
+                f"{param}: model {self.name} takes {takes}; got {count}", param=param
             )
 
     def identity(self) -> dict[str, Any]:

@@ -104,15 +104,13 @@ class EditBody(_OptionFields, _OpenAIFields):
         except InstructionError as error:
             raise type(error)(error.message, param="prompt") from None
 
-    def image_url(self) -> str:
-        """The URL of the one source image; raises `ImageError` and `OptionInvalid`."""
+    def image_urls(self) -> list[str]:
+        """The URL of each source image, one or more; raises `ImageError`."""
         if not self.images:
             raise ImageMissing(
                 'images is missing: send [{"image_url": "data:..."}]', param="images"
             )
-        if len(self.images) > 1:
-            raise not_one_image(len(self.images), "images")
-        return _url_of(self.images[0], "images[0]")
+        return [_url_of(image, f"images[{k}]") for k, image in enumerate(self.images)]
 
     def mask_url(self) -> str | None:
         """The URL of the mask, if there is one; raises `ImageError`."""
@@ -129,10 +127,6 @@ def _url_of(image: ImageReference, field: str) -> str:
     if image.image_url is None:
         raise ImageMissing(f"{field}.image_url is missing", param="image_url")
     return image.image_url
-
-
-def not_one_image(count: int, field: str) -> OptionInvalid:
-    return OptionInvalid(f"{field}: this model edits one image at a time; got {count}", param=field)
 
 
 def error_body(failure: EditFailure) -> dict[str, dict[str, str | None]]:
