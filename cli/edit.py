@@ -18,7 +18,7 @@ from engine.options import Determinism
 if TYPE_CHECKING:
     from engine.config import EngineConfig
     from engine.edit import EditResult
-    from engine.sources import Prepared
+    from engine.sources import Prepared, Source
     from engine.spec import ModelSpec
 
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -35,6 +35,10 @@ def edit(
     mask: Annotated[
         Path | None, typer.Option(help="A PNG as large as SOURCE; what is opaque in it stays.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further photograph, for a model that edits from several; repeatable."),
+    ] = None,
     **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
@@ -42,7 +46,8 @@ def edit(
     format = _format_of(output)
     settings = _settings(config, model, determinism)
     spec = settings.find_model()
-    prepared = _prepare(source, mask, instruction, options, spec)
+    files = _files(source, mask, image or [], spec)
+    prepared = _prepare(files, instruction, options, spec)
     result = _run(prepared, settings, spec)
     _save(output, format, prepared, result)
 
@@ -62,18 +67,23 @@ def _settings(config: Path | None, model: str | None, determinism: str | None) -
     return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
 
 
-def _prepare(
-    source: Path, mask: Path | None, instruction: str, options: dict[str, Any], spec: ModelSpec
-) -> Prepared:
+def _files(source: Path, mask: Path | None, images: list[Path], spec: ModelSpec) -> Source:
+    from engine.sources import Source
+
+    spec.check_sources(1 + len(images), param="--image")
+    drawn = None if mask is None else _read(mask)
+    return Source(_read(source), drawn, tuple(map(_read, images)))
+
+
+def _prepare(files: Source, instruction: str, options: dict[str, Any], spec: ModelSpec) -> Prepared:
     from engine.options import EditOptions
     from engine.seeding import draw_seed
-    from engine.sources import Source, prepare
+    from engine.sources import prepare
     from engine.text import clean_instruction
 
     given = {name: value for name, value in options.items() if value is not None}
     resolved = spec.resolve(EditOptions.parse(given), draw_seed())
     text = clean_instruction(instruction)
-    files = Source(_read(source), None if mask is None else _read(mask))
     return prepare("edit", files, text, resolved, spec)
 
 

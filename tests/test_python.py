@@ -88,6 +88,7 @@ def test_each_image_may_have_its_instruction(editor: rayedit.Editor) -> None:
         (None, {"guidence_scale": 3}, "option_unknown"),
         (None, {"num_images": 2}, "option_invalid"),
         (None, {"num_inference_steps": 0}, "option_invalid"),
+        (None, {"references": ["missing.jpg"]}, "option_invalid"),
     ],
 )
 def test_what_cannot_be_done_is_raised_by_its_code(

@@ -90,6 +90,10 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (("edit", "small.yaml", "x", "-o", "a.png"), "not a JPEG, PNG or WebP"),
         (("edit", "coffee.jpg", "x", "-o", "a.gif"), "name a .png, .jpg or .webp"),
         (("edit", "coffee.jpg", " ", "-o", "a.png"), "instruction is empty"),
+        (
+            ("edit", "coffee.jpg", "x", "-o", "a.png", "--image", "none.jpg"),
+            "--image: model pocket takes one source image; got 2",
+        ),
         (("edit", "coffee.jpg", "x", "-o", "a.png", "--guidance-scale", "nan"), "finite"),
         (("edit", "coffee.jpg", "x", "-o", "a.png", "--size", "100x64"), "multiples of 16"),
         (("edit", "coffee.jpg", "x", "-o", "a.png", "--model", "pockte"), 'mean "pocket"'),
