@@ -51,11 +51,10 @@ class ExportLines:
                     yield from pool.map(line_of, from_ledger(rows))
 
     def _dataflow(self, entry: Entry) -> str:
-        source, mask = (
-            located(path, self._base) if path else "" for path in (entry.source, entry.mask)
-        )
+        named = [entry.mask, entry.source, *(entry.references or ())]
+        mask, *sources = (located(path, self._base) if path else "" for path in named)
         edited = [self._storage.uri(path) for path in _images(entry)]
-        return dataflow_line(entry, source, edited, mask)
+        return dataflow_line(entry, sources, edited, mask)
 
     def _openai(self, entry: Entry) -> str:
         images = [base64.b64encode(self._read(path, entry)) for path in _images(entry)]
@@ -74,14 +73,16 @@ def _ledger_line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, default=datetime.isoformat)
 
 
-def dataflow_line(entry: Entry, source: str, edited: Sequence[str], mask: str = "") -> str:
+def dataflow_line(
+    entry: Entry, sources: Sequence[str], edited: Sequence[str], mask: str = ""
+) -> str:
     """Write a row as DataFlow's JSONL (see `manifest.dataflow`); `output_image` is a list of paths.
 
-    `source`, `mask`: where they are, empty where the manifest holds them, or there is no mask;
+    `sources`, `mask`: where they are, empty where the manifest holds them, or there is no mask;
     `edited`: where the edited images are, none where the row failed.
     """
     line: dict[str, Any] = {
-        "images": source,
+        "images": list(sources) if len(sources) > 1 else sources[0],
         "conversations": [{"role": "user", "content": entry.instruction or ""}],
         "output_image": list(edited),
         "id": entry.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import base_of, read_manifest
-from batch_jobs.manifest.source_versions import source_versions
+from batch_jobs.manifest.source_versions import reference_versions, source_versions
 from engine.spec import ModelSpec
 from storage.location import absolute
 
@@ -44,9 +44,11 @@ class JobPlan:
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)
         rows = read_manifest(manifest)
-        versions = None
+        versions: dict[str, list[Any]] | None = None
         if config.check_sources:
             base = base_of(location)
-            versions = {name: source_versions(rows[name].to_pylist(), base) for name in PICTURES}
+            versions = {
+                name: source_versions(rows[name].to_pylist(), base) for name in PICTURES
+            } | {"references": reference_versions(rows, base)}
         prints = Fingerprints(spec, revision, config.engine, config.seed, previous.recipe)
         return cls(location, config, spec, revision, previous.recipe, prints.add_to(rows, versions))

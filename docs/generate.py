@@ -35,6 +35,7 @@ COLUMN_NOTES = {
     "source": "image as the manifest names it; null where the manifest holds the bytes",
     "place": "where: file, row group (0 in JSONL), row (in JSONL the byte where it starts)",
     "source_sha256": "of the source's bytes",
+    "references": "further images as the manifest names them; null where it holds the bytes",
     "mask": "mask as the manifest names it; null where the manifest holds the bytes, or has none",
     "outputs": "one entry an image: uri, sha256, width_px, height_px, seed",
     "warnings": "codes of what was softened",
@@ -59,7 +60,7 @@ where it failed |
 | OpenAI Batch | `{"custom_id", "method": "POST", "url": "/v1/images/edits", "body"}` | \
 `openai-batch`: `id`, `custom_id`, `response` {`status_code`, `request_id`, `body`}, `error` |
 
-DataFlow: `images` is one path, or a list of one; the `content` of the last message is the
+DataFlow: `images` is one path, or a list of several; the `content` of the last message is the
 instruction, as in DataFlow itself. OpenAI Batch: the body is that of the HTTP API
 ([api.md](api.md)), `image_url` (also that of `mask`) a data URL, a path or a URI; a request that
 failed has the API's status and error body in `response`. Lines come out by id, numbers in it by
@@ -130,10 +131,13 @@ def manifest_page() -> str:
         "file may be named by its `file:` URI, percents decoded; accents may be composed or not.\n"
         "`id` must be unique and is generated where it is absent. Every option of an edit is a\n"
         "column of its name, null (in CSV an empty cell) meaning the model's default.\n\n"
-        "`mask`, given in any of the ways of `image`, is OpenAI's: a PNG of 8 bits a channel with\n"
-        "alpha, as large as the image when upright. Where alpha is 0 the edit is made, where it\n"
-        "is 255 the source's pixels stay; null: all may change. What is wrong with a mask is its\n"
-        "row's own error, and `error_param` is `mask`.\n\n"
+        "In Parquet and JSONL `image` may be a list of such, for a model that edits from several:\n"
+        "the first is edited and makes the canvas, the others are seen beside it. What is wrong\n"
+        "with one of them is its row's own error, and `error_message` says which one.\n\n"
+        "`mask`, given in any of the ways of one image, is OpenAI's: a PNG of 8 bits a channel\n"
+        "with alpha, as large as the image when upright. Where alpha is 0 the edit is made,\n"
+        "where it is 255 the source's pixels stay; null: all may change. What is wrong with a\n"
+        "mask is its row's own error, and `error_param` is `mask`.\n\n"
         "A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow\n"
         "extension type are refused by name. `rayedit validate` checks every row and a sample of\n"
         "images before a job; `--estimate` edits 5 rows and estimates the time of all."

@@ -95,6 +95,7 @@ class Model(BaseModel):
     resolution_px: int = Field(description="side that an edit without `size` is about")
     size_multiple_px: int = Field(description="each side of `size` is a multiple of it")
     max_side_px: int = Field(description="largest side of `size`")
+    max_sources: int = Field(description="images that one edit may start from")
     defaults: dict[str, int | float | str] = Field(description="by option of an edit")
 
 
@@ -163,6 +164,8 @@ _MASK = (
     "a PNG with an alpha channel, as large as the image: where it is transparent the edit may "
     "change the image, where it is opaque every byte stays"
 )
+_FILE = "JPEG, PNG or WebP; `image[]` is the same field"
+_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP'
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -170,14 +173,21 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
 
 
-def edit_request_body() -> dict[str, Any]:
-    """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`."""
+def edit_request_body(max_sources: int) -> dict[str, Any]:
+    """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`.
+
+    `max_sources`: of the served model.
+    """
     shared = _properties()
     binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
-    form = _object({"image": dict(binary), **shared}, ["image", "prompt"])
-    form["properties"]["image"]["description"] = "JPEG, PNG or WebP; `image[]` is the same field"
+    several = {"type": "array", "minItems": 1, "maxItems": max_sources}
+    file = {"anyOf": [binary, {**several, "items": binary}]} if max_sources > 1 else dict(binary)
+    order = "; of several the first is edited, and makes the canvas" if max_sources > 1 else ""
+    form = _object({"image": file, **shared}, ["image", "prompt"])
+    form["properties"]["image"]["description"] = f"{_FILE}{order}"
     form["properties"]["mask"] = {**binary, "description": _MASK}
-    body = _object({"images": _images_schema(), **shared}, ["images", "prompt"])
+    images = {**several, "items": _reference(), "description": f"{_URLS}{order}"}
+    body = _object({"images": images, **shared}, ["images", "prompt"])
     body["properties"]["mask"] = {**_reference(), "description": _MASK}
     return {
         "required": True,
@@ -229,13 +239,3 @@ def _reference() -> dict[str, Any]:
         "description": "a data URL; nothing is fetched",
     }
     return _object({"image_url": url}, ["image_url"])
-
-
-def _images_schema() -> dict[str, Any]:
-    return {
-        "type": "array",
-        "minItems": 1,
-        "maxItems": 1,
-        "items": _reference(),
-        "description": '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP',
-    }

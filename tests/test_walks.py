@@ -200,6 +200,6 @@ def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSp
 
     options = pocket.resolve(EditOptions(), seed=0)
     with traced() as decoder:
-        prepare_source("a", photographs["coffee"], "add fog", options, pocket)
+        prepare_source("a", [photographs["coffee"]], "add fog", options, pocket)
     there = stops_of("A request", "decoder")
     assert decoder.of(there) == there

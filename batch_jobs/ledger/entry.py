@@ -49,6 +49,8 @@ class Entry:
     source: str | None = None  # path or URI of the image, as the manifest names it
     place: Place | None = None  # in its stead, where the manifest holds the bytes
     source_sha256: str | None = None  # of the source's bytes
+    # paths or URIs of further images, as the manifest names them; None where it holds the bytes
+    references: list[str | None] = field(default_factory=list)
     mask: str | None = None  # path or URI, as the manifest names it
     outputs: list[Output] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # codes of what was softened

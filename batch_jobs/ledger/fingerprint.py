@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.manifest.columns import PictureColumn
 from engine.config import EngineConfig
 from engine.seeding import row_seed
 from engine.spec import ModelSpec
@@ -22,7 +21,7 @@ _DEFAULTS_1 = ("num_inference_steps", "guidance_scale", "image_guidance_scale")
 _UNLISTED_1 = "negative_prompt"
 _COLUMNS = [
     *("id", "image", "image_sha256", "mask", "mask_sha256"),
-    *("instruction", "options", "model", "fault"),
+    *("instruction", "options", "model", "fault", "references"),
 ]
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 
@@ -38,17 +37,17 @@ class Fingerprints:
     recipe: int = RECIPE
 
     def add_to(
-        self, plan: pa.Table, versions: Mapping[PictureColumn, Sequence[str | None]] | None = None
+        self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None
     ) -> pa.Table:
         """Append the column `fingerprint`, 32 hex digits; `versions`: with `check_sources`, of the
-        columns `PICTURES`."""
+        columns `PICTURES`, and of `references` a list for each row."""
         thin = plan.select(_COLUMNS)
         for name, found in (versions or {}).items():
-            thin = thin.append_column(f"{name}_version", pa.array(found, pa.string()))
+            thin = thin.append_column(f"{name}_version", pa.array(found))
         parts_of = _RECIPES[self.recipe]
         rest = ", " + json.dumps(self._identity(), sort_keys=True)[1:]
         prints = [
-            _digest(parts_of(row, row_seed(self.job_seed, row["id"])) + _mask_parts(row), rest)
+            _digest(parts_of(row, row_seed(self.job_seed, row["id"])) + _later_parts(row), rest)
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
@@ -68,11 +67,15 @@ class Fingerprints:
         return [*identity, later] if later else identity
 
 
-def _mask_parts(row: dict[str, Any]) -> list[Any]:
-    """List the mask, where there is one: a row without one keeps the fingerprint that it had before
-    rows could have masks."""
-    mask = row["mask"] or row["mask_sha256"]
-    return [{"mask": mask, "version": row.get("mask_version")}] if mask else []
+def _later_parts(row: dict[str, Any]) -> list[Any]:
+    """List mask and further images, where there are any: a row without them keeps the fingerprint
+    that it had before rows could have them."""
+    parts = []
+    if mask := row["mask"] or row["mask_sha256"]:
+        parts.append({"mask": mask, "version": row.get("mask_version")})
+    if references := [one["path"] or one["sha256"] for one in row["references"]]:
+        parts.append({"references": references, "versions": row.get("references_version")})
+    return parts
 
 
 def _parts(row: dict[str, Any], seed: int) -> list[Any]:

@@ -1,14 +1,15 @@
-"""The cells of a manifest: text, and pictures (an image or a mask) as they may be given."""
+"""The cells of a manifest: text, and pictures (images or a mask) as they may be given."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from batch_jobs.manifest.columns import PictureColumn
 from engine.errors import ImageMissing, ImageNotFound, MaskInvalid, RequestError
-from engine.sources import read_data_url
+from engine.sources import naming_image, read_data_url
 from engine.text import has_lone_surrogate
 
 NO_UNICODE = " is not valid Unicode (a lone surrogate)"
@@ -42,6 +43,28 @@ class Picture:
         except RequestError as error:
             return cls(error=error)
 
+    @classmethod
+    def each(cls, value: Any) -> list[Self]:
+        """Read the images of an edit, one or more: a cell, or a list of such; the first of them is
+        the source."""
+        values = value if isinstance(value, list) and value else [None if value == [] else value]
+        return [cls._numbered(number, len(values), one) for number, one in enumerate(values, 1)]
+
+    @classmethod
+    def _numbered(cls, number: int, count: int, value: Any) -> Self:
+        """Read one image of several, none of which may be missing."""
+        found = cls.of("image", value)
+        error = found.error
+        if count > 1 and found == cls():
+            error = ImageMissing("there is none")
+        try:
+            with naming_image(number, count):
+                if error is not None:
+                    raise error
+        except RequestError as named:
+            return cls(found.path, error=named)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -49,6 +72,7 @@ class Embedded:
 
     image: bytes | None = None
     mask: bytes | None = None
+    references: Sequence[bytes | None] = ()  # further images
 
 
 def text(value: str) -> str:

@@ -123,6 +123,15 @@ def _is_picture(kind: pa.DataType) -> bool:
     )
 
 
+def is_list(kind: pa.DataType) -> bool:
+    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
+def _are_images(kind: pa.DataType) -> bool:
+    return _is_picture(_plain(kind.value_type) if is_list(kind) else kind)
+
+
 def _is_number(kind: pa.DataType) -> bool:
     """Text too: it is read as a number, row by row."""
     tests = (is_text, types.is_integer, types.is_floating, types.is_decimal)
@@ -134,7 +143,8 @@ _PICTURE = "text (path or URI), bytes, or a struct of bytes and path"
 # its type in JSON.
 _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
     "id": (lambda kind: is_text(kind) or types.is_integer(kind), "text or whole numbers"),
-    **dict.fromkeys(PICTURES, (_is_picture, _PICTURE)),
+    "image": (_are_images, f"{_PICTURE}; or a list of such"),
+    "mask": (_is_picture, _PICTURE),
     "string": (is_text, "text"),
     "integer": (_is_number, "a number"),
     "number": (_is_number, "a number"),

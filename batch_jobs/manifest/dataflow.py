@@ -2,7 +2,7 @@
 
 The shape is that of OpenDCAI/DataFlow-MM, `dataflow/example/image_gen/image_edit/` and its operator
 `PromptedImageEditGenerator` (commit a5d48e0): `images` is a path or a list of paths, relative to
-the file; the last message's `content` is the instruction.
+the file, of which the first is edited; the last message's `content` is the instruction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 from batch_jobs.manifest.row import Row
 from engine.errors import InstructionEmpty
-from engine.wire import not_one_image
 
 NAMES = {"images": "image", "conversations": "instruction"}
 
@@ -19,12 +18,7 @@ NAMES = {"images": "image", "conversations": "instruction"}
 def read_line(line: dict[str, Any]) -> Row:
     """Read a line; `id`, mask and options, if it has any, are read as in any JSONL."""
     row = Row()
-    images = line.get("images")
-    images = images if isinstance(images, list) else [images]
-    if len(images) == 1:
-        row.set_image(images[0])
-    elif images:
-        row.refuse(not_one_image(len(images), "images"))
+    row.set_image(line.get("images"))
     conversations = line.get("conversations")
     last = conversations[-1] if isinstance(conversations, list) and conversations else None
     if isinstance(last, dict) and isinstance(last.get("content"), str):

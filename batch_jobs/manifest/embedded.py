@@ -13,7 +13,7 @@ Placed = tuple[int, Place]  # with the position at which it was asked for
 
 
 def read_embedded(places: Sequence[Place | None]) -> Iterator[tuple[int, Embedded]]:
-    """Yield (position in `places`, image and mask) of the rows that are still there; a file or a
+    """Yield (position in `places`, its pictures) of the rows that are still there; a file or a
     row group is read once for all of its rows."""
     wanted: dict[str, list[Placed]] = {}
     for position, place in enumerate(places):
@@ -27,7 +27,8 @@ def _read_lines(file: str, rows: Sequence[Placed]) -> Iterator[tuple[int, Embedd
     with open_lines(file) as source:
         for position, place in rows:
             row = read_line_at(source, place.row)
-            yield position, Embedded(row.data, row.mask_data)
+            further = [reference.data for reference in row.references]
+            yield position, Embedded(row.data, row.mask_data, further)
 
 
 def _read_groups(file: str, rows: Sequence[Placed]) -> Iterator[tuple[int, Embedded]]:

@@ -54,5 +54,5 @@ def _read_body(values: dict[str, Any], row: Row) -> None:
             )
     row.options |= body.options().model_dump(exclude_defaults=True)
     row.model = body.model
-    row.set_image(body.image_url())
+    row.set_image(body.image_urls())
     row.set_mask(body.mask_url())

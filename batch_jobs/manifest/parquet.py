@@ -21,12 +21,14 @@ from batch_jobs.manifest.columns import (
     canonical_names,
     check_required,
     check_types,
+    is_list,
     is_text,
 )
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.planned import options_json
+from batch_jobs.manifest.row import Row
 from batch_jobs.manifest.source_versions import version_of
-from batch_jobs.manifest.thin import THIN, FileRows, embedded_sha256
+from batch_jobs.manifest.thin import THIN, FileRows, embedded_sha256, thin_references
 from batch_jobs.records import to_array
 from engine.errors import ManifestInvalid
 
@@ -109,7 +111,8 @@ def _batches(parquet: pq.ParquetFile, group: int, columns: Sequence[str]) -> Ite
 
 def _repeats_pictures(parquet: pq.ParquetFile, group: int) -> bool:
     """Tell whether a row group may hold the bytes of an image or a mask once for many rows."""
-    texts = {field.name for field in parquet.schema_arrow if is_text(field.type)}
+    kinds = {field.name: field.type for field in parquet.schema_arrow}
+    texts = {n for n, kind in kinds.items() if is_text(kind.value_type if is_list(kind) else kind)}
     return any(
         chunk.has_dictionary_page and _column(chunk.path_in_schema) not in texts
         for chunk in _picture_chunks(parquet, group)
@@ -128,7 +131,7 @@ def _meaning(path_in_schema: str) -> str:
 
 def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
     rows = len(table)
-    images = _pictures(table, "image")
+    images, references = _images(table)
     masks = _pictures(table, "mask")
     faults = [one or other for one, other in zip(images.faults, masks.faults, strict=True)]
     ids = pc.cast(table["id"], pa.string()) if "id" in table.column_names else pa.nulls(rows)
@@ -145,6 +148,7 @@ def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
             "options": _options(table),
             "model": pa.nulls(rows),
             "fault": to_array(Fault, faults),
+            "references": references,
         }
     ).cast(THIN)
     thin.validate(full=True)  # text of another writer may not be UTF-8
@@ -158,6 +162,22 @@ class _Pictures(NamedTuple):
     paths: pa.Array
     digests: pa.Array
     faults: list[Fault | None]
+
+
+def _images(table: pa.Table) -> tuple[_Pictures, pa.Array]:
+    """Read the column of images, and of those that are lists what follows the first one."""
+    column, kind = table["image"], THIN.field("references").type
+    if not is_list(column.type):
+        return _pictures(table, "image"), pa.array([[]] * len(table), kind)
+    rows, references = [], []
+    for cell in column:
+        row = Row()
+        row.set_image(cell.as_py())
+        rows.append((row.image, embedded_sha256(row.data), row.fault))
+        references.append(thin_references(row))
+    paths, digests, faults = zip(*rows, strict=True) if rows else ((), (), ())
+    firsts = _Pictures(pa.array(paths, pa.string()), pa.array(digests, pa.string()), list(faults))
+    return firsts, pa.array(references, kind)
 
 
 def _pictures(table: pa.Table, name: PictureColumn) -> _Pictures:
@@ -199,16 +219,14 @@ def _options(table: pa.Table) -> pa.Array:
 
 
 def read_rows(file: str, group: int, wanted: Iterable[int]) -> Iterator[tuple[int, Embedded]]:
-    """Yield (row, image and mask) of those of the `wanted` rows of a row group that are there."""
+    """Yield (row, its pictures) of those of the `wanted` rows of a row group that are there."""
     pictures = _pictures_of(file, group)
     for row in wanted:
         if row < len(pictures):
-            held = {
-                name: Picture.of(name, pictures[name][row].as_py()).data
-                for name in PICTURES
-                if name in pictures.column_names
-            }
-            yield row, Embedded(**held)
+            held = {name: pictures[name][row].as_py() for name in pictures.column_names}
+            image, *others = Picture.each(held.get("image"))
+            mask = Picture.of("mask", held.get("mask"))
+            yield row, Embedded(image.data, mask.data, [other.data for other in others])
 
 
 def _pictures_of(file: str, group: int) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.files import find_files, read_file
-from batch_jobs.manifest.planned import PLAN
+from batch_jobs.manifest.planned import PLAN, reference_paths
 from batch_jobs.manifest.thin import FileRows
 from engine.errors import ManifestInvalid
 from storage.location import FIXED, is_uri, normalized
@@ -129,5 +129,6 @@ def base_of(location: str) -> str:
 
 def has_relative(plan: pa.Table) -> bool:
     """Tell whether any image or mask of a plan depends on `base_of` its manifest."""
-    fixed = (pc.match_substring_regex(plan[name], FIXED) for name in PICTURES)
+    columns = [*(plan[name] for name in PICTURES), reference_paths(plan)]
+    fixed = (pc.match_substring_regex(paths, FIXED) for paths in columns)
     return any(pc.any(pc.invert(is_fixed)).as_py() for is_fixed in fixed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_jobs.manifest.cells import text
 from batch_jobs.manifest.fault import Fault
@@ -19,6 +20,14 @@ from engine.options import EditOptions
 from engine.spec import ModelSpec
 
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedReference:
+    """Names a further image of an edit."""
+
+    path: str | None  # or URI
+    sha256: str | None  # in its place where the file holds the bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class PlannedRow:
     options: str  # those that were given, as `options_json` writes them
     model: str | None  # that the row asks for
     fault: Fault | None  # the first reason why it cannot be edited, known from reading it
+    references: tuple[PlannedReference, ...] = ()  # further images
     fingerprint: str = ""  # what its result depends on
     attempts: int = 1  # with this one
 
@@ -49,6 +59,12 @@ class PlannedRow:
     def mask_place(self) -> Place | None:
         """Locate the mask in the manifest; None where that names it, or there is none."""
         return self._place(self.mask, self.mask_sha256)
+
+    @property
+    def held_place(self) -> Place | None:
+        """Locate what the manifest holds of the row; None where it holds no picture."""
+        held = [self._place(one.path, one.sha256) for one in self.references]
+        return next(filter(None, (self.place, self.mask_place, *held)), None)
 
     def _place(self, path: str | None, sha256: str | None) -> Place | None:
         if path is not None or sha256 is None:
@@ -65,6 +81,11 @@ class PlannedRow:
 
 JOB_COLUMNS = ("fingerprint", "attempts")  # that a job adds to a plan
 PLAN = pa.schema([field for field in schema_of(PlannedRow) if field.name not in JOB_COLUMNS])
+
+
+def reference_paths(plan: pa.Table) -> pa.ChunkedArray:
+    """List the paths of all further images of a plan, null where the manifest holds one."""
+    return pc.struct_field(pc.list_flatten(plan["references"]), "path")
 
 
 def check_model(model: str | None, spec: ModelSpec) -> None:

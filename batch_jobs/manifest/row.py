@@ -15,11 +15,12 @@ from engine.text import has_lone_surrogate
 
 @dataclass(slots=True)
 class Row:
-    """Holds one row as it was asked for, with its image and mask where the file holds the bytes."""
+    """Holds one row as it was asked for, with its pictures where the file holds the bytes."""
 
     id: str | None = None
     image: str | None = None  # path or URI
     data: bytes | None = None  # the image's bytes in its place
+    references: list[Picture] = field(default_factory=list)  # further images
     mask: str | None = None  # path or URI
     mask_data: bytes | None = None  # the mask's bytes in its place
     instruction: str | None = None
@@ -62,11 +63,12 @@ class Row:
         self.id = None if value in (None, "") else text(str(value))
 
     def set_image(self, value: Any) -> None:
-        """Take what `Picture` reads."""
-        image = Picture.of("image", value)
+        """Take what `Picture` reads: an image, or a list of several."""
+        image, *self.references = Picture.each(value)
         self.image, self.data = image.path, image.data
-        if image.error is not None:
-            self.refuse(image.error)
+        for picture in (image, *self.references):
+            if picture.error is not None:
+                self.refuse(picture.error)
 
     def set_mask(self, value: Any) -> None:
         """Take what `Picture` reads."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_jobs.manifest.planned import reference_paths
 from engine.errors import ImageSourceRefused, ManifestInvalid
 from storage.backends import backend_of
 from storage.retrying import retrying
@@ -26,6 +31,13 @@ def source_versions(pictures: Sequence[str | None], base: str) -> list[str | Non
             zip(named, pool.map(lambda picture: _version(picture, base), named), strict=True)
         )
     return [None if picture is None else versions[picture] for picture in pictures]
+
+
+def reference_versions(plan: pa.Table, base: str) -> list[list[str | None]]:
+    """Ask the same of the further images of each row of a plan."""
+    versions = iter(source_versions(reference_paths(plan).to_pylist(), base))
+    counts = pc.list_value_length(plan["references"]).to_pylist()
+    return [list(islice(versions, count)) for count in counts]
 
 
 def _version(picture: str, base: str) -> str:

@@ -46,6 +46,7 @@ class ThinRows:
                 "options": options_json(row.options),
                 "model": row.model,
                 "fault": None if row.fault is None else asdict(row.fault),
+                "references": thin_references(row),
             }
         )
         if len(self._pending) >= ROWS_PER_CHUNK:
@@ -59,6 +60,11 @@ class ThinRows:
     def _flush(self) -> None:
         self._chunks.append(pa.Table.from_pylist(self._pending, schema=THIN))
         self._pending = []
+
+
+def thin_references(row: Row) -> list[dict[str, str | None]]:
+    """Name the further images of a row as `PlannedReference`."""
+    return [{"path": one.path, "sha256": embedded_sha256(one.data)} for one in row.references]
 
 
 def image_sha256(data: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from batch_jobs.ledger.entry import Entry
 from batch_jobs.manifest.cells import Embedded
 from batch_jobs.manifest.columns import PictureColumn
 from batch_jobs.manifest.embedded import read_embedded
-from batch_jobs.manifest.planned import PlannedRow
+from batch_jobs.manifest.planned import PlannedReference, PlannedRow
 from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.context import BlockContext
@@ -22,7 +22,7 @@ from engine.edit import EditFailure
 from engine.errors import ImageError, ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
-from engine.sources import Prepared, Source, prepare
+from engine.sources import Prepared, Source, naming_image, prepare
 from engine.text import clean_instruction
 from storage.retrying import retrying
 from storage.sources import read_source
@@ -87,9 +87,10 @@ def decode_rows(
             asked = row.edit_options(context.spec)
             entry.options = context.spec.resolve(asked, row_seed(context.job_seed, row.id))
             instruction = clean_instruction(row.instruction or "")
-            data = pictures.image(position)
+            context.spec.check_sources(1 + len(row.references))
+            data, *others = pictures.images(position)
             entry.source_sha256 = image_sha256(data) if data else None
-            source = Source(data, pictures.mask(position))
+            source = Source(data, pictures.mask(position), tuple(others))
             prepared = prepare(row.id, source, instruction, entry.options, context.spec)
         except Exception as error:  # whatever is wrong with a row stays with the row
             entry.fail(EditFailure.of(row.id, error))
@@ -109,6 +110,7 @@ def _entry_of(row: PlannedRow) -> Entry:
         source=row.image,
         place=row.place,
         source_sha256=row.image_sha256,
+        references=[reference.path for reference in row.references],
         mask=row.mask,
     )
 
@@ -122,25 +124,31 @@ class _BlockPictures:
         self._context = context
         self._embedded: dict[int, Embedded] = {}
         self._error: Exception | None = None  # why the manifest cannot be read again
-        places = [row.place or row.mask_place for row in rows]
+        places = [row.held_place for row in rows]
         try:
             self._embedded = retrying(lambda: dict(read_embedded(places)))
         except Exception as error:  # storage clients and parsers raise dozens of kinds
             logger.warning("the manifest cannot be read again: %s", error)
             self._error = error
 
-    def image(self, position: int) -> bytes:
-        """Read the source image of a row; none where it has no image."""
-        row = self._rows[position]
-        if row.image is not None:
-            return self._named(row.image)
-        return self._held(position, "image", row.image_sha256) or b""
+    def images(self, position: int) -> Iterator[bytes]:
+        """Read the images of a row, the source first; it is empty where the row has none."""
+        row, embedded = self._rows[position], self._embedded.get(position, Embedded())
+        asked = [PlannedReference(row.image, row.image_sha256), *row.references]
+        held = [embedded.image, *embedded.references, *[None] * len(asked)]
+        for number, (image, data) in enumerate(zip(asked, held, strict=False), start=1):
+            with naming_image(number, len(asked)):
+                if image.path is not None:
+                    yield self._named(image.path)
+                else:
+                    yield self._checked(position, "image", data, image.sha256) or b""
 
     def mask(self, position: int) -> bytes | None:
         """Read the mask of a row; None where all of the image may be edited."""
         row = self._rows[position]
         if row.mask is None:
-            return self._held(position, "mask", row.mask_sha256)
+            held = self._embedded.get(position, Embedded())
+            return self._checked(position, "mask", held.mask, row.mask_sha256)
         try:
             return self._named(row.mask)
         except ImageError as error:
@@ -150,12 +158,14 @@ class _BlockPictures:
         context = self._context
         return retrying(lambda: read_source(source, context.base, context.image_root))
 
-    def _held(self, position: int, name: PictureColumn, sha256: str | None) -> bytes | None:
+    def _checked(
+        self, position: int, name: PictureColumn, data: bytes | None, sha256: str | None
+    ) -> bytes | None:
+        """Return what the manifest holds if it is what it held when it was planned."""
         if sha256 is None:
             return None
         if self._error is not None:
             raise self._error
-        data = getattr(self._embedded.get(position), name, None)
         if data is None or image_sha256(data) != sha256:
             raise ImageNotFound(
                 f"{self._rows[position].file} has changed since the job read it: the {name} of "

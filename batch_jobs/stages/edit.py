@@ -106,4 +106,5 @@ class EditWorker:
 
 def _lane(request: EditRequest) -> tuple[Any, ...]:
     """Rows of one shape run together, the longest first, so that a batch stays full to its end."""
-    return request.pixels.shape, -request.options.num_inference_steps
+    references = tuple(reference.shape for reference in request.references)
+    return request.pixels.shape, references, -request.options.num_inference_steps

@@ -18,7 +18,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.entry import Entry
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.plan import OFFENDERS, Manifest, id_problems
-from batch_jobs.manifest.planned import check_model, parse_options
+from batch_jobs.manifest.planned import check_model, parse_options, reference_paths
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.decode import DecodedRow, decode_rows
@@ -96,6 +96,18 @@ class ManifestCheck:
         rows = np.flatnonzero(has_none & ~self._is_bad)
         missing = _error_in(decode, b"")
         self._add(rows, [missing] * len(rows) if missing else [])
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        """Look at how many images each row has."""
+        counts = 1 + self._further_counts()
+        for count in np.unique(counts):
+            if error := _error_in(self.spec.check_sources, int(count)):
+                rows = np.flatnonzero((counts == count) & ~self._is_bad)
+                self._add(rows, [error] * len(rows))
+
+    def _further_counts(self) -> np.ndarray:
+        return pc.list_value_length(self.plan["references"]).to_numpy()
 
     def check_images(self, count: int) -> None:
         """Open `count` images with their masks, evenly spread, and one of each kind of path, as
@@ -133,17 +145,16 @@ class ManifestCheck:
             return good[:0]
         has_mask = [pc.is_valid(self.plan[name]).to_numpy() for name in ("mask", "mask_sha256")]
         masked = good[np.any(has_mask, axis=0)[good]]
-        firsts = [self._first_of_each_kind("image", good), self._first_of_each_kind("mask", masked)]
+        further = np.repeat(np.arange(len(self.plan)), self._further_counts())
+        is_good = np.isin(further, good)
+        firsts = [
+            _first_of_each_kind(self.plan["image"].take(pa.array(good)), good),
+            _first_of_each_kind(self.plan["mask"].take(pa.array(masked)), masked),
+            _first_of_each_kind(
+                reference_paths(self.plan).filter(pa.array(is_good)), further[is_good]
+            ),
+        ]
         return np.union1d(np.concatenate(firsts), self.good_rows(count))
-
-    def _first_of_each_kind(self, column: str, rows: np.ndarray) -> np.ndarray:
-        """Choose of these rows of the plan one for each kind of path in a column."""
-        parts = pc.extract_regex(self.plan[column].take(pa.array(rows)), _SOURCE_KIND)
-        names = ("scheme", "up", "suffix")
-        kinds = {name: pc.utf8_lower(pc.struct_field(parts, name)) for name in names}
-        table = pa.table({"row": rows, **kinds})
-        firsts = table.group_by(list(names)).aggregate([("row", "min")])["row_min"].to_numpy()
-        return firsts[:MAX_KINDS]
 
     def _check_each(self, column: str, rows: np.ndarray, check: Callable[[str], object]) -> None:
         """Check each distinct cell of `rows` once, and add the rows that hold a wrong one.
@@ -177,6 +188,16 @@ class ManifestCheck:
         """Find what the file calls it."""
         names = self.manifest.files[file].names
         return next((column for column, meaning in names.items() if meaning == name), name)
+
+
+def _first_of_each_kind(paths: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+    """Choose one of `rows` for each kind of path; `paths`: one of each row."""
+    parts = pc.extract_regex(paths, _SOURCE_KIND)
+    names = ("scheme", "up", "suffix")
+    kinds = {name: pc.utf8_lower(pc.struct_field(parts, name)) for name in names}
+    table = pa.table({"row": rows, **kinds})
+    firsts = table.group_by(list(names)).aggregate([("row", "min")])["row_min"].to_numpy()
+    return firsts[:MAX_KINDS]
 
 
 def _error_in(check: Callable[[T], object], value: T) -> EngineError | None:

@@ -51,7 +51,7 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         "/v1/images/edits",
         response_model=ImagesResponse,
         responses={200: event_stream(), **error_responses(*EDIT_ERRORS)},
-        openapi_extra={"requestBody": edit_request_body()},
+        openapi_extra={"requestBody": edit_request_body(service.spec.max_sources)},
         dependencies=[key],  # which `edit` checks, to count what it refuses
     )
     async def edit_image(request: Request) -> ImagesResponse | EventStream:

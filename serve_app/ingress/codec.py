@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,20 +54,21 @@ class Codec:
     async def decode(
         self,
         id: str,
-        source: bytes | str,
+        images: Sequence[bytes | str],
         instruction: str,
         options: ResolvedOptions,
         spec: ModelSpec,
         mask: bytes | str | None = None,
     ) -> Prepared:
-        """Decode a source, and its mask, to model size. `source`, `mask`: a file, or a data URL.
+        """Decode the images of an edit, and its mask, to model size: each a file, or a data URL.
 
         Raises `ImageError`, `MaskInvalid`, `OptionError`, and `DeadlineExceeded` or `Overloaded`
         where the machine is too busy.
         """
         try:
+            decode_s = self._decode_s * len(images)
             return await self._run(
-                self._decode_s, prepare_source, id, source, instruction, options, spec, mask
+                decode_s, prepare_source, id, images, instruction, options, spec, mask
             )
         except TaskLost as lost:
             raise _decode_error(lost) from lost

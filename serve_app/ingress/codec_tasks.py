@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,14 @@ from engine.images import encode
 from engine.masks import encode_mask
 from engine.options import ResolvedOptions
 from engine.results import finished_images
-from engine.sources import Finishing, Prepared, Source, prepare, read_data_url
+from engine.sources import (
+    Finishing,
+    Prepared,
+    Source,
+    naming_image,
+    prepare,
+    read_data_url,
+)
 from engine.spec import ModelSpec
 
 MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
@@ -34,19 +42,22 @@ class EncodedImage:
 
 def prepare_source(
     id: str,
-    source: bytes | str,
+    images: Sequence[bytes | str],
     instruction: str,
     options: ResolvedOptions,
     spec: ModelSpec,
     mask: bytes | str | None = None,
 ) -> Prepared:
-    """Decode a source, and its mask, to model size. `source`, `mask`: a file, or a data URL.
+    """Decode the images of an edit, and its mask, to model size: each a file, or a data URL.
 
     Raises `ImageError`, `MaskInvalid` and `OptionError`.
     """
-    data = read_data_url(source) if isinstance(source, str) else source
+    files = []
+    for number, image in enumerate(images, start=1):
+        with naming_image(number, len(images)):
+            files.append(read_data_url(image) if isinstance(image, str) else image)
     drawn = read_data_url(mask, param="mask") if isinstance(mask, str) else mask
-    return prepare(id, Source(data, drawn), instruction, options, spec)
+    return prepare(id, Source(files[0], drawn, tuple(files[1:])), instruction, options, spec)
 
 
 def render(

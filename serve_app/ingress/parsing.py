@@ -16,10 +16,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from engine.errors import ImageMissing, MaskInvalid, OptionInvalid
 from engine.fields import MAX_SHOWN
 from engine.options import EditOptions
-from engine.wire import EditBody, not_one_image
+from engine.wire import EditBody
 from serve_app.errors import BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 
 IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
+
+Sent = bytes | str  # a file, or a data URL that is not yet looked at
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 2**10
 IDLE_S = 10.0  # without a byte of the body, and behind the rate
@@ -34,8 +36,9 @@ class ParsedEdit:
     body: EditBody
     options: EditOptions
     instruction: str
-    source: bytes | str  # an image file, or the image URL of a JSON body, not yet looked at
-    mask: bytes | str | None  # the same
+    images: list[Sent]  # the source, and after it further ones
+    images_field: str  # what they were sent as
+    mask: Sent | None
 
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
@@ -92,7 +95,9 @@ def parse_json(data: bytes) -> ParsedEdit:
     """Read a JSON body, with `images: [{"image_url": "data:..."}]` and, if it has one, such a
     `mask`; raises `RequestError`."""
     body = _check_streaming(EditBody.parse(_load_object(data), streaming=True))
-    return ParsedEdit(body, body.options(), body.instruction(), body.image_url(), body.mask_url())
+    options, instruction = body.options(), body.instruction()
+    images: list[Sent] = [*body.image_urls()]
+    return ParsedEdit(body, options, instruction, images, "images", body.mask_url())
 
 
 def _check_streaming(body: EditBody) -> EditBody:
@@ -151,7 +156,8 @@ async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> 
     mask = values.pop("mask", None)
     body = _check_streaming(EditBody.parse(_texts(values), strict=False, streaming=True))
     options, instruction = body.options(strict=False), body.instruction()
-    return ParsedEdit(body, options, instruction, await _upload(uploads), await _mask(mask))
+    images = await _images(uploads)
+    return ParsedEdit(body, options, instruction, images, "image", await _mask(mask))
 
 
 def _texts(values: dict[str, Any]) -> dict[str, Any]:
@@ -161,14 +167,15 @@ def _texts(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-async def _upload(uploads: list[str | UploadFile]) -> bytes:
+async def _images(uploads: list[str | UploadFile]) -> list[Sent]:
     if not uploads:
         raise ImageMissing("image is missing: send it as a file")
-    if len(uploads) > 1:
-        raise not_one_image(len(uploads), "image")
-    if isinstance(uploads[0], str):
-        raise ImageMissing("image must be a file; a data URL goes into a JSON body")
-    return await uploads[0].read()
+    files: list[Sent] = []
+    for upload in uploads:
+        if isinstance(upload, str):
+            raise ImageMissing("image must be a file; a data URL goes into a JSON body")
+        files.append(await upload.read())
+    return files
 
 
 async def _mask(upload: str | UploadFile | None) -> bytes | None:

@@ -118,7 +118,7 @@ class EditService:
         return parsed
 
     async def _decode(self, parsed: ParsedEdit, record: EditRecord) -> DecodedEdit:
-        """Refuse what cannot be or must wait too long, then decode the source."""
+        """Refuse what cannot be or must wait too long, then decode its images."""
         body = parsed.body
         self._check_model(body.model)
         format: OutputFormat = body.output_format or "png"
@@ -128,12 +128,13 @@ class EditService:
                 "jpeg or webp",
                 param="output_compression",
             )
+        self.spec.check_sources(len(parsed.images), param=parsed.images_field)
         options = self.spec.resolve(parsed.options, draw_seed())
         record.steps, record.num_images = options.num_inference_steps or 0, options.num_images
         self._admission.admit(record, cost_of(options, self.spec))
         with record.timed("decode_s"):
             prepared = await self._codec.decode(
-                uuid.uuid4().hex, parsed.source, parsed.instruction, options, self.spec, parsed.mask
+                uuid.uuid4().hex, parsed.images, parsed.instruction, options, self.spec, parsed.mask
             )
         _check_output(format, options, math.prod(prepared.finishing.geometry.output))
         return DecodedEdit(prepared, format, body.output_compression, body.partial_images or 0)
@@ -200,6 +201,7 @@ class EditService:
             resolution_px=self.spec.resolution,
             size_multiple_px=self.spec.multiple,
             max_side_px=self.spec.max_side,
+            max_sources=self.spec.max_sources,
             defaults=dict(self.spec.defaults),
         )
 

@@ -69,7 +69,7 @@ def write_masked(folder: Path, given: str, rows: Sequence[dict[str, Any]]) -> st
     """Write a manifest that gives its pictures in one of the ways of `GIVEN`, and what it names.
 
     `rows`: id, instruction and options; `image`, and where there is one `mask`, as the bytes of a
-    file.
+    file; `image` may be a list of these.
     """
     way, _, shape = given.partition(".")
     cells = [
@@ -95,7 +95,9 @@ def write_masked(folder: Path, given: str, rows: Sequence[dict[str, Any]]) -> st
     return str(path)
 
 
-def _given(file: Path, way: str, data: bytes | None) -> Any:
+def _given(file: Path, way: str, data: Any) -> Any:
+    if isinstance(data, list):
+        return [_given(file.with_name(f"{file.name}-{i}"), way, one) for i, one in enumerate(data)]
     if data is None:
         return None
     if way in ("path", "uri"):
@@ -107,7 +109,9 @@ def _given(file: Path, way: str, data: bytes | None) -> Any:
 
 
 def _openai_line(
-    id: str, image: str, instruction: str, mask: str | None = None, **options: Any
+    id: str, image: Any, instruction: str, mask: str | None = None, **options: Any
 ) -> dict[str, Any]:
-    body = {} if mask is None else {"mask": {"image_url": mask}}
-    return batch_line(id, image, prompt=instruction, **body, **options)
+    body: dict[str, Any] = {} if mask is None else {"mask": {"image_url": mask}}
+    images = image if isinstance(image, list) else [image]
+    body["images"] = [{"image_url": url} for url in images]
+    return batch_line(id, "", prompt=instruction, **body, **options)

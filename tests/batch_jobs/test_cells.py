@@ -37,6 +37,41 @@ def test_a_cell_of_either_column_is_read_alike(
     assert Picture.of(column, value) == Picture(path, data)
 
 
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("x.png", [Picture("x.png")]),
+        (["x.png"], [Picture("x.png")]),
+        (["x.png", b"png", BYTES], [Picture("x.png"), Picture(data=b"png"), Picture(data=b"png")]),
+        ([], [Picture()]),
+        ([None], [Picture()]),
+        (None, [Picture()]),
+    ],
+)
+def test_a_cell_may_hold_one_image_or_a_list_of_them(value: Any, wanted: list[Picture]) -> None:
+    assert Picture.each(value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "code"),
+    [
+        (["x.png", None, "y.png"], 2, "image_missing"),
+        (["", "x.png", "y.png"], 1, "image_missing"),
+        (["x.png", "y.png", 7], 3, "image_missing"),
+        (["x.png", ["y.png"], "z.png"], 2, "image_missing"),
+        (["x.png", "y.png", "\ud83d"], 3, "image_not_found"),
+        (["x.png", "data:image/png;base64,!", b"png"], 2, "image_unreadable"),
+    ],
+)
+def test_what_is_no_image_of_a_list_is_named_by_its_place(
+    value: Any, number: int, code: str
+) -> None:
+    errors = [picture.error for picture in Picture.each(value)]
+    (error,) = filter(None, errors)
+    assert error.code == code and error.message.startswith(f"image {number} of 3: ")
+    assert errors.index(error) == number - 1
+
+
 @pytest.mark.parametrize("value", [b"", {"bytes": b"", "path": None}])
 def test_no_bytes_are_no_image_but_a_mask_that_is_wrong(value: Any) -> None:
     """Who gave a mask does not want the whole picture edited."""

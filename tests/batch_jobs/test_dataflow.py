@@ -17,10 +17,11 @@ def test_dataflow_lines_are_rows(tmp_path: Path) -> None:
         {"images": "a.png", "conversations": []},
     ]
     plan = read_manifest(write_lines(tmp_path / "prompts.jsonl", lines))
-    assert plan["image"].to_pylist() == ["image.png", "b/image.png", None, "a.png"]
+    assert plan["image"].to_pylist() == ["image.png", "b/image.png", "a.png", "a.png"]
+    further = [[one["path"] for one in row] for row in plan["references"].to_pylist()]
+    assert further == [[], [], ["b.png"], []]
     assert plan["instruction"].to_pylist()[:3] == ["Make it vibrant.", "add birds", "swap them"]
     assert plan["id"].to_pylist() == [f"prompts.jsonl-0-{i}" for i in range(4)]
-    assert [edit.seed for edit in options(plan[:2])] == [None, 7]
-    two, none = map(fault, planned(plan)[2:])
-    assert two.code == "option_invalid" and "one image at a time; got 2" in two.message
+    assert [edit.seed for edit in options(plan[:3])] == [None, 7, None]
+    none = fault(planned(plan)[3])
     assert none.code == "instruction_empty" and "conversations must be such as" in none.message

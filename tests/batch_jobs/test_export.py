@@ -146,6 +146,8 @@ def test_dataflow_lines_come_back_with_their_edited_images(
         assert line["conversations"] == said
         assert all(Path(path).read_bytes()[:4] == b"\x89PNG" for path in line["output_image"])
     assert [line["error"]["code"] for line in exported[2:]] == ["option_invalid", "image_not_found"]
+    assert exported[2]["images"] == [str(tmp_path / "coffee.jpg")] * 2
+    assert "pocket takes one source image; got 2" in exported[2]["error"]["message"]
     assert [line.get("mask") for line in exported] == [None] * 3 + [str(tmp_path / "none.png")]
 
 

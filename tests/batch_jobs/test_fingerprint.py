@@ -12,7 +12,7 @@ import pytest
 
 from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.manifest.fault import Fault
-from batch_jobs.manifest.planned import PLAN, PlannedRow
+from batch_jobs.manifest.planned import PLAN, PlannedReference, PlannedRow
 from batch_jobs.records import to_table
 from engine.config import EngineConfig
 from engine.errors import ModelError
@@ -36,6 +36,8 @@ ROW = PlannedRow(
     fault=None,
 )
 MASKED = replace(ROW, mask="m.png")
+BESIDE = (PlannedReference("y.jpg", None), PlannedReference("z.jpg", None))
+SEVERAL = replace(ROW, references=BESIDE)
 SPEC = ModelSpec(
     "made-up",
     source="",
@@ -50,11 +52,12 @@ def of(
     row: PlannedRow = ROW,
     version: str | None = None,
     mask_version: str | None = None,
+    reference_versions: list[str | None] | None = None,
     **changes: Any,
 ) -> str:
     given = {"spec": POCKET, "revision": "r", "engine": EngineConfig(), "job_seed": 0, **changes}
     plan: pa.Table = to_table(PlannedRow, [row]).select(PLAN.names)
-    asked = {"image": version, "mask": mask_version}
+    asked = {"image": version, "mask": mask_version, "references": reference_versions}
     versions = {name: [found] for name, found in asked.items()} if any(asked.values()) else None
     return Fingerprints(**given).add_to(plan, versions)["fingerprint"][0].as_py()
 
@@ -108,6 +111,24 @@ def test_another_mask_or_another_version_of_it_is_another_edit(recipe: int) -> N
         of(MASKED, version="10 etag", recipe=recipe),
         of(version="m.png", recipe=recipe),
     ]
+    assert len(set(prints)) == len(prints)
+
+
+@pytest.mark.parametrize("recipe", [1, 2])
+def test_other_further_images_their_order_or_their_versions_are_another_edit(recipe: int) -> None:
+    first, second = BESIDE
+    rows = [
+        ROW,
+        SEVERAL,
+        MASKED,
+        replace(SEVERAL, mask="m.png"),
+        replace(ROW, references=(first,)),
+        replace(ROW, references=(second, first)),
+        replace(ROW, references=(first, PlannedReference(None, "0f"))),
+    ]
+    prints = [of(row, recipe=recipe) for row in rows]
+    for versions in (["10 etag", None], ["11 etag", None], [None, "10 etag"]):
+        prints.append(of(SEVERAL, reference_versions=versions, recipe=recipe))
     assert len(set(prints)) == len(prints)
 
 

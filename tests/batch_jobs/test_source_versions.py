@@ -12,11 +12,14 @@ from engine.errors import ManifestInvalid
 from tests.batch_jobs.jobs import CONFIG, good_rows, job_here
 
 
-def test_an_image_or_a_mask_that_changed_is_used_again_only_with_check_sources(
+def test_a_picture_that_changed_is_used_again_only_with_check_sources(
     manifest: Callable[..., str], tmp_path: Path
 ) -> None:
     rows = good_rows(4)
     rows[2]["mask"], rows[3]["mask"] = "chelsea.png", "none.png"
+    rows = [{**row, "image": [row["image"]]} for row in rows]
+    rows[0]["image"] += ["further.png", "none.png"]
+    (tmp_path / "further.png").write_bytes(b"a further image")
     (tmp_path / "chelsea.png").write_bytes(b"a mask")
     path = manifest(rows)
 
@@ -37,6 +40,10 @@ def test_an_image_or_a_mask_that_changed_is_used_again_only_with_check_sources(
     (tmp_path / "chelsea.png").write_bytes(b"another mask")
     assert prints(False) == before
     assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-2"]
+    checked = prints(True)
+    (tmp_path / "further.png").write_bytes(b"another further image")
+    assert prints(False) == before
+    assert [id for id, print in prints(True).items() if print != checked[id]] == ["row-0"]
 
 
 def test_an_image_that_storage_says_nothing_of_is_not_taken_for_absent(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def encoding(spec: ModelSpec) -> AsyncIterator[tuple[asyncio.Task[object],
     codec = Codec(1, decode_s=60)
     photo = jpeg(np.tile(photograph("coffee"), (5, 5, 1)))
     options = spec.resolve(EditOptions(restore_size=True), seed=0)
-    prepared = await codec.decode("a", photo, "make it night", options, spec)
+    prepared = await codec.decode("a", [photo], "make it night", options, spec)
     geometry = prepared.finishing.geometry
     (process,) = set(psutil.Process().children()) - set(others)
     result = EditResult("a", [prepared.request.pixels] * 50, list(range(50)))
