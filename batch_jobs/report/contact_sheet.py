@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 TILE_PX = 160
 CAPTION_PX = 34
 GAP_PX = 12
-# Fonts with Chinese glyphs, in the places where Debian, Fedora, macOS and Windows keep them.
+FONTCONFIG_TIMEOUT_S = 10.0  # it reads every font of a machine the first time
+# Fonts with Chinese glyphs, in the places where macOS, Windows and images of Debian and Fedora
+# without fontconfig's programs keep them.
 CJK_FONTS = (
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/google-noto-cjk/NotoSansCJK-Regular.ttc",
@@ -84,8 +88,27 @@ def _font(*, has_cjk: bool) -> Any:
     """Load a font with Chinese glyphs, None where this machine has none; or Pillow's own."""
     if not has_cjk:
         return ImageFont.load_default(12)
-    found = next((path for path in CJK_FONTS if Path(path).exists()), None)
-    return ImageFont.truetype(found, 12) if found else None
+    for path, face in (*_fontconfig(), *((path, 0) for path in CJK_FONTS)):
+        if Path(path).exists():
+            return ImageFont.truetype(path, 12, index=face)
+    return None
+
+
+def _fontconfig() -> list[tuple[str, int]]:
+    """Ask fontconfig, where it is installed, for a font with Chinese glyphs: (file, face in it)."""
+    command = shutil.which("fc-match")
+    if command is None:
+        return []
+    asked = [command, "--format", "%{file}\\t%{index}\\t%{lang}", "sans-serif:lang=zh-cn"]
+    try:
+        answer = subprocess.run(
+            asked, capture_output=True, text=True, check=True, timeout=FONTCONFIG_TIMEOUT_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    path, face, languages = answer.stdout.split("\t")
+    # Without a Chinese one it names some other font.
+    return [(path, int(face))] if "zh-cn" in languages.split("|") else []
 
 
 def _wrap(text: str, font: Any) -> list[str]:
