@@ -114,15 +114,15 @@ def edit(
 def latents_of(
     toy: Toy, requests: Sequence[EditRequest], determinism: Determinism = "seeded"
 ) -> dict[str, torch.Tensor]:
-    """The last latents of each request, by id."""
+    """The last latents of each request, by id. Before them the sources of masked edits are decoded."""
     loop = DenoiseLoop(toy, Capacity(8), determinism=determinism)  # type: ignore[arg-type]
     for request in requests:
         loop.admit(request, loop.check(request))
     found: dict[str, torch.Tensor] = {}
     while not loop.idle:
-        before = len(toy.decoded)
         outcomes = loop.step()
-        for outcome, latents in zip(outcomes, toy.decoded[before:], strict=True):
+        last = toy.decoded[len(toy.decoded) - len(outcomes) :]
+        for outcome, latents in zip(outcomes, last, strict=True):
             assert hasattr(outcome, "images"), outcome
             found[outcome.id] = latents
     return found
