@@ -69,7 +69,7 @@ def test_the_rest_is_kept_where_it_is_asked_for_and_a_change_of_everything_is_to
     visit = opened(open_page, recorded)
     visit.edit("make it night")
     assert "preserve" not in recorded.forms[-1]
-    assert visit.text("facts").endswith(" · 100% changed")
+    assert visit.text("facts").endswith(" · 100%\u00a0changed")
     assert visit.page.locator("#remark").is_hidden()
     visit.page.locator("#preserve").press("Space")
     visit.page.locator("#request > summary").click()
