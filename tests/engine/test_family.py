@@ -114,7 +114,7 @@ def edit(
 def latents_of(
     toy: Toy, requests: Sequence[EditRequest], determinism: Determinism = "seeded"
 ) -> dict[str, torch.Tensor]:
-    """The last latents of each request, by id. Before them the sources of masked edits are decoded."""
+    """The last latents of each request, by id; before them the sources of masked edits come."""
     loop = DenoiseLoop(toy, Capacity(8), determinism=determinism)  # type: ignore[arg-type]
     for request in requests:
         loop.admit(request, loop.check(request))
