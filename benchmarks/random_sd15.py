@@ -15,7 +15,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from engine.catalogue import MODELS
+from engine.models import Placement
 from engine.models.instruct_pix2pix import InstructPix2Pix
+from engine.models.text_encoder import TextEncoder
 from engine.spec import ModelSpec
 
 SCHEDULER = {
@@ -34,8 +36,9 @@ class RandomInstructPix2Pix(InstructPix2Pix):
     """The architecture alone; `folder` lends its tokenizer."""
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
-        parts = random_parts(folder, device, dtype)
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
+        parts = random_parts(folder, placement.device, placement.dtype)
+        parts["text_encoder"] = TextEncoder(parts["text_encoder"], placement)
         return cls(spec, **parts, scheduler_config=SCHEDULER)
 
 

@@ -15,6 +15,7 @@ from engine.options import Determinism, EditOptions
 from engine.registry import find_model
 from engine.spec import ModelSpec
 
+TextEncoderPlace = Literal["device", "cpu", "swap"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -34,6 +35,14 @@ class EngineConfig(BaseModel):
         Literal["auto", "float32", "float16", "bfloat16"],
         Field(description="weights; auto: float32 on a CPU, the model's half precision on a GPU"),
     ] = "auto"
+    text_encoder: Annotated[
+        TextEncoderPlace,
+        Field(
+            description="where texts are read that are not kept: device; cpu: the device holds no "
+            "weights for it, and gets embeddings; swap: the weights wait on the CPU, and come to "
+            "the device a layer at a time"
+        ),
+    ] = "device"
     determinism: Annotated[
         Determinism,
         Field(

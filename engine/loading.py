@@ -11,7 +11,7 @@ from engine.allocator import keep_freed_memory
 from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
-from engine.models import Editor
+from engine.models import Editor, Placement
 from engine.registry import load_editor_class
 from engine.spec import ModelSpec
 from engine.weights import find_weights
@@ -57,8 +57,9 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     if device.type == "cpu":
         keep_freed_memory()
     folder, revision = find_weights(spec)
+    placement = Placement(device, dtype, config.text_encoder)
     try:
-        editor = load_editor_class(spec.editor).load(folder, spec, device, dtype)
+        editor = load_editor_class(spec.editor).load(folder, spec, placement)
         editor.tune(channels_last=_channels_last(config, device), compile=config.compile)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
@@ -103,4 +104,6 @@ def cost_settings(config: EngineConfig, device: torch.device) -> str:
         "compile": config.compile,
     }
     used = [name for name, on in switches.items() if on]
+    if config.text_encoder != "device":  # what its weights leave free is room for samples
+        used.append(f"text_encoder {config.text_encoder}")
     return ", ".join([f"{config.threads} threads", *used])

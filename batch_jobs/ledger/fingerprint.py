@@ -56,7 +56,9 @@ class Fingerprints:
     def _identity(self) -> list[Any]:
         """List what of model and engine changes pixels: the whole spec, the weights, precision."""
         spec, engine = self.spec, self.engine
-        precision = [engine.dtype, engine.device, engine.determinism]
+        precision: list[Any] = [engine.dtype, engine.device, engine.determinism]
+        if engine.text_encoder == "cpu":  # other bits than a GPU's; "swap" computes what it does
+            precision.append({"text_encoder": "cpu"})
         if self.recipe > 1:
             return [spec.identity(), self.revision, *precision]
         defaults = [spec.defaults.get(name) for name in _DEFAULTS_1]

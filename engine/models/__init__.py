@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from engine.config import TextEncoderPlace
 from engine.edit import EditRequest
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -23,6 +24,15 @@ Inputs = Mapping[str, "torch.Tensor"]
 
 class ContractBroken(Exception):
     """A family gave the loop what it cannot compute with: a fault of the code, of no request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model's weights lie, and as what."""
+
+    device: torch.device
+    dtype: torch.dtype
+    text_encoder: TextEncoderPlace = "device"  # of the text encoders alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +83,8 @@ class Editor(Protocol):
         """
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
-        """Load the model of a diffusers folder onto `device`, its weights as `dtype`.
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
+        """Load the model of a diffusers folder to where `placement` says, with `models.parts`.
 
         Further folders of `spec.parts` are found with `weights.find_part`.
         """

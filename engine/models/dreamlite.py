@@ -14,7 +14,7 @@ from engine.catalogue import DREAMLITE, DREAMLITE_MOBILE
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.parts import load_part
 from engine.models.pictures import (
     SourceLatents,
@@ -88,7 +88,7 @@ class DreamLite:
         )
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`; one part after another, so that the host never holds two."""
         from diffusers import AutoencoderTiny, DreamLiteUNetModel
         from transformers import Qwen3VLForConditionalGeneration
@@ -98,12 +98,11 @@ class DreamLite:
             QwenText.load(
                 Qwen3VLForConditionalGeneration,
                 folder,
-                device,
-                dtype,
+                placement,
                 shown_at=lambda _: SHOWN_PX,
             ),
-            load_part(AutoencoderTiny, folder / "vae", device, dtype),
-            load_part(DreamLiteUNetModel, folder / "unet", device, dtype),
+            load_part(AutoencoderTiny, folder / "vae", placement),
+            load_part(DreamLiteUNetModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

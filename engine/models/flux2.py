@@ -16,7 +16,7 @@ from engine.catalogue import FLUX2_DEV, FLUX2_KLEIN, FLUX2_KLEIN_BASE
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux2_text import Flux2Text, MistralText, Qwen3Text
 from engine.models.parts import load_part
 from engine.models.pictures import (
@@ -84,15 +84,15 @@ class Flux2:
         )
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`; one part after another, so that the host never holds two."""
         from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
         return cls(
             spec,
-            (MistralText if _kind(folder) is FLUX2_DEV else Qwen3Text).load(folder, device, dtype),
-            load_part(AutoencoderKLFlux2, folder / "vae", device, dtype),
-            load_part(Flux2Transformer2DModel, folder / "transformer", device, dtype),
+            (MistralText if _kind(folder) is FLUX2_DEV else Qwen3Text).load(folder, placement),
+            load_part(AutoencoderKLFlux2, folder / "vae", placement),
+            load_part(Flux2Transformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

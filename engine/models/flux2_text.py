@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from engine.models.parts import load_part
+from engine.models import Placement
+from engine.models.parts import load_text_encoder
+from engine.models.text_encoder import TextEncoder
 from engine.tensor_cache import TensorCache
 from engine.text import check_length
 
@@ -31,27 +33,30 @@ class Flux2Text(ABC):
 
     layers: ClassVar[tuple[int, int, int]]  # that a token's embedding is read from
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> None:
-        """`model`: of text alone, without its head. What lies behind the last layer that is read is
-        dropped: a fifth of it."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: TextEncoder) -> None:
         self._tokenizer = tokenizer
         self._tokenizing = threading.Lock()  # padding settings are shared state of a tokenizer
         self._model = model
-        # One more than is read: the model's own norm goes over the output of its last layer.
-        model.layers = model.layers[: self.layers[-1] + 1]
         self._kept = TensorCache(KEPT_BYTES)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, placement: Placement) -> Self:
         """Load `tokenizer` and `text_encoder` of a FLUX.2 folder."""
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        return cls(tokenizer, cls._load_model(folder / "text_encoder", device, dtype))
+        return cls(tokenizer, cls._load_model(folder / "text_encoder", placement))
 
     @classmethod
     @abstractmethod
-    def _load_model(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> Any: ...
+    def _load_model(cls, folder: Path, placement: Placement) -> TextEncoder: ...
+
+    @classmethod
+    def _cut(cls, model: Any) -> Any:
+        """Drop what lies behind the last layer that is read, a fifth of a model of text alone."""
+        # One more than is read: the model's own norm goes over the output of its last layer.
+        model.layers = model.layers[: cls.layers[-1] + 1]
+        return model
 
     @abstractmethod
     def _as_message(self, text: str) -> str:
@@ -81,7 +86,7 @@ class Flux2Text(ABC):
                 max_length=TOKENS,
                 truncation=True,
                 return_tensors="pt",
-            ).to(self._model.device)
+            )
         states = self._model(
             input_ids=tokens["input_ids"],
             attention_mask=tokens["attention_mask"],
@@ -97,10 +102,12 @@ class Qwen3Text(Flux2Text):
     layers = (9, 18, 27)
 
     @classmethod
-    def _load_model(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    def _load_model(cls, folder: Path, placement: Placement) -> TextEncoder:
         from transformers import Qwen3ForCausalLM
 
-        return load_part(Qwen3ForCausalLM, folder, device, dtype).model
+        return load_text_encoder(
+            Qwen3ForCausalLM, folder, placement, reader=lambda whole: cls._cut(whole.model)
+        )
 
     def _as_message(self, text: str) -> str:
         return self._tokenizer.apply_chat_template(
@@ -117,12 +124,15 @@ class MistralText(Flux2Text):
     layers = (10, 20, 30)
 
     @classmethod
-    def _load_model(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    def _load_model(cls, folder: Path, placement: Placement) -> TextEncoder:
         from transformers import Mistral3ForConditionalGeneration
 
-        return load_part(
-            Mistral3ForConditionalGeneration, folder, device, dtype
-        ).model.language_model
+        return load_text_encoder(
+            Mistral3ForConditionalGeneration,
+            folder,
+            placement,
+            reader=lambda whole: cls._cut(whole.model.language_model),
+        )
 
     def _as_message(self, text: str) -> str:
         parts = {"system": SYSTEM, "user": text.replace("[IMG]", "")}  # which stands for a picture

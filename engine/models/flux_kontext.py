@@ -14,7 +14,7 @@ from engine.catalogue import FLUX_KONTEXT
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux_text import FluxText
 from engine.models.parts import load_part
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
@@ -73,15 +73,15 @@ class FluxKontext:
         return described if transformer["guidance_embeds"] else described.without("guidance_scale")
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`; one part after another, so that the host never holds two."""
         from diffusers import AutoencoderKL, FluxTransformer2DModel
 
         return cls(
             spec,
-            FluxText.load(folder, device, dtype),
-            load_part(AutoencoderKL, folder / "vae", device, dtype),
-            load_part(FluxTransformer2DModel, folder / "transformer", device, dtype),
+            FluxText.load(folder, placement),
+            load_part(AutoencoderKL, folder / "vae", placement),
+            load_part(FluxTransformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

@@ -14,10 +14,11 @@ from engine.catalogue import INSTRUCT_PIX2PIX
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.padded_tokenizer import PaddedTokenizer
-from engine.models.parts import load_part
+from engine.models.parts import load_part, load_text_encoder
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
+from engine.models.text_encoder import TextEncoder
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -26,7 +27,7 @@ from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
 SOURCE_BYTES = 8 << 20  # of kept latents: 256 sources at 512 px in half precision
 TEXT_BYTES = 128 << 20  # of kept embeddings: 1,100 texts of CLIP-L in half precision
@@ -42,7 +43,7 @@ class InstructPix2Pix:
         self,
         spec: ModelSpec,
         tokenizer: CLIPTokenizer,
-        text_encoder: CLIPTextModel,
+        text_encoder: TextEncoder,
         vae: AutoencoderKL,
         unet: UNet2DConditionModel,
         scheduler_config: dict[str, Any],
@@ -81,7 +82,7 @@ class InstructPix2Pix:
         )
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """Load only safetensors, and build only the classes named here."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
@@ -89,9 +90,9 @@ class InstructPix2Pix:
         return cls(
             spec,
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            load_part(CLIPTextModel, folder / "text_encoder", device, dtype),
-            load_part(AutoencoderKL, folder / "vae", device, dtype),
-            load_part(UNet2DConditionModel, folder / "unet", device, dtype),
+            load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
+            load_part(AutoencoderKL, folder / "vae", placement),
+            load_part(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 
@@ -177,6 +178,5 @@ class InstructPix2Pix:
     def _embed_text(self, text: str) -> torch.Tensor:
         ids, attended = self._tokenizer.ids_and_mask(text)
         uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
-        mask = attended.to(self.device) if uses_mask else None
-        hidden = self._text_encoder(ids.to(self.device), attention_mask=mask)[0]
+        hidden = self._text_encoder(ids, attention_mask=attended if uses_mask else None)[0]
         return hidden[0].to(self._unet.dtype)

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from engine.models import Placement
+from engine.models.text_encoder import TextEncoder
 
-def load_part(kind: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+
+def load_part(kind: Any, folder: Path, placement: Placement) -> Any:
     """Load the weights of `folder` as `kind`, a model class of diffusers or transformers.
 
-    Onto the device, as `dtype`, to be read and not trained. Raises `OSError` for what is missing.
+    Onto the device, to be read and not trained. Raises `OSError` for what is missing.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    weights = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    return weights.to(device).eval().requires_grad_(False)
+    weights = kind.from_pretrained(
+        folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True
+    )
+    return weights.to(placement.device).eval().requires_grad_(False)
+
+
+def load_text_encoder(
+    kind: Any,
+    folder: Path,
+    placement: Placement,
+    *,
+    reader: Callable[[Any], Any] = lambda whole: whole,
+) -> TextEncoder:
+    """Load the weights of `folder` as `load_part` does, to where `placement.text_encoder` says.
+
+    `reader`: of the whole, what reads texts; the rest is dropped before the device holds it.
+    """
+    whole = load_part(kind, folder, replace(placement, device=torch.device("cpu")))
+    return TextEncoder(reader(whole), placement)

@@ -15,7 +15,7 @@ from engine.catalogue import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2511
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches, weigh
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.parts import load_part
 from engine.models.pictures import (
     SourceLatents,
@@ -78,7 +78,7 @@ class QwenImageEdit:
         return replace(known, name=folder.name, source=str(folder), licence="unknown")
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`; one part after another, so that the host never holds two."""
         from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
         from transformers import Qwen2_5_VLForConditionalGeneration
@@ -89,13 +89,12 @@ class QwenImageEdit:
             QwenText.load(
                 Qwen2_5_VLForConditionalGeneration,
                 folder,
-                device,
-                dtype,
+                placement,
                 numbered=plus,
                 shown_at=shown_size if plus else None,
             ),
-            load_part(AutoencoderKLQwenImage, folder / "vae", device, dtype),
-            load_part(QwenImageTransformer2DModel, folder / "transformer", device, dtype),
+            load_part(AutoencoderKLQwenImage, folder / "vae", placement),
+            load_part(QwenImageTransformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

@@ -13,18 +13,14 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
-from engine.models import Inputs
-from engine.models.parts import load_part
+from engine.models import Inputs, Placement
+from engine.models.parts import load_text_encoder
+from engine.models.text_encoder import TextEncoder
 from engine.tensor_cache import TensorCache
 from engine.text import check_length
 
 if TYPE_CHECKING:
-    from transformers import (
-        PreTrainedTokenizerBase,
-        Qwen2_5_VLModel,
-        Qwen2VLImageProcessorPil,
-        Qwen3VLModel,
-    )
+    from transformers import PreTrainedTokenizerBase, Qwen2VLImageProcessorPil
 
 TOKENS = 1024  # of an instruction (diffusers' `tokenizer_max_length`)
 KEPT_BYTES = 256 << 20  # of embeddings: 25 texts with a picture of a megapixel, in half precision
@@ -52,7 +48,7 @@ class QwenText:
         self,
         tokenizer: PreTrainedTokenizerBase,
         processor: Qwen2VLImageProcessorPil,
-        model: Qwen2_5_VLModel | Qwen3VLModel,
+        model: TextEncoder,
         *,
         numbered: bool = False,
         shown_at: Callable[[Size], Size] | None = None,
@@ -68,9 +64,7 @@ class QwenText:
         self._kept = TensorCache(KEPT_BYTES)
 
     @classmethod
-    def load(
-        cls, kind: Any, folder: Path, device: torch.device, dtype: torch.dtype, **settings: Any
-    ) -> Self:
+    def load(cls, kind: Any, folder: Path, placement: Placement, **settings: Any) -> Self:
         """Load `tokenizer`, `processor` and `text_encoder`, of class `kind`, of a model's folder.
 
         `settings`: of the constructor. Pillow resizes its pictures: torchvision's processor makes
@@ -81,7 +75,9 @@ class QwenText:
         return cls(
             AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             Qwen2VLImageProcessorPil.from_pretrained(folder / "processor", local_files_only=True),
-            load_part(kind, folder / "text_encoder", device, dtype).model,
+            load_text_encoder(
+                kind, folder / "text_encoder", placement, reader=lambda whole: whole.model
+            ),
             **settings,
         )
 
@@ -111,8 +107,8 @@ class QwenText:
                 image.resize(size, Image.Resampling.LANCZOS)
                 for image, size in zip(images, sizes, strict=True)
             ]
-        seen = self._processor(images=images, return_tensors="pt").to(self._model.device)
-        ids = self._message(text, seen["image_grid_thw"]).to(self._model.device)
+        seen = self._processor(images=images, return_tensors="pt")
+        ids = self._message(text, seen["image_grid_thw"])
         # Without `mm_token_type_ids`, transformers 5 silently numbers the tokens of a picture in a
         # line, where the model was trained with their rows and columns.
         states = self._model(

@@ -14,7 +14,7 @@ from engine.catalogue import SDXL_INSTRUCT_PIX2PIX
 from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
-from engine.models import Conditioning, Inputs
+from engine.models import Conditioning, Inputs, Placement
 from engine.models.parts import load_part
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.sdxl_text import SdxlText
@@ -85,23 +85,23 @@ class SdxlInstructPix2Pix:
         )
 
     @classmethod
-    def load(cls, folder: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`; a VAE that leaves half precision's range (`force_upcast`) has none."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
         index = read_json(folder / "model_index.json")
         overflows = read_json(folder / "vae" / "config.json").get("force_upcast", True)
-        half_vae = torch.float32 if overflows and dtype == torch.float16 else dtype
+        overflows = overflows and placement.dtype == torch.float16
+        of_vae = replace(placement, dtype=torch.float32) if overflows else placement
         return cls(
             spec,
             SdxlText.load(
                 folder,
-                device,
-                dtype,
+                placement,
                 no_text_is_zeros=index.get("force_zeros_for_empty_prompt", True),
             ),
-            load_part(AutoencoderKL, folder / "vae", device, half_vae),
-            load_part(UNet2DConditionModel, folder / "unet", device, dtype),
+            load_part(AutoencoderKL, folder / "vae", of_vae),
+            load_part(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
             scales_source=index.get("is_cosxl_edit", False),
         )

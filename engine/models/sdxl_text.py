@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from engine.models import Inputs
+from engine.models import Inputs, Placement
 from engine.models.padded_tokenizer import PaddedTokenizer
-from engine.models.parts import load_part
+from engine.models.parts import load_text_encoder
+from engine.models.text_encoder import TextEncoder
 from engine.tensor_cache import TensorCache
 
 if TYPE_CHECKING:
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
 KEPT_BYTES = 128 << 20  # of embeddings: 420 texts of 77 tokens in half precision
 
@@ -25,7 +26,7 @@ class SdxlText:
     def __init__(
         self,
         tokenizers: Sequence[CLIPTokenizer],
-        encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+        encoders: tuple[TextEncoder, TextEncoder],
         *,
         no_text_is_zeros: bool,
     ) -> None:
@@ -36,9 +37,7 @@ class SdxlText:
         self._kept = TensorCache(KEPT_BYTES)
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, *, no_text_is_zeros: bool
-    ) -> Self:
+    def load(cls, folder: Path, placement: Placement, *, no_text_is_zeros: bool) -> Self:
         """Load `tokenizer`, `text_encoder` and both of that name with `_2` of an SDXL folder."""
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -46,8 +45,10 @@ class SdxlText:
             CLIPTokenizer.from_pretrained(folder / name, local_files_only=True)
             for name in ("tokenizer", "tokenizer_2")
         ]
-        first = load_part(CLIPTextModel, folder / "text_encoder", device, dtype)
-        second = load_part(CLIPTextModelWithProjection, folder / "text_encoder_2", device, dtype)
+        first = load_text_encoder(CLIPTextModel, folder / "text_encoder", placement)
+        second = load_text_encoder(
+            CLIPTextModelWithProjection, folder / "text_encoder_2", placement
+        )
         return cls(tokenizers, (first, second), no_text_is_zeros=no_text_is_zeros)
 
     def check(self, text: str, model: str, *, param: str) -> None:
@@ -70,7 +71,7 @@ class SdxlText:
     def _embed(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the tokens what stands before an encoder's last layer, of the whole its projection."""
         first, second = (
-            encoder(tokenizer.ids(text).to(encoder.device), output_hidden_states=True)
+            encoder(tokenizer.ids(text), output_hidden_states=True)
             for tokenizer, encoder in zip(self._tokenizers, self._encoders, strict=True)
         )
         tokens = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -14,7 +14,7 @@ from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.planned import PLAN, PlannedReference, PlannedRow
 from batch_jobs.records import to_table
-from engine.config import EngineConfig
+from engine.config import EngineConfig, TextEncoderPlace
 from engine.errors import ModelError
 from engine.registry import find_model
 from engine.seeding import row_seed
@@ -168,6 +168,17 @@ def test_rows_without_a_mask_keep_the_fingerprints_of_recipe_2(
     told += [engine.dtype, engine.device, engine.determinism]
     written = json.dumps(told, sort_keys=True).encode()
     assert of(row, version, spec=SPEC) == hashlib.sha256(written).hexdigest()[:32]
+
+
+@pytest.mark.parametrize("recipe", [1, 2])
+def test_texts_read_on_the_cpu_are_told_apart_and_swapped_weights_are_not(recipe: int) -> None:
+    """The CPU's bits are its own; weights that are swapped in compute what they always did."""
+    prints = {
+        place: of(engine=EngineConfig(text_encoder=place), recipe=recipe)
+        for place in get_args(TextEncoderPlace)
+    }
+    assert prints["device"] == prints["swap"] == of(recipe=recipe)
+    assert prints["cpu"] != prints["device"]
 
 
 def test_a_default_that_came_after_recipe_1_is_in_its_fingerprints_too() -> None:

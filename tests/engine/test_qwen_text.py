@@ -14,6 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from engine.canvas import stretched_canvas
 from engine.catalogue import QWEN_IMAGE_EDIT
 from engine.errors import InstructionTooLong
+from engine.models import Placement
 from engine.models.qwen_text import QwenText, shown_size
 from tests.engine.families import BOUND, one_thread
 from tests.tiny.edits import Edit, source
@@ -38,9 +39,10 @@ def folder(tiny: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def text(folder: Path) -> QwenText:
-    kind, cpu = Qwen2_5_VLForConditionalGeneration, torch.device("cpu")
+    kind = Qwen2_5_VLForConditionalGeneration
+    placement = Placement(torch.device("cpu"), torch.float32)
     settings = {"numbered": True, "shown_at": shown_size}
-    return QwenText.load(kind, folder, cpu, torch.float32, **settings)
+    return QwenText.load(kind, folder, placement, **settings)
 
 
 def theirs(pipeline: Any, *, told: bool) -> torch.Tensor:
@@ -76,7 +78,7 @@ def test_a_pictures_tokens_stand_in_rows_and_columns(text: QwenText) -> None:
 
     hooks = [
         module.register_forward_pre_hook(watch, with_kwargs=True)
-        for module in (text._model.language_model, text._model)
+        for module in (text._model.model.language_model, text._model.model)
     ]
     text.embed("unheard of", PICTURES, DIGESTS)
     for hook in hooks:

@@ -14,6 +14,7 @@ import torch
 from engine.catalogue import SDXL_INSTRUCT_PIX2PIX
 from engine.errors import InstructionTooLong, ModelError
 from engine.geometry import plan_geometry
+from engine.models import Placement
 from engine.models.sdxl_instruct_pix2pix import SdxlInstructPix2Pix
 from engine.options import EditOptions
 from engine.registry import find_model
@@ -66,7 +67,7 @@ def test_a_vae_that_overflows_has_no_half_precision(
     folder = Path(shutil.copytree(tiny(SDXL.name), tmp_path / "folder"))
     config = json.loads((folder / "vae" / "config.json").read_text())
     (folder / "vae" / "config.json").write_text(json.dumps({**config, "force_upcast": upcast}))
-    spec, cpu = find_model(str(folder)), torch.device("cpu")
-    editor = SdxlInstructPix2Pix.load(folder, spec, cpu, torch.float16)
+    placement = Placement(torch.device("cpu"), torch.float16)
+    editor = SdxlInstructPix2Pix.load(folder, find_model(str(folder)), placement)
     assert editor._vae.dtype == expected
     assert editor._unet.dtype == torch.float16

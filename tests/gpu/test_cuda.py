@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,13 +14,17 @@ import torch
 
 from engine import EditActor, EngineConfig
 from engine.capacity import Capacity
-from engine.edit import EditResult
+from engine.config import TextEncoderPlace
+from engine.edit import EditRequest, EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
+from engine.options import EditOptions
 from engine.registry import find_model
 from engine.sources import Prepared
 from engine.spec import ModelSpec
+from tests.engine.families import FAMILIES, Family, edits_of
 from tests.engine.test_loop import mixed_requests, pixels, run
+from tests.engine.test_text_encoder import encoders_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 
@@ -42,6 +48,27 @@ def test_a_gpu_draws_the_picture_of_the_cpu(
     assert isinstance(expected, EditResult) and isinstance(edited, EditResult)
     difference = np.abs(expected.images[0].astype(int) - edited.images[0].astype(int))
     assert difference.mean() < (0.5 if dtype == "float32" else 8)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_text_encoders_leave_the_gpu_to_the_rest(
+    family: Family, tiny: Callable[[str], Path]
+) -> None:
+    """Swapped in a layer at a time they give the bytes that they give when they stay."""
+    spec = find_model(str(tiny(family.name)))
+    edit = edits_of(family)[1]
+    options = spec.resolve(EditOptions.parse(edit.options), seed=edit.seed)
+    first, *others = edit.sources
+    request = EditRequest("edit", first, edit.instruction, options, references=tuple(others))
+    pictures = {}
+    for place in get_args(TextEncoderPlace):
+        config = EngineConfig(device="cuda", dtype="float32", text_encoder=place)
+        editor = load_model(spec, config).editor
+        pictures[place] = pixels(run(DenoiseLoop(editor, Capacity(8)), [request])["edit"])
+        for encoder in encoders_of(editor):
+            kinds = {weight.device.type for weight in encoder.model.parameters()}
+            assert kinds == {"cuda" if place == "device" else "cpu"}
+    assert pictures["swap"] == pictures["device"]
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
