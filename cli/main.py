@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from batch_jobs.__main__ import batch
 from cli.calibrate import calibrate
 from cli.edit import edit
 from cli.export import export
+from cli.models import models
 from cli.serve import serve
 from cli.status import status
 from cli.validate import validate
@@ -34,34 +34,7 @@ app.command()(status)
 app.command()(export)
 app.command()(serve)
 app.command()(calibrate)
-
-
-@app.command()
-def models() -> None:
-    """List the registered models and their defaults."""
-    from engine.catalogue import MODELS
-
-    heads = ("name", "side", "steps", "guidance", "image", "scripts", "licence", "from")
-    rows: list[tuple[str, ...]] = [heads]
-    for spec in MODELS.values():
-        scripts = [script.lower() for script in spec.scripts]
-        others = f" + {len(scripts) - 2}" if len(scripts) > 2 else ""
-        facts = (
-            spec.name,
-            f"{spec.resolution} px",
-            spec.defaults["num_inference_steps"],
-            spec.defaults.get("guidance_scale", "-"),
-            spec.defaults.get("image_guidance_scale", "-"),
-            ", ".join(scripts[:2]) + others,
-            spec.licence,
-            "embedded" if Path(spec.source).is_dir() else spec.source,
-        )
-        rows.append(tuple(map(str, facts)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
-    typer.echo("Any folder or hub id of these families works too: --model FOLDER.")
+app.command()(models)
 
 
 def _version(wanted: bool) -> None:

@@ -39,6 +39,7 @@ ENGINE_ORDER = [
     "hub",
     "spec",
     "catalogue",
+    "model_sizes",
     "registry",
     "weights",
     "config",

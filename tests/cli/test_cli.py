@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,11 +143,13 @@ def test_help_and_version_read_well() -> None:
 def test_models_are_listed_with_their_defaults() -> None:
     listing = rayedit("models").stdout
     assert "pocket" in listing and "timbrooks/instruct-pix2pix" in listing and "7.5" in listing
-    heads, *rows = listing.splitlines()[:-1]
+    heads, *rows = listing.splitlines()[:-2]
     at = [heads.index(head) for head in heads.split()]
     assert len(rows) == len(MODELS)
     for row in rows:  # every column begins where its head does, behind a gap
         assert all(row[i - 2 : i] == "  " and row[i] != " " for i in at[1:]), row
+    (dev,) = (row for row in rows if row.startswith("flux2-dev "))
+    assert re.search(r"50.21 B +100.4 GB +141 GB +80 GB ", dev)  # the text encoder on the CPU
 
 
 def test_several_images_are_files_of_their_own(photo: Path) -> None:
