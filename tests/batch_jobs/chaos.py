@@ -30,7 +30,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.job import Job, over_ray
 from engine.config import EngineConfig
 from engine.registry import find_model
-from tests.batch_jobs.editors import TRACE
+from tests.batch_jobs.editors import TRACE, plain
 from tests.serving import ROOT
 
 WORKERS = 2
@@ -47,7 +47,7 @@ CONFIG = JobConfig(
 
 def main(manifest: str, output: str, address: str) -> int:
     """What runs in the driver's process."""
-    spec = find_model("pocket", CONFIG.engine.resolution)
+    spec = plain(find_model("pocket", CONFIG.engine.resolution))
     spec = replace(spec, editor="tests.batch_jobs.tracing_editors:TracingEditor")
     return Job.open(manifest, output, CONFIG, spec=spec, run_blocks=over_ray(address)).run()
 

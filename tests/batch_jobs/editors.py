@@ -16,6 +16,7 @@ import torch
 
 from engine.edit import EditRequest
 from engine.models import Conditioning, Editor
+from engine.options import EditOptions
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -80,4 +81,9 @@ def _conditioning(request: EditRequest) -> Conditioning:
 
 def dry(spec: ModelSpec) -> ModelSpec:
     """The same model, as far as a job looks, without its weights' work."""
-    return replace(spec, editor="tests.batch_jobs.editors:DryEditor")
+    return replace(plain(spec), editor="tests.batch_jobs.editors:DryEditor")
+
+
+def plain(spec: ModelSpec) -> ModelSpec:
+    """The model with its own small picture as the result, which is encoded in no time."""
+    return spec.preset(EditOptions(detail="model", restore_size=False))

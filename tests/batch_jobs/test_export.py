@@ -62,7 +62,7 @@ def test_an_openai_batch_comes_back_as_one(batch: Path) -> None:
             data = base64.b64decode(image.b64_json or "")
             assert hashlib.sha256(data).hexdigest() == output["sha256"]
         assert line["response"]["body"]["data"][0]["seed"] == int(line["custom_id"][8:])
-        assert (answer.size, answer.output_format) == ("600x400", "png")
+        assert (answer.size, answer.output_format) == ("64x48", "png")
 
 
 def test_a_failed_request_has_the_body_that_the_api_would_answer(batch: Path) -> None:
