@@ -16,7 +16,6 @@ import torch
 
 from engine.edit import EditRequest
 from engine.models import Conditioning, Editor
-from engine.options import EditOptions
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -86,4 +85,5 @@ def dry(spec: ModelSpec) -> ModelSpec:
 
 def plain(spec: ModelSpec) -> ModelSpec:
     """The model with its own small picture as the result, which is encoded in no time."""
-    return spec.preset(EditOptions(detail="model", restore_size=False))
+    own = {"detail", "restore_size"}
+    return replace(spec, defaults={k: v for k, v in spec.defaults.items() if k not in own})
