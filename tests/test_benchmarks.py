@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from benchmarks.arithmetic import Flops
@@ -15,6 +16,7 @@ from engine import EngineConfig
 from engine.loading import load_model
 
 
+@pytest.mark.slow
 def test_the_ladder_prints_a_ratio_for_every_rung() -> None:
     command = "benchmarks.bench_engine --ladder --sides 64 --requests 2 --steps 2 --pairs 1"
     run = subprocess.run(

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 from batch_jobs.ledger.ledger import Ledger
@@ -84,6 +85,7 @@ def by_http(server: Server, photo: Path, edit: dict[str, object]) -> bytes:
     return base64.b64decode(answer.json()["data"][0]["b64_json"])
 
 
+@pytest.mark.slow
 def test_a_row_is_the_same_bytes_by_command_by_job_and_by_http(
     server: Server, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:

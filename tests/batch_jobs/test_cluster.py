@@ -103,6 +103,7 @@ def test_on_gpus_there_are_as_many_workers_as_they_hold(
     assert "takes 4 GPUs and Ray has 3" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_job_run_so(machine: Cluster, trace: Path, tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(png(photograph("coffee")[:32, :32]))
     rows = "".join(f"row-{i},small.png,make it night,1\n" for i in range(8 * CORES))

@@ -29,6 +29,7 @@ from tests.editors import faulty
 Write = Callable[..., str]
 
 
+@pytest.mark.slow
 def test_bad_rows_become_error_rows_and_do_not_change_their_neighbours(
     cluster: None, manifest: Write, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_calibration_that_could_not_be_written_is_refused_before_it_is_measure
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
     folder = photo.parent
     few = ("--config", folder / "small.yaml", "--num-inference-steps", "2", "--seed", "1")

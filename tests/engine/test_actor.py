@@ -64,6 +64,7 @@ with EditActor(EngineConfig(num_threads=3), spec) as actor:
     assert printed_by(code).split() == ["EditResult", "2"]
 
 
+@pytest.mark.slow
 def test_what_a_step_frees_the_next_one_has() -> None:
     """Without a word to glibc four small edits cost 4,000 to 76,000 page faults each time."""
     code = """

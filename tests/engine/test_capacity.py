@@ -144,6 +144,7 @@ def test_a_calibrated_size_starts_at_its_count_and_a_larger_one_is_scaled_down()
     assert Capacity(16, calibration, SmallDevice()).samples(LANE) == 3
 
 
+@pytest.mark.slow
 def test_calibrate_writes_what_the_engine_reads(
     edit_of: EditOf, pocket: ModelSpec, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_an_edit_that_does_not_fit_alone_says_so(edit_of: EditOf, pocket: ModelS
         assert (failure.code, failure.retryable, failure.status) == ("out_of_memory", True, 503)
 
 
+@pytest.mark.slow
 def test_a_decode_beyond_half_precision_is_done_again_in_float32(
     edit_of: EditOf, pocket: ModelSpec
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_failing_progress_callback_does_not_step_a_sample_twice(
     assert seen == [("coffee", k, 3) for k in (1, 2, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waves", [5, pytest.param(20, marks=pytest.mark.chaos)])
 def test_mixed_requests_by_the_hundred_have_one_outcome_each(
     edit_of: EditOf, pocket: ModelSpec, waves: int

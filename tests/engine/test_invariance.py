@@ -70,6 +70,7 @@ def neighbours_of(edit_of: EditOf, draw: random.Random) -> Iterator[EditRequest]
         ).request
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("determinism", ["bucket", "strict"])
 def test_random_neighbours_joining_at_random_steps_change_no_byte(
     edit_of: EditOf, pocket: ModelSpec, determinism: Determinism

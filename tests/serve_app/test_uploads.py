@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from serve_app.config import ServeConfig
 from serve_app.ingress.parsing import IDLE_S, MIN_BYTES_PER_S
@@ -48,6 +49,7 @@ def test_uploads_that_send_nothing_lose_their_places_to_an_edit(
         assert post_form(http, photographs["coffee"], num_inference_steps=4).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_body_that_trickles_is_given_up_and_a_slow_one_is_read(server: Server) -> None:
     def send(chunk: bytes, times: int) -> tuple[bytes, int]:
         """Returns the answer, and how many chunks were sent before it came."""
