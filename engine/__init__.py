@@ -20,6 +20,7 @@ __all__ = [
     "EngineConfig",
     "EngineError",
     "ModelSpec",
+    "Source",
     "__version__",
     "load_config",
     "prepare",
@@ -35,6 +36,7 @@ _HOME = {
     "EngineConfig": "config",
     "EngineError": "errors",
     "ModelSpec": "registry",
+    "Source": "sources",
     "load_config": "config",
     "prepare": "sources",
 }

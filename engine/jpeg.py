@@ -86,7 +86,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         if marker in _LONE:
             continue
-        end = at + int.from_bytes(data[at : at + 2])
+        end = at + max(int.from_bytes(data[at : at + 2]), 2)
         if end > len(data):
             return
         yield marker, data[at + 2 : end]

@@ -103,6 +103,14 @@ FILES = {
 }
 
 
+def test_a_jpeg_that_is_cut_in_its_headers_is_called_cut_at_every_byte() -> None:
+    for name in ("JPEG", "progressive JPEG", "JPEG with restarts"):
+        for length in range(12, 900):
+            found = outcome(FILES[name][:length])
+            if isinstance(found, errors.ImageError):
+                assert type(found) is errors.ImageTruncated, (name, length, found)
+
+
 @given(name=st.sampled_from(list(FILES)), place=st.floats(0, 1, exclude_max=True))
 def test_a_cut_file_is_called_cut_or_has_all_its_pixels(name: str, place: float) -> None:
     file = FILES[name]

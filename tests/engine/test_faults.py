@@ -163,12 +163,13 @@ def test_a_dead_device_ends_the_process_so_that_a_retry_meets_a_fresh_one(
     (tmp_path / "photo.jpg").write_bytes(photographs["coffee"])
     code = f"""
 from dataclasses import replace
-from engine import EditActor, EditOptions, prepare
+from engine import EditActor, EditOptions, Source, prepare
 from engine.registry import find_model
 spec = replace(find_model("pocket", 64), editor="tests.engine.test_faults:{editor}")
 with EditActor(spec=spec) as actor:
     options = spec.resolve(EditOptions(), 1)
-    edit = prepare("1", open({str(tmp_path / "photo.jpg")!r}, "rb").read(), "x", options, spec)
+    source = Source(open({str(tmp_path / "photo.jpg")!r}, "rb").read())
+    edit = prepare("1", source, "x", options, spec)
     actor.edit_batch([edit.request])
 """
     done = subprocess.run(

@@ -20,7 +20,7 @@ from engine.loop import DenoiseLoop
 from engine.models import Conditioning
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.options import Determinism
-from engine.sources import Prepared, prepare
+from engine.sources import Prepared, Source, prepare
 from engine.spec import ModelSpec
 from tests.editors import poisoned
 from tests.engine.company import in_random_company
@@ -120,7 +120,7 @@ def test_blank_pictures_of_different_shapes_are_different_sources(pocket: ModelS
         wall = io.BytesIO()
         Image.new("RGB", (width, height), "white").save(wall, "PNG")
         sized = options.model_copy(update={"size": f"{width}x{height}"})
-        request = prepare("wall", wall.getvalue(), "add fog", sized, pocket).request
+        request = prepare("wall", Source(wall.getvalue()), "add fog", sized, pocket).request
         outcome = run(loop, [request])["wall"]
         assert isinstance(outcome, EditResult)
         assert outcome.images[0].shape == (height, width, 3)
