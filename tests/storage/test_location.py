@@ -10,6 +10,7 @@ import pytest
 
 from batch_jobs.manifest.files import find_files
 from batch_jobs.manifest.plan import base_of, has_relative
+from batch_jobs.manifest.planned import PLAN
 from storage.location import absolute, is_relative, normalized, spellings
 
 
@@ -50,9 +51,7 @@ def test_a_manifest_is_found_by_its_uri(tmp_path: Path) -> None:
 )
 def test_a_plan_is_relative_where_one_of_its_locations_is(location: str) -> None:
     def plan(image: str | None, mask: str | None) -> pa.Table:
-        return pa.table({"image": pa.array([image]), "mask": pa.array([mask])}).cast(
-            pa.schema([("image", pa.string()), ("mask", pa.string())])
-        )
+        return pa.Table.from_pylist([{"image": image, "mask": mask}], schema=PLAN)
 
     assert has_relative(plan(location, None)) is is_relative(location)
     assert has_relative(plan("/a.png", location)) is is_relative(location)
