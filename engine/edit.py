@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,11 @@ WARNINGS = {
     "smaller_than_source": "the result is smaller than its source: `restore_size` with "
     "`detail=source` gives it the source's size and detail",
 }
+
+
+def digest_of(pixels: np.ndarray) -> str:
+    """Digest (H, W, 3) uint8, as `EditRequest.digest` is one."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,7 @@ class Finished:
     """A finished picture, and what is to be said of it."""
 
     image: Image.Image  # RGB, of the output's size
-    edited: np.ndarray | None = (
-        None  # (H, W) uint8: 0 where a pixel was not edited, 255 where it was
-    )
+    edited: np.ndarray | None = None  # (H, W) uint8: 255 where a pixel is the edit's, 0 where not
     report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
 
@@ -110,11 +108,14 @@ class _Bands:
         self._source, self._plain, self._found, self._wanted = source, plain, found, wanted
         self._pastes = wanted.preserve and not found.is_global
         self._judges = self._pastes or wanted.edited
+        self._enlargement = self._enlarged(local) if plain is None or self._judges else None
+
+    def _enlarged(self, local: LocalMap) -> Enlargement:
         planes = [local.slope, local.offset[:, None]]
         if self._judges:
-            correction = np.broadcast_to(found.correction, local.offset.shape)
+            correction = np.broadcast_to(self._found.correction, local.offset.shape)
             planes.append(correction[:, None])
-        self._enlargement = Enlargement(np.concatenate(planes, axis=1), source.size)
+        return Enlargement(np.concatenate(planes, axis=1), self._source.size)
 
     def finish(self, image: Image.Image) -> np.ndarray | None:
         """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
@@ -131,7 +132,7 @@ class _Bands:
 
     def _band(self, band: slice) -> tuple[np.ndarray, np.ndarray | None]:
         before, share = _rows(self._source, band), None
-        if self._plain is None or self._judges:
+        if self._enlargement is not None:
             field, colours = self._enlargement.rows(band.start, band.stop), planes_of(before)
             mapped = np.einsum("oinw,inw->onw", field[:, :3], colours) + field[:, 3]
         after = pixels_of(mapped) if self._plain is None else _rows(self._plain, band)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from engine.edit import EditRequest
+from engine.edit import EditRequest, digest_of
 from engine.errors import (
     ImageError,
     ImageSourceRefused,
@@ -81,7 +80,7 @@ def prepare(
     geometry = plan_geometry(size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
     mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)
-    digest = hashlib.blake2b(pixels.data, digest_size=16).hexdigest()
+    digest = digest_of(pixels)
     del decoded  # a large one, beside which the next would not fit
     references = []
     for number, file in enumerate(source.references, start=2):

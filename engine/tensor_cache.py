@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T", bound="torch.Tensor | tuple[torch.Tensor, ...]")
 
 
 class TensorCache:
@@ -21,6 +24,14 @@ class TensorCache:
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
+
+    def made_once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is kept under `key`; where nothing is, make it and keep it."""
+        kept: Any = self.get(key)
+        if kept is None:
+            kept = make()
+            self.put(key, kept)
+        return kept
 
     def put(self, key: Hashable, kept: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
         """Keep `kept`, and drop what was used longest ago where there is too much."""

@@ -14,7 +14,6 @@ from engine.config import EngineConfig, load_config
 from engine.edit import EditFailure, EditResult
 from engine.errors import EngineError, OptionInvalid
 from engine.options import EditOptions
-from engine.results import finished_images
 from engine.seeding import draw_seed
 from engine.sources import Prepared, prepare
 from engine.text import clean_instruction
@@ -185,6 +184,8 @@ def _check_length(name: str, values: Sequence[object], count: int) -> None:
 def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Image | EditFailure:
     if isinstance(outcome, EditFailure):
         return outcome
+    from engine.results import finished_images  # loads OpenCV
+
     (made,) = finished_images(outcome, prepared.finishing)
     image = made.image
     image.info = {

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import MaskInvalid, OptionInvalid
+from engine.masks import encode_mask
 from engine.sources import Source, naming_image
 from storage.sources import read_source
 
@@ -55,8 +56,7 @@ def _mask_file_of(mask: MaskLike) -> bytes:
             f"mask: an array must be (H, W) bool or uint8; got {mask.shape} {mask.dtype}"
         )
     edited = mask.astype(np.uint8) * 255 if mask.dtype == np.bool_ else mask
-    alpha = Image.fromarray(255 - edited)
-    return _png(Image.merge("LA", (Image.new("L", alpha.size), alpha)))
+    return encode_mask(edited)
 
 
 def _of_array(pixels: np.ndarray) -> Image.Image:

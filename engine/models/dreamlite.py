@@ -11,25 +11,24 @@ import numpy as np
 import torch
 
 from engine.catalogue import DREAMLITE, DREAMLITE_MOBILE
-from engine.edit import EditRequest
+from engine.edit import EditRequest, digest_of
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_part
+from engine.models.parts import load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
-    digest_of,
     in_float32,
     latent_mask,
     to_pixels,
     to_unit,
 )
 from engine.models.qwen_text import QwenText, as_rows
+from engine.models.texts import check_texts
 from engine.models.tokens import canvas_shift
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
-from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderTiny, DreamLiteUNetModel
@@ -108,11 +107,7 @@ class DreamLite:
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
         """See `Editor.tune`."""
-        if channels_last:
-            self._unet.to(memory_format=torch.channels_last)
-            self._vae.to(memory_format=torch.channels_last)
-        if compile:
-            self._unet.compile_repeated_blocks()
+        tune_parts(self._unet, [self._unet, self._vae], channels_last, compile)
 
     def schedule(self, request: EditRequest) -> Schedule:
         """See `Editor.schedule`: the shift depends on the canvas."""
@@ -126,17 +121,11 @@ class DreamLite:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse texts that are too long, and warn of a script that Qwen3-VL does not know."""
-        options, name = request.options, self.spec.name
-        self._text.check(request.instruction, name, param="instruction")
-        self._text.check(options.negative_prompt or "", name, param="negative_prompt")
-        return check_scripts(
-            request.instruction, self.spec.scripts, name, strict=options.strict_language
-        )
+        return check_texts(request, self.spec, self._text)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`; texts are read one by one with their source, and kept."""
-        pictures = [request.pixels for request in requests]
-        sources = self._sources.of(pictures, [request.digest for request in requests])
+        sources = self._sources.of_canvases(requests)
         return [self._condition(*pair) for pair in zip(requests, sources, strict=True)]
 
     def _condition(self, request: EditRequest, latents: torch.Tensor) -> Conditioning:

@@ -13,25 +13,24 @@ import torch
 from torch.nn.functional import pad
 
 from engine.catalogue import FLUX2_DEV, FLUX2_KLEIN, FLUX2_KLEIN_BASE
-from engine.edit import EditRequest
+from engine.edit import EditRequest, digest_of
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux2_text import Flux2Text, MistralText, Qwen3Text
-from engine.models.parts import load_part
+from engine.models.parts import load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
-    digest_of,
     in_float32,
     latent_mask,
     to_pixels,
     to_unit,
 )
+from engine.models.texts import check_texts
 from engine.models.tokens import first_step, from_grid, grid, pack, to_grid, unpack
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
-from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
@@ -98,10 +97,7 @@ class Flux2:
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
         """See `Editor.tune`."""
-        if channels_last:
-            self._vae.to(memory_format=torch.channels_last)
-        if compile:
-            self._transformer.compile_repeated_blocks()
+        tune_parts(self._transformer, [self._vae], channels_last, compile)
 
     def schedule(self, request: EditRequest) -> Schedule:
         """See `Editor.schedule`: the shift depends on canvas and steps."""
@@ -116,15 +112,11 @@ class Flux2:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse an instruction that is too long, and warn of a script that it does not know."""
-        options, name = request.options, self.spec.name
-        self._text.check(request.instruction, name, param="instruction")
-        return check_scripts(
-            request.instruction, self.spec.scripts, name, strict=options.strict_language
-        )
+        return check_texts(request, self.spec, self._text)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`; texts are embedded one by one, and kept."""
-        firsts = self._sources.of([r.pixels for r in requests], [r.digest for r in requests])
+        firsts = self._sources.of_canvases(requests)
         others = [
             self._sources.of(pictures, [digest_of(picture) for picture in pictures])
             for pictures in zip(*(r.references for r in requests), strict=True)

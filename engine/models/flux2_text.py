@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 
 from engine.models import Placement
+from engine.models.padded_tokenizer import PaddedTokenizer
 from engine.models.parts import load_text_encoder
 from engine.models.text_encoder import TextEncoder
 from engine.tensor_cache import TensorCache
-from engine.text import check_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,8 +33,8 @@ class Flux2Text(ABC):
     layers: ClassVar[tuple[int, int, int]]  # that a token's embedding is read from
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: TextEncoder) -> None:
-        self._tokenizer = tokenizer
-        self._tokenizing = threading.Lock()  # padding settings are shared state of a tokenizer
+        self._tokenizer = tokenizer  # for its template
+        self._padded = PaddedTokenizer(tokenizer, TOKENS, add_special_tokens=False)
         self._model = model
         self._kept = TensorCache(KEPT_BYTES)
 
@@ -64,32 +63,17 @@ class Flux2Text(ABC):
 
     def check(self, text: str, model: str, *, param: str) -> None:
         """Raises `InstructionTooLong` for a text that the template makes longer than `TOKENS`."""
-        with self._tokenizing:
-            message = self._as_message(text)
-            ids = self._tokenizer(message, add_special_tokens=False, verbose=False).input_ids
-        check_length(len(ids), TOKENS, model, param=param)
+        self._padded.check(self._as_message(text), model, param=param)
 
     def embed(self, text: str) -> torch.Tensor:
         """Return (T, D) in the encoder's dtype, D: three layers' widths."""
-        kept = self._kept.get(text)
-        if kept is None:
-            kept = self._embed(text)
-            self._kept.put(text, kept)
-        return kept
+        return self._kept.made_once(text, lambda: self._embed(text))
 
     def _embed(self, text: str) -> torch.Tensor:
-        with self._tokenizing:
-            tokens = self._tokenizer(
-                self._as_message(text),
-                add_special_tokens=False,
-                padding="max_length",
-                max_length=TOKENS,
-                truncation=True,
-                return_tensors="pt",
-            )
+        ids, attended = self._padded.ids_and_mask(self._as_message(text))
         states = self._model(
-            input_ids=tokens["input_ids"],
-            attention_mask=tokens["attention_mask"],
+            input_ids=ids,
+            attention_mask=attended,
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states

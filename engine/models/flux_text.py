@@ -55,11 +55,9 @@ class FluxText:
 
     def embed(self, text: str) -> Inputs:
         """Return `text` (T, D) and `pooled` (P,), in the encoders' dtype."""
-        kept = self._kept.get(text)
-        if kept is None:
-            kept = (self._embed_tokens(text), self._embed_whole(text))
-            self._kept.put(text, kept)
-        tokens, whole = kept
+        tokens, whole = self._kept.made_once(
+            text, lambda: (self._embed_tokens(text), self._embed_whole(text))
+        )
         return {"text": tokens, "pooled": whole}
 
     def _embed_tokens(self, text: str) -> torch.Tensor:

@@ -16,14 +16,14 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.padded_tokenizer import PaddedTokenizer
-from engine.models.parts import load_part, load_text_encoder
+from engine.models.parts import load_part, load_text_encoder, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.text_encoder import TextEncoder
+from engine.models.texts import check_texts
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
 from engine.tensor_cache import TensorCache
-from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -98,11 +98,7 @@ class InstructPix2Pix:
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
         """See `Editor.tune`."""
-        if channels_last:
-            self._unet.to(memory_format=torch.channels_last)
-            self._vae.to(memory_format=torch.channels_last)
-        if compile:
-            self._unet.compile_repeated_blocks()
+        tune_parts(self._unet, [self._unet, self._vae], channels_last, compile)
 
     def schedule(self, request: EditRequest) -> Schedule:
         """See `Editor.schedule`: the levels depend on the steps alone."""
@@ -110,17 +106,11 @@ class InstructPix2Pix:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse an instruction or negative prompt that the text encoder would truncate."""
-        options, name = request.options, self.spec.name
-        self._tokenizer.check(request.instruction, name, param="instruction")
-        self._tokenizer.check(options.negative_prompt or "", name, param="negative_prompt")
-        return check_scripts(
-            request.instruction, self.spec.scripts, name, strict=options.strict_language
-        )
+        return check_texts(request, self.spec, self._tokenizer)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`. The texts are embedded one by one: 0.03% of an edit's arithmetic."""
-        pictures = [request.pixels for request in requests]
-        images = self._sources.of(pictures, [request.digest for request in requests])
+        images = self._sources.of_canvases(requests)
         return [self._condition(*pair) for pair in zip(requests, images, strict=True)]
 
     def _condition(self, request: EditRequest, image: torch.Tensor) -> Conditioning:
@@ -169,11 +159,7 @@ class InstructPix2Pix:
 
     def _embed(self, text: str) -> torch.Tensor:
         """(T, D), padded to the encoder's full length; kept for the next time."""
-        embedding = self._texts.get(text)
-        if embedding is None:
-            embedding = self._embed_text(text)
-            self._texts.put(text, embedding)
-        return embedding
+        return self._texts.made_once(text, lambda: self._embed_text(text))
 
     def _embed_text(self, text: str) -> torch.Tensor:
         ids, attended = self._tokenizer.ids_and_mask(text)

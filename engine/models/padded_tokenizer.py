@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.text import check_length
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
 class PaddedTokenizer:
     """Pads and cuts to `length` tokens. For several threads."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, length: int | None = None) -> None:
-        """`length`: the tokenizer's own, if `None`."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        length: int | None = None,
+        *,
+        add_special_tokens: bool = True,
+    ) -> None:
+        """`length`: the tokenizer's own, if `None`; `add_special_tokens`: a text has none yet."""
         self.length: int = length or tokenizer.model_max_length
-        self._tokenizer = tokenizer
+        self._tokenizer = partial(tokenizer, add_special_tokens=add_special_tokens, verbose=False)
         self._tokenizing = threading.Lock()  # padding settings are shared state of a tokenizer
 
     def check(self, text: str, model: str, *, param: str) -> None:
         """Raises `InstructionTooLong` for a text that would be cut; `param` names it."""
         with self._tokenizing:
-            count = len(self._tokenizer(text, verbose=False).input_ids)
+            count = len(self._tokenizer(text).input_ids)
         check_length(count, self.length, model, param=param)
 
     def ids(self, text: str) -> torch.Tensor:

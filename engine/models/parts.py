@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,17 @@ def load_part(kind: Any, folder: Path, placement: Placement) -> Any:
         folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True
     )
     return weights.to(placement.device).eval().requires_grad_(False)
+
+
+def tune_parts(
+    denoiser: Any, convolutional: Sequence[Any], channels_last: bool, compile: bool
+) -> None:
+    """Make loaded parts faster: channels-last weights of those that convolve, compiled blocks."""
+    if channels_last:
+        for part in convolutional:
+            part.to(memory_format=torch.channels_last)
+    if compile:
+        denoiser.compile_repeated_blocks()
 
 
 def load_text_encoder(

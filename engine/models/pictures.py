@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +13,6 @@ from engine.edit import EditRequest
 from engine.errors import NonFinite
 from engine.masks import mask_to_latents
 from engine.tensor_cache import TensorCache
-
-
-def digest_of(pixels: np.ndarray) -> str:
-    """Digest (H, W, 3) uint8, as `EditRequest.digest` is one."""
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
 
 
 def to_unit(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -69,6 +63,10 @@ class SourceLatents:
         """`encode`: (N, H, W, 3) uint8 -> (N, C, h, w); `max_bytes`: of the latents kept."""
         self._encode = encode
         self._kept = TensorCache(max_bytes)
+
+    def of_canvases(self, requests: Sequence[EditRequest]) -> list[torch.Tensor]:
+        """Return (C, h, w) of the canvas of each request, all of one shape."""
+        return self.of([r.pixels for r in requests], [r.digest for r in requests])
 
     def of(self, pictures: Sequence[np.ndarray], digests: Sequence[str]) -> list[torch.Tensor]:
         """Return (C, h, w) of each picture (H, W, 3) uint8, all of one shape.

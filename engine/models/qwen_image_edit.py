@@ -12,25 +12,24 @@ import numpy as np
 import torch
 
 from engine.catalogue import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2511
-from engine.edit import EditRequest
+from engine.edit import EditRequest, digest_of
 from engine.errors import ModelError
 from engine.guidance import branches, weigh
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.parts import load_part
 from engine.models.pictures import (
     SourceLatents,
-    digest_of,
     in_float32,
     latent_mask,
     to_pixels,
     to_unit,
 )
 from engine.models.qwen_text import QwenText, as_rows, shown_size
+from engine.models.texts import check_texts
 from engine.models.tokens import canvas_shift, first_step, pack, unpack
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
-from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
@@ -116,12 +115,7 @@ class QwenImageEdit:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse texts that are too long, and warn of a script that Qwen2.5-VL does not know."""
-        options, name = request.options, self.spec.name
-        self._text.check(request.instruction, name, param="instruction")
-        self._text.check(options.negative_prompt or "", name, param="negative_prompt")
-        return check_scripts(
-            request.instruction, self.spec.scripts, name, strict=options.strict_language
-        )
+        return check_texts(request, self.spec, self._text)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`; texts are embedded one by one, and kept."""

@@ -92,12 +92,7 @@ class QwenText:
 
         `digests`: of the pictures' pixels.
         """
-        key = (text, *digests)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._embed(text, pictures)
-            self._kept.put(key, kept)
-        return kept
+        return self._kept.made_once((text, *digests), lambda: self._embed(text, pictures))
 
     def _embed(self, text: str, pictures: Sequence[np.ndarray]) -> torch.Tensor:
         images = [Image.fromarray(picture) for picture in pictures]

@@ -15,14 +15,14 @@ from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_part
+from engine.models.parts import load_part, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.sdxl_text import SdxlText
+from engine.models.texts import check_texts
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.schedulers import kind_of
 from engine.spec import ModelSpec
-from engine.text import check_scripts
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -108,11 +108,7 @@ class SdxlInstructPix2Pix:
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
         """See `Editor.tune`."""
-        if channels_last:
-            self._unet.to(memory_format=torch.channels_last)
-            self._vae.to(memory_format=torch.channels_last)
-        if compile:
-            self._unet.compile_repeated_blocks()
+        tune_parts(self._unet, [self._unet, self._vae], channels_last, compile)
 
     def schedule(self, request: EditRequest) -> Schedule:
         """See `Editor.schedule`: the levels depend on the steps alone."""
@@ -120,17 +116,11 @@ class SdxlInstructPix2Pix:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse an instruction or negative prompt that a text encoder would truncate."""
-        options, name = request.options, self.spec.name
-        self._text.check(request.instruction, name, param="instruction")
-        self._text.check(options.negative_prompt or "", name, param="negative_prompt")
-        return check_scripts(
-            request.instruction, self.spec.scripts, name, strict=options.strict_language
-        )
+        return check_texts(request, self.spec, self._text)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`; texts are embedded one by one, and kept."""
-        pictures = [request.pixels for request in requests]
-        modes = self._sources.of(pictures, [request.digest for request in requests])
+        modes = self._sources.of_canvases(requests)
         return [self._condition(*pair) for pair in zip(requests, modes, strict=True)]
 
     def _condition(self, request: EditRequest, mode: torch.Tensor) -> Conditioning:

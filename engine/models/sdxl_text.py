@@ -60,12 +60,8 @@ class SdxlText:
         """Return `text` (T, D) and `pooled` (P,), in the encoders' dtype; `None`: no text."""
         if text is None and self._no_text_is_zeros:
             return {name: torch.zeros_like(tensor) for name, tensor in self.embed("").items()}
-        text = text or ""
-        kept = self._kept.get(text)
-        if kept is None:
-            kept = self._embed(text)
-            self._kept.put(text, kept)
-        tokens, whole = kept
+        words = text or ""
+        tokens, whole = self._kept.made_once(words, lambda: self._embed(words))
         return {"text": tokens, "pooled": whole}
 
     def _embed(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:

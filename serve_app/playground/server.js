@@ -1,6 +1,7 @@
 // The way to the server: which model it serves, and one edit with its previews.
 
 import { base64ToBlob, readEvents } from "./events.js";
+import { MASK_NAME } from "./snippets.js";
 
 const EDITS = "v1/images/edits";
 export const PREVIEWS = 3;
@@ -50,7 +51,7 @@ export async function edit({ file, mask, fields }, signal, onPreview) {
 function form(file, mask, fields) {
   const data = new FormData();
   data.append("image", file, file.name);
-  if (mask) data.append("mask", mask, "mask.png");
+  if (mask) data.append("mask", mask, MASK_NAME);
   for (const [name, value] of Object.entries(fields)) data.append(name, value);
   return data;
 }

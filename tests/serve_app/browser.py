@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.serving import Server
 
@@ -34,9 +34,10 @@ class Visit:
         return str(self.page.evaluate("document.activeElement.id"))
 
     def choose(self, name: str, data: bytes) -> None:
-        """Pick a file as the file dialog does."""
+        """Pick a file as the file dialog does, and wait until the page has read it."""
         file = {"name": name, "mimeType": "application/octet-stream", "buffer": data}
         self.page.set_input_files("#file", [file])  # type: ignore[list-item]
+        expect(self.page.locator("#file")).to_have_value("", timeout=DONE_TIMEOUT_MS)
 
     def quick(self, steps: int = 4) -> None:
         """Ask for 64 px and few steps, so that an edit takes a moment."""
