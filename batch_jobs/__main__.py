@@ -28,6 +28,7 @@ def batch(
     output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
+    style: Annotated[str | None, typer.Option(help="The style of rows without one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the job.")] = None,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
     retry: Annotated[
@@ -49,6 +50,7 @@ def batch(
     """
     overrides = {
         "engine": {"model": model, "determinism": determinism},
+        "style": style,
         "seed": seed,
         "retry": retry,
         "max_error_rate": max_error_rate,
@@ -66,7 +68,7 @@ def batch(
 def _run(
     manifest: str, output: str, config: Path | None, overrides: dict[str, Any], address: str | None
 ) -> Exit:
-    settings = load_config(config, JobConfig, **overrides)
+    settings = load_config(config, JobConfig, **overrides).for_style()
     job = Job.open(manifest, output, settings, run_blocks=over_ray(address))
     code = job.run()
     if code in (Exit.OK, Exit.FAILED_ROWS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,6 +22,9 @@ class JobConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Annotated[EngineConfig, Field(description="the model and how it runs")] = EngineConfig()
+    style: Annotated[
+        str | None, Field(description="the style of rows that name none; see styles.md")
+    ] = None
     seed: Annotated[
         int, Field(ge=0, le=MAX_SEED, description="rows without a seed get one from this and id")
     ] = 0
@@ -71,6 +74,10 @@ class JobConfig(BaseModel):
     image_root: Annotated[
         str | None, Field(description="the folder that local images and masks must lie in")
     ] = None
+
+    def for_style(self) -> Self:
+        """Take the model of the style, where this configuration names none: see `EngineConfig`."""
+        return self.model_copy(update={"engine": self.engine.for_style(self.style)})
 
     def commit_rows(self, rows: int) -> int:
         """`rows_per_commit` of a run of so many rows."""

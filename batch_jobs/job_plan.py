@@ -14,6 +14,7 @@ from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import base_of, read_manifest
 from batch_jobs.manifest.source_versions import reference_versions, source_versions
+from batch_jobs.manifest.styled import with_styles
 from engine.spec import ModelSpec
 from storage.location import absolute
 
@@ -27,7 +28,7 @@ class JobPlan:
     spec: ModelSpec  # with the revision that the fingerprints are of: every worker loads it
     revision: str  # hub commit, or the digest of the folder's weights
     recipe: int  # of the fingerprints
-    rows: pa.Table  # of `PLAN`, with a column `fingerprint`
+    rows: pa.Table  # of `PLAN`, its styles written out, with a column `fingerprint`
 
     @classmethod
     def make(
@@ -40,10 +41,12 @@ class JobPlan:
         """
         location = absolute(manifest)
         spec = spec or config.engine.find_model()
+        rows = with_styles(
+            read_manifest(manifest, config.style), config.engine.find_styles(), spec, config.style
+        )
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)
-        rows = read_manifest(manifest)
         versions: dict[str, list[Any]] | None = None
         if config.check_sources:
             base = base_of(location)

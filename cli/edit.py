@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from cli.options import with_options
 from engine.edit import WARNINGS
 from engine.errors import ImageNotFound, OptionInvalid
-from engine.options import Determinism
+from engine.options import Determinism, EditOptions
 
 if TYPE_CHECKING:
     from engine.config import EngineConfig
@@ -27,8 +27,11 @@ FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 @with_options
 def edit(
     source: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP photograph.")],
-    instruction: Annotated[str, typer.Argument(help='Such as "make it night".')],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.")],
+    instruction: Annotated[
+        str,
+        typer.Argument(help='Such as "make it night"; none with a --style that is one.'),
+    ] = "",
     config: Annotated[Path | None, typer.Option(help="YAML of the engine's settings.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
@@ -44,10 +47,11 @@ def edit(
     """Edit the photograph SOURCE by INSTRUCTION."""
 
     format = _format_of(output)
-    settings = _settings(config, model, determinism)
+    settings = _settings(config, model, determinism).for_style(options.get("style"))
     spec = settings.find_model()
     files = _files(source, mask, image or [], spec)
-    prepared = _prepare(files, instruction, options, spec)
+    given, styles = EditOptions.parse(options), settings.find_styles()
+    prepared = _prepare(files, *styles.apply(instruction, given, spec), spec)
     result = _run(prepared, settings, spec)
     _save(output, format, prepared, result)
 
@@ -75,14 +79,12 @@ def _files(source: Path, mask: Path | None, images: list[Path], spec: ModelSpec)
     return Source(_read(source), drawn, tuple(map(_read, images)))
 
 
-def _prepare(files: Source, instruction: str, options: dict[str, Any], spec: ModelSpec) -> Prepared:
-    from engine.options import EditOptions
+def _prepare(files: Source, instruction: str, options: EditOptions, spec: ModelSpec) -> Prepared:
     from engine.seeding import draw_seed
     from engine.sources import prepare
     from engine.text import clean_instruction
 
-    given = {name: value for name, value in options.items() if value is not None}
-    resolved = spec.resolve(EditOptions.parse(given), draw_seed())
+    resolved = spec.resolve(options, draw_seed())
     text = clean_instruction(instruction)
     return prepare("edit", files, text, resolved, spec)
 

@@ -1,4 +1,4 @@
-"""`rayedit edit | batch | validate | status | export | serve | calibrate | models`."""
+"""`rayedit edit | batch | validate | status | export | serve | calibrate | models | styles`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cli.export import export
 from cli.models import models
 from cli.serve import serve
 from cli.status import status
+from cli.styles import styles
 from cli.validate import validate
 from engine.errors import ClusterUnavailable, EngineError
 
@@ -35,6 +36,7 @@ app.command()(export)
 app.command()(serve)
 app.command()(calibrate)
 app.command()(models)
+app.command()(styles)
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,7 @@ def validate(
     manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
+    style: Annotated[str | None, typer.Option(help="The style of rows without one.")] = None,
     image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
     images: Annotated[int, typer.Option(min=0, help="How many images to open.")] = 20,
     estimate: Annotated[
@@ -29,10 +30,10 @@ def validate(
     Exit codes: 0 nothing is wrong; 2 something is: the file, the column and the first ten rows of
     each kind of fault are named. Of a row, the first wrong option is.
     """
-    overrides = {"engine": {"model": model}, "image_root": image_root}
-    settings = load_config(config, JobConfig, **overrides)
+    overrides = {"engine": {"model": model}, "style": style, "image_root": image_root}
+    settings = load_config(config, JobConfig, **overrides).for_style()
     spec = settings.engine.find_model()
-    check = ManifestCheck(open_manifest(manifest), settings, spec)
+    check = ManifestCheck(open_manifest(manifest, settings.style), settings, spec)
     check.check_rows()
     check.check_images(images)
     timing = None

@@ -43,6 +43,8 @@ COLUMN_NOTES = {
     "model_s": "seconds from its first model call to its last",
     "scheduler": "null: the model's own",
     "size": "null: from the model's resolution",
+    "instruction": "as the model read it, a style written out",
+    "style": "of the edit; what it says stands in the other columns",
 }
 
 
@@ -127,10 +129,11 @@ def manifest_page() -> str:
         "A manifest is Parquet, JSONL or CSV: a file, a folder or a glob. One row is one edit.\n"
         "`image` (a path or URI, absolute or relative to the manifest's folder, of a glob to the\n"
         "last folder before its first `*`, `?` or `[`; in Parquet also the bytes, or {bytes,\n"
-        "path}; in Parquet and JSONL also a data URL) and `instruction` are required. A local\n"
-        "file may be named by its `file:` URI, percents decoded; accents may be composed or not.\n"
-        "`id` must be unique and is generated where it is absent. Every option of an edit is a\n"
-        "column of its name, null (in CSV an empty cell) meaning the model's default.\n\n"
+        "path}; in Parquet and JSONL also a data URL) and `instruction` are required, but that a\n"
+        "`style` may be the whole instruction ([styles](styles.md)). A local file may be named by\n"
+        "its `file:` URI, percents decoded; accents may be composed or not. `id` must be unique\n"
+        "and is generated where it is absent. Every option of an edit is a column of its name,\n"
+        "null (in CSV an empty cell) meaning the model's default.\n\n"
         "In Parquet and JSONL `image` may be a list of such, for a model that edits from several:\n"
         "the first is edited and makes the canvas, the others are seen beside it. What is wrong\n"
         "with one of them is its row's own error, and `error_message` says which one.\n\n"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.errors import OptionInvalid
-from engine.fields import validate
+from engine.fields import read_yaml, validate
 from engine.options import Determinism, EditOptions
 from engine.registry import find_model
 from engine.spec import ModelSpec
+from engine.styles import BUILT_IN, Styles, load_styles
 
 TextEncoderPlace = Literal["device", "cpu", "swap"]
 M = TypeVar("M", bound=BaseModel)
@@ -76,6 +76,10 @@ class EngineConfig(BaseModel):
         Field(description="YAML of `rayedit calibrate`: how many samples of each size fit and pay"),
     ] = None
 
+    styles: Annotated[
+        str | None,
+        Field(description="YAML of the styles that edits can name; default: the built-in ones"),
+    ] = None
     options: Annotated[
         EditOptions,
         Field(description="what an edit that does not say has, in place of the model's defaults"),
@@ -87,6 +91,23 @@ class EngineConfig(BaseModel):
         Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have.
         """
         return find_model(self.model, self.resolution).preset(self.options)
+
+    def find_styles(self) -> Styles:
+        """Find the styles that edits can name; raises `OptionError`."""
+        return BUILT_IN if self.styles is None else load_styles(self.styles)
+
+    def for_style(self, name: str | None) -> Self:
+        """Take the model that style `name` is of, where this configuration names none.
+
+        Raises `OptionError` for styles that cannot be read; a name that is not there is for who
+        uses it.
+        """
+        if name is None or "model" in self.model_fields_set:
+            return self
+        style = self.find_styles().by_name.get(name)
+        if style is None or style.model is None:
+            return self
+        return self.model_copy(update={"model": style.model})
 
     @property
     def threads(self) -> int:
@@ -110,18 +131,8 @@ def load_config(
     `section`: where the file has a key of this name, what stands under it is meant. Raises
     `OptionError` naming the file and the key.
     """
-    loaded = {} if path is None else _read_yaml(path)
+    loaded = {} if path is None else read_yaml(path, "config")
     return validate(kind, merge(loaded.get(section) or loaded, overrides), strict=False)
-
-
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OptionInvalid(f"cannot read {path}: {error}", param="config") from None
-    if not isinstance(loaded or {}, dict):
-        raise OptionInvalid(f"{path} must hold keys and values", param="config")
-    return loaded or {}
 
 
 def merge(base: Any, overrides: dict[str, Any]) -> dict[str, Any]:

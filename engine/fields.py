@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
+import yaml
 from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -26,10 +28,30 @@ def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) 
         raise _option_error(error.errors(), model) from None
 
 
+def read_yaml(path: str | Path, param: str) -> dict[str, Any]:
+    """Read the keys of a YAML file, none where it is empty; raises `OptionInvalid`."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())  # YAML's own has lines
+        raise OptionInvalid(f"cannot read {path}: {reason}", param=param) from None
+    if not isinstance(loaded or {}, dict):
+        raise OptionInvalid(f"{path} must hold keys and values", param=param)
+    return loaded or {}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'Did you mean "x"?' for the nearest of `known`, or the list of them."""
+    """'Did you mean "x"?' for the nearest of `known`, or the list of them.
+
+    The one that has `name` among its words is the nearest: "steps", "num_inference_steps".
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=0.6)
+    worded = [one for one in names if name in one.split("_")]
+    close = (
+        worded
+        if len(worded) == 1
+        else difflib.get_close_matches(name[:MAX_SHOWN], names, n=1, cutoff=0.6)
+    )
     return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
 
 

@@ -103,6 +103,13 @@ class EditOptions(BaseModel):
     return_mask: Annotated[
         bool, Field(description="return where the edit changed the image too, as a mask")
     ] = False
+    style: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Field(
+            description="a named preset (`rayedit styles`): what the edit does not say itself, the "
+            "style says"
+        ),
+    ] = None
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False

@@ -56,7 +56,7 @@ class ModelSpec:
         Raises `OptionInvalid` for an option that this model does not have.
         """
         given = {name: value for name, value in options if value is not None}
-        self._check_has(given)
+        self.check_has(given)
         defaults = dict(self.defaults)
         if options.size is not None or options.resize == "crop":  # another size is asked for
             defaults.pop("restore_size", None)
@@ -74,15 +74,25 @@ class ModelSpec:
         own = {name: entry.default for name, entry in EditOptions.model_fields.items()}
         given = {name: value for name, value in options if value != own[name]}
         for name in given:
-            if name == "seed" or own[name] is not None:
+            if name in ("seed", "style") or own[name] is not None:
                 raise OptionInvalid(f"{name} is of each edit, and no default", param=name)
-        self._check_has(given)
+        self.check_has(given)
         return replace(self, defaults={**self.defaults, **given})
 
     def without(self, option: str) -> Self:
         """Return the spec of a model that is like this one and does not have `option`."""
         defaults = {name: value for name, value in self.defaults.items() if name != option}
         return replace(self, options=self.options - {option}, defaults=defaults)
+
+    def has(self, option: str) -> bool:
+        """Tell whether edits by this model have an option."""
+        return option not in FAMILY_OPTIONS or option in self.options
+
+    def check_has(self, given: Collection[str]) -> None:
+        """Refuse the first option that the model does not have; raises `OptionInvalid`."""
+        for name in FAMILY_OPTIONS:
+            if name in given and not self.has(name):
+                raise OptionInvalid(f"model {self.name} has no {name}; {self._takes()}", param=name)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
         """Refuse a (width, height) in px that the model cannot do; raises `OptionInvalid`."""
@@ -133,11 +143,6 @@ class ModelSpec:
                 "give one above it, or leave the negative prompt out",
                 param="negative_prompt",
             )
-
-    def _check_has(self, given: Collection[str]) -> None:
-        for name in FAMILY_OPTIONS:
-            if name in given and name not in self.options:
-                raise OptionInvalid(f"model {self.name} has no {name}; {self._takes()}", param=name)
 
     def _takes(self) -> str:
         names = [name for name in FAMILY_OPTIONS if name in self.options]

@@ -35,11 +35,16 @@ def clean_instruction(text: object) -> str:
     if has_lone_surrogate(text):
         raise InstructionEmpty("instruction is not valid Unicode (a lone surrogate)")
     cleaned = _ENDS.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFC", text)))
-    if _BLANK.fullmatch(cleaned):
+    if is_blank(cleaned):
         raise InstructionEmpty('instruction is empty; say what to do, such as "make it night"')
     if len(cleaned) > MAX_INSTRUCTION_CHARACTERS:
         raise _too_long(len(cleaned))
     return cleaned
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nobody would see anything of a text."""
+    return _BLANK.fullmatch(_INVISIBLE.sub("", text)) is not None
 
 
 def has_lone_surrogate(text: str) -> bool:

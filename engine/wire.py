@@ -15,7 +15,7 @@ from engine.edit import EditFailure
 from engine.errors import ImageMissing, ImageSourceRefused, InstructionError, OptionInvalid
 from engine.fields import validate
 from engine.options import EditOptions
-from engine.text import clean_instruction
+from engine.text import clean_instruction, is_blank
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -98,7 +98,12 @@ class EditBody(_OptionFields, _OpenAIFields):
         return EditOptions.parse(values, strict=strict)
 
     def instruction(self) -> str:
-        """The cleaned instruction; raises `InstructionError` naming OpenAI's field."""
+        """The cleaned instruction; raises `InstructionError` naming OpenAI's field.
+
+        Beside a style it may be empty: the style says whether it can be.
+        """
+        if self.style is not None and is_blank(self.prompt or ""):
+            return ""
         try:
             return clean_instruction(self.prompt if self.prompt is not None else "")
         except InstructionError as error:

@@ -41,6 +41,7 @@ class Editor:
         from engine.actor import EditActor  # loads torch
 
         chosen = load_config(config, EngineConfig, "engine", model=model, **settings)
+        self._styles = chosen.find_styles()
         self._actor = EditActor(chosen)
 
     def edit(
@@ -136,8 +137,9 @@ class Editor:
                 )
             spec = self._actor.spec
             spec.check_sources(1 + len(references), param="references")
+            text, given = self._styles.apply(instruction, given, spec)
             resolved = spec.resolve(given, draw_seed())
-            text = clean_instruction(instruction)
+            text = clean_instruction(text)
             return prepare(id, source_of(image, references, mask), text, resolved, spec)
         except EngineError as error:
             return EditFailure.of(id, error)

@@ -8,6 +8,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from engine.spec import ModelSpec
+from engine.styles import Styles
 from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.ingress.api import make_app
@@ -28,7 +29,12 @@ class EditIngress:
     """Speaks HTTP: parses, decodes, asks a replica, encodes. Loads no torch."""
 
     def __init__(
-        self, config: ServeConfig, spec: ModelSpec, keys: ApiKeys, replicas: DeploymentHandle
+        self,
+        config: ServeConfig,
+        spec: ModelSpec,
+        keys: ApiKeys,
+        styles: Styles,
+        replicas: DeploymentHandle,
     ) -> None:
         check_exposure(proxy_host(), keys, config.insecure_public)
         metrics = IngressMetrics()
@@ -39,7 +45,7 @@ class EditIngress:
                 metrics.observe(record)
                 log_edit(record)
 
-        self._service = EditService(config, spec, RayBackend(replicas), keys, observe)
+        self._service = EditService(config, spec, RayBackend(replicas), keys, observe, styles)
         self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -53,8 +59,9 @@ class EditIngress:
 def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
     """Make the application: an ingress in front of model replicas.
 
-    The ingress takes the digests of the keys along: it may run where neither the file nor the
-    environment of this process is. Raises `OptionInvalid` for keys that cannot be read.
+    The ingress takes the digests of the keys and the styles along: it may run where neither the
+    files nor the environment of this process are. Raises `OptionError` for keys and styles that
+    cannot be read.
     """
     replicas = (
         serve.deployment(EditReplica)
@@ -83,4 +90,4 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         max_constructor_retry_count=1,
         logging_config=LOGGING_CONFIG,
     )
-    return ingress.bind(config, spec, ApiKeys.load(config), replicas)
+    return ingress.bind(config, spec, ApiKeys.load(config), config.engine.find_styles(), replicas)

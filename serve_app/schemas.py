@@ -85,6 +85,16 @@ class CompletedEvent(ImageEvent):
     warnings: list[str] = Field(description="codes of what was softened")
 
 
+class ModelStyle(BaseModel):
+    """A style that edits by a model can name."""
+
+    id: str = Field(description="sent as `style`")
+    description: str
+    template: str = Field(
+        description="what the model reads; without {instruction} an edit has no prompt of its own"
+    )
+
+
 class Model(BaseModel):
     """A served model: OpenAI's fields, and what an option defaults to."""
 
@@ -97,6 +107,7 @@ class Model(BaseModel):
     max_side_px: int = Field(description="largest side of `size`")
     max_sources: int = Field(description="images that one edit may start from")
     defaults: dict[str, int | float | str] = Field(description="by option of an edit")
+    styles: list[ModelStyle] = Field(description="the styles that an edit can name")
 
 
 class ModelList(BaseModel):
@@ -148,7 +159,7 @@ _STATUSES = {
 
 
 _DESCRIPTIONS = {
-    "prompt": 'the instruction, such as "make it night"',
+    "prompt": 'the instruction, such as "make it night"; empty with a `style` that is one',
     "model": "the served model's name; default: that model",
     "n": "how many images, each from a seed of its own; default 1",
     "output_format": "default: png, which is lossless",
@@ -221,11 +232,7 @@ def _properties() -> dict[str, Any]:
             "description": "for OpenAI's clients: these values mean what this server does; "
             "others are refused",
         }
-    properties["prompt"] = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": MAX_INSTRUCTION_CHARACTERS,
-    }
+    properties["prompt"] = {"type": "string", "maxLength": MAX_INSTRUCTION_CHARACTERS}
     for name, schema in properties.items():
         schema.pop("title", None)
         schema.setdefault("description", _DESCRIPTIONS.get(name, ""))

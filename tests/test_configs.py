@@ -12,6 +12,7 @@ from engine.config import EngineConfig, cores, load_config
 from engine.errors import OptionError
 from engine.options import EditOptions
 from engine.registry import find_model
+from engine.styles import load_styles
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -20,6 +21,21 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 def test_job_configs_load(path: Path) -> None:
     config = load_config(path, JobConfig)
     config.engine.find_model()
+
+
+def test_the_shops_styles_are_of_models_that_can_do_them() -> None:
+    styles = load_styles(CONFIGS / "styles.yaml")
+    for name, style in styles.by_name.items():
+        assert styles.find(name, find_model(style.model or "pocket")) is style
+    job = load_config(CONFIGS / "batch" / "styles.yaml", JobConfig)
+    assert job.engine.styles == "configs/styles.yaml" and job.style in styles.by_name
+
+
+def test_a_style_brings_its_model_where_none_is_named() -> None:
+    assert JobConfig(style="anime").for_style().engine.model == "instruct-pix2pix"
+    named = JobConfig(style="anime", engine=EngineConfig(model="pocket"))
+    assert named.for_style() == named
+    assert JobConfig(style="sketch").for_style().engine.model == "pocket"
 
 
 def test_flags_outrank_the_file(tmp_path: Path) -> None:
@@ -45,6 +61,7 @@ def test_a_config_may_set_options_for_every_edit_that_does_not() -> None:
     [
         ({"image_guidance_scale": 1.5}, "flux-kontext has no image_guidance_scale; it takes"),
         ({"seed": 3}, "seed is of each edit"),
+        ({"style": "sketch"}, "style is of each edit"),
         ({"resize": "pad"}, "resize is of each edit"),
     ],
 )

@@ -42,6 +42,7 @@ ENGINE_ORDER = [
     "model_sizes",
     "registry",
     "weights",
+    "styles",
     "config",
     "calibration",
     "allocator",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -26,6 +26,7 @@ PictureColumn = Literal["image", "mask"]
 PICTURES: tuple[PictureColumn, ...] = get_args(PictureColumn)
 COLUMNS = ("id", *PICTURES, "instruction", *OPTIONS)
 REQUIRED = ("image", "instruction")
+WITH_A_STYLE = ("image",)  # which may be the whole instruction
 
 
 def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
@@ -55,9 +56,11 @@ def _near(column: str) -> list[str]:
     return difflib.get_close_matches(column, (*OPTIONS, "mask"), n=1, cutoff=0.8)
 
 
-def check_required(names: dict[str, str], columns: Iterable[str], file: str) -> None:
+def check_required(
+    names: dict[str, str], columns: Iterable[str], file: str, required: Sequence[str]
+) -> None:
     """Raises `ManifestInvalid` where a column is missing that every edit needs."""
-    for name in REQUIRED:
+    for name in WITH_A_STYLE if "style" in names.values() else required:
         if name not in names.values():
             raise ManifestInvalid(
                 f'{file} has no column "{name}"; it has {", ".join(columns) or "none"}', param=name

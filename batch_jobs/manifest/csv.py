@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from batch_jobs.manifest.columns import canonical_names, check_required
@@ -14,7 +15,7 @@ from engine.errors import ManifestInvalid
 MAX_CELL_CHARACTERS = 2**20  # Python's own limit, 128 KiB, is for a whole process
 
 
-def read_csv(source: BinaryIO, file: str) -> FileRows:
+def read_csv(source: BinaryIO, file: str, required: Sequence[str]) -> FileRows:
     """Read a CSV with a header; every cell is text, an empty one is null.
 
     Raises `ManifestInvalid` naming the line.
@@ -23,7 +24,7 @@ def read_csv(source: BinaryIO, file: str) -> FileRows:
     header = source.readline().decode("utf-8-sig")
     columns = next(csv.reader([header]), [])
     names = canonical_names(columns, file)
-    check_required(names, columns, file)
+    check_required(names, columns, file, required)
     lines = csv.reader(io.TextIOWrapper(source, "utf-8", newline=""))
     rows = ThinRows()
     for cells in lines:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 import fsspec
 
+from batch_jobs.manifest.columns import REQUIRED
 from batch_jobs.manifest.csv import read_csv
 from batch_jobs.manifest.jsonl import read_jsonl
 from batch_jobs.manifest.parquet import read_parquet
@@ -16,7 +17,8 @@ from batch_jobs.manifest.thin import FileRows
 from engine.errors import ManifestInvalid
 from storage.location import is_uri, normalized
 
-READERS = {".parquet": read_parquet, ".jsonl": read_jsonl, ".csv": read_csv}
+Reader = Callable[[BinaryIO, str, Sequence[str]], FileRows]
+READERS: dict[str, Reader] = {".parquet": read_parquet, ".jsonl": read_jsonl, ".csv": read_csv}
 
 
 def find_files(location: str) -> list[str]:
@@ -40,11 +42,14 @@ def find_files(location: str) -> list[str]:
     return sorted(found)
 
 
-def read_file(file: str) -> FileRows:
-    """Read a file thin; raises `ManifestInvalid` naming it, and the line or column."""
+def read_file(file: str, required: Sequence[str] = REQUIRED) -> FileRows:
+    """Read a file thin; `required`: the columns that it must have.
+
+    Raises `ManifestInvalid` naming the file, and the line or column.
+    """
     try:
         with fsspec.open(file, "rb") as source:
-            return _reader(file, source)(source, file)
+            return _reader(file, source)(source, file, required)
     except ManifestInvalid:
         raise
     except Exception as error:  # storage clients and parsers raise dozens of kinds
@@ -55,7 +60,7 @@ def _ending(file: str) -> str:
     return os.path.splitext(file)[1].lower()
 
 
-def _reader(file: str, source: BinaryIO) -> Callable[[BinaryIO, str], FileRows]:
+def _reader(file: str, source: BinaryIO) -> Reader:
     reader = READERS.get(_ending(file))
     if reader is not None:
         return reader

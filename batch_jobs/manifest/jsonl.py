@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -50,7 +50,7 @@ def shape_of(cells: Cells) -> Shape:
     return next((shape for shape in SHAPES if shape.names.keys() <= cells.keys()), COLUMNS)
 
 
-def read_jsonl(source: BinaryIO, file: str) -> FileRows:
+def read_jsonl(source: BinaryIO, file: str, required: Sequence[str]) -> FileRows:
     """Raises `ManifestInvalid` naming the line."""
     rows, shape, offset = ThinRows(), COLUMNS, 0
     columns: dict[str, None] = {}
@@ -69,7 +69,7 @@ def read_jsonl(source: BinaryIO, file: str) -> FileRows:
             columns |= dict.fromkeys(cells)
             names = _names(shape, columns, file)
     if not shape.names:
-        check_required(names, columns, file)
+        check_required(names, columns, file, required)
     ignored = [column for column in columns if column not in names and shape.has_columns]
     return FileRows(rows.table(), names, ignored)
 

@@ -52,7 +52,9 @@ def _read_body(values: dict[str, Any], row: Row) -> None:
                 f"{name}: a job publishes PNG files; leave it out or send {accepted[-1]!r}",
                 param=name,
             )
-    row.options |= body.options().model_dump(exclude_defaults=True)
+    given = body.options()
+    # beside a style, what it sets and the line sets back is said too
+    row.options |= given.model_dump(exclude_unset=True, exclude_defaults=given.style is None)
     row.model = body.model
     row.set_image(body.image_urls())
     row.set_mask(body.mask_url())

@@ -42,12 +42,12 @@ REPEATED_ROWS = 256  # where nobody knows how often an image is repeated
 _cached_group: dict[tuple[str, str, int], pa.Table] = {}
 
 
-def read_parquet(source: BinaryIO, file: str) -> FileRows:
+def read_parquet(source: BinaryIO, file: str, required: Sequence[str]) -> FileRows:
     """Read the rows, neither images nor masks; raises `ManifestInvalid` naming the column."""
     parquet = pq.ParquetFile(source)
     schema = parquet.schema_arrow
     names = canonical_names(schema.names, file)
-    check_required(names, schema.names, file)
+    check_required(names, schema.names, file, required)
     check_types(schema, names, file)
     for group in range(parquet.num_row_groups):
         rows = parquet.metadata.row_group(group).num_rows
@@ -134,17 +134,17 @@ def _thin(table: pa.Table, group: int, first: int) -> pa.Table:
     images, references = _images(table)
     masks = _pictures(table, "mask")
     faults = [one or other for one, other in zip(images.faults, masks.faults, strict=True)]
-    ids = pc.cast(table["id"], pa.string()) if "id" in table.column_names else pa.nulls(rows)
+    given = {name: table[name] for name in ("id", "instruction") if name in table.column_names}
     thin = pa.table(
         {
-            "id": ids,
+            "id": given.get("id", pa.nulls(rows)),
             "image": images.paths,
             "image_sha256": images.digests,
             "mask": masks.paths,
             "mask_sha256": masks.digests,
             "row_group": pa.repeat(group, rows),
             "row": pa.array(range(first, first + rows)),
-            "instruction": pc.cast(table["instruction"], pa.string()),
+            "instruction": given.get("instruction", pa.nulls(rows)),
             "options": _options(table),
             "model": pa.nulls(rows),
             "fault": to_array(Fault, faults),

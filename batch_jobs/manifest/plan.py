@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.manifest.columns import PICTURES
+from batch_jobs.manifest.columns import PICTURES, REQUIRED, WITH_A_STYLE
 from batch_jobs.manifest.files import find_files, read_file
 from batch_jobs.manifest.planned import PLAN, reference_paths
 from batch_jobs.manifest.thin import FileRows
@@ -31,18 +31,19 @@ class Manifest:
     files: dict[str, FileRows]  # by path or URI
 
 
-def read_manifest(location: str) -> pa.Table:
+def read_manifest(location: str, style: str | None = None) -> pa.Table:
     """Read every row of a Parquet, JSONL or CSV file, folder or glob, with the columns of `PLAN`.
 
+    `style`: of the job, with which rows may have no instruction of their own.
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
-    manifest = open_manifest(location)
+    manifest = open_manifest(location, style)
     for problem in id_problems(manifest.plan):
         raise ManifestInvalid(f"{location}: {problem}", param="id")
     return manifest.plan
 
 
-def open_manifest(location: str) -> Manifest:
+def open_manifest(location: str, style: str | None = None) -> Manifest:
     """Read a manifest without a look at its ids; raises `ManifestInvalid`."""
     try:
         names = find_files(location)
@@ -51,7 +52,8 @@ def open_manifest(location: str) -> Manifest:
         raise
     except Exception as error:  # storage clients raise dozens of kinds
         raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
-    files = {name: read_file(name) for name in names}
+    required = REQUIRED if style is None else WITH_A_STYLE
+    files = {name: read_file(name, required) for name in names}
     tables = [
         _with_place(rows, name, os.path.relpath(name, folder)) for name, rows in files.items()
     ]

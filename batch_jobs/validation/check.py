@@ -1,7 +1,7 @@
 """What is wrong with a manifest, found before any model is loaded; seconds for 10^5 rows.
 
-Every check is the job's own: `open_manifest`, `check_model`, `parse_options`, `plan_geometry`,
-`clean_instruction` and `decode_rows` say what is wrong, this says where.
+Every check is the job's own: `open_manifest`, `with_styles`, `check_model`, `parse_options`,
+`plan_geometry`, `clean_instruction` and `decode_rows` say what is wrong, this says where.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from batch_jobs.ledger.entry import Entry
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.plan import OFFENDERS, Manifest, id_problems
 from batch_jobs.manifest.planned import check_model, parse_options, reference_paths
+from batch_jobs.manifest.styled import with_styles
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.decode import DecodedRow, decode_rows
@@ -62,7 +63,8 @@ class ManifestCheck:
 
     def __init__(self, manifest: Manifest, config: JobConfig, spec: ModelSpec) -> None:
         self.manifest = manifest
-        self.plan = manifest.plan
+        styles = config.engine.find_styles()
+        self.plan = with_styles(manifest.plan, styles, spec, config.style)
         self.images_opened = 0
         self.config = config
         self.spec = spec

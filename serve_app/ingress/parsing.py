@@ -35,7 +35,7 @@ class ParsedEdit:
 
     body: EditBody
     options: EditOptions
-    instruction: str
+    instruction: str  # empty where its style is to say it
     images: list[Sent]  # the source, and after it further ones
     images_field: str  # what they were sent as
     mask: Sent | None

@@ -19,6 +19,7 @@ from engine.options import ResolvedOptions
 from engine.seeding import draw_seed
 from engine.sources import Prepared
 from engine.spec import ModelSpec
+from engine.styles import BUILT_IN, Styles
 from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
@@ -30,7 +31,7 @@ from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.parsing import ParsedEdit, read_edit
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.streaming import EventStream
-from serve_app.schemas import ImageEvent, ImagesResponse, Model, Readiness
+from serve_app.schemas import ImageEvent, ImagesResponse, Model, ModelStyle, Readiness
 
 READY_TIMEOUT_S = 2.0
 BUSY_S = 10.0
@@ -62,9 +63,11 @@ class EditService:
         backend: Backend,
         keys: ApiKeys | None = None,
         observe: Observe = lambda *_: None,
+        styles: Styles = BUILT_IN,
     ) -> None:
         self.config = config
         self.spec = spec
+        self.styles = styles
         self.keys = keys or ApiKeys({})
         self._backend = backend
         self._codec = Codec(config.decode_workers, config.decode_timeout_s)
@@ -129,12 +132,13 @@ class EditService:
                 param="output_compression",
             )
         self.spec.check_sources(len(parsed.images), param=parsed.images_field)
-        options = self.spec.resolve(parsed.options, draw_seed())
+        text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
+        options = self.spec.resolve(given, draw_seed())
         record.steps, record.num_images = options.num_inference_steps or 0, options.num_images
         self._admission.admit(record, cost_of(options, self.spec))
         with record.timed("decode_s"):
             prepared = await self._codec.decode(
-                uuid.uuid4().hex, parsed.images, parsed.instruction, options, self.spec, parsed.mask
+                uuid.uuid4().hex, parsed.images, text, options, self.spec, parsed.mask
             )
         _check_output(format, options, math.prod(prepared.finishing.geometry.output))
         return DecodedEdit(prepared, format, body.output_compression, body.partial_images or 0)
@@ -203,6 +207,10 @@ class EditService:
             max_side_px=self.spec.max_side,
             max_sources=self.spec.max_sources,
             defaults=dict(self.spec.defaults),
+            styles=[
+                ModelStyle(id=name, description=style.description, template=style.template)
+                for name, style in self.styles.of_model(self.spec).items()
+            ],
         )
 
     async def ready(self) -> Readiness:

@@ -3,7 +3,8 @@
 import { installBrush, maskOf, paintingOf } from "./brush.js";
 import { installComparison } from "./comparison.js";
 import { clearError, clearErrors, installErrors, placeOf, reasonOf, showError } from "./errors.js";
-import { fieldsOf, firstFault, installForm, setModel, setSeed, shapeOf, steps } from "./form.js";
+import { fieldsOf, firstFault, installForm, setModel, setSeed, shapeOf, steps, wording }
+  from "./form.js";
 import { installLanguage, onLanguage, text, texts } from "./language.js";
 import { readPhotograph, Unusable } from "./photograph.js";
 import { installRequest, showRequest } from "./request.js";
@@ -77,15 +78,16 @@ async function run() {
   const { file } = photograph;
   const fields = fieldsOf(photograph);
   const painting = paintingOf(photograph);
+  const title = wording();
   const started = performance.now();
-  begin(fields.prompt);
+  begin(title);
   try {
     const mask = await maskOf(photograph);
     const done = await edit({ file, mask, fields }, running.signal, (blob, k) => {
       showPreview(blob, k);
       say("preview", { k: k + 1, n: PREVIEWS });
     });
-    finish({ fields, painting }, done, ((performance.now() - started) / 1000).toFixed(1));
+    finish({ fields, painting, title }, done, ((performance.now() - started) / 1000).toFixed(1));
   } catch (error) {
     restore();
     if (error.name === "AbortError") say("cancelled");
@@ -109,7 +111,7 @@ function end() {
 }
 
 function finish(asked, done, seconds) {
-  const name = `${stem(photograph.name)}-${stem(asked.fields.prompt)}.png`;
+  const name = `${stem(photograph.name)}-${stem(asked.title)}.png`;
   const url = URL.createObjectURL(done.blob);
   result = { photograph, ...asked, ...done, url, seconds, name, steps: steps() };
   showResult(result, true);
@@ -177,7 +179,7 @@ function updateRequest() {
   const same = result && result.painting === painting
     && JSON.stringify(fields) === JSON.stringify(result.fields);
   if (same && result.seed !== undefined) fields.seed ??= String(result.seed);
-  fields.prompt ||= texts("ideasList")[0];
+  if (!node("prompt").disabled) fields.prompt ||= texts("ideasList")[0];
   const name = photograph?.name ?? "photo.jpg";
   showRequest({ fields, name, masked: painting !== null, key: hasApiKey() });
 }

@@ -26,7 +26,36 @@ export function setModel(served) {
   }
   if (!touched.has("preserve")) node("preserve").checked = defaultOf("preserve") === "auto";
   offerSizes();
+  offerStyles();
   refresh();
+}
+
+// The style that is chosen, as /v1/models tells of it; undefined: none.
+const style = () => model?.styles.find(({ id }) => id === node("style").value);
+const isWhole = (chosen) => chosen && !chosen.template.includes("{instruction}");
+
+function offerStyles() {
+  const kept = node("style").value;
+  const names = model.styles.map(({ id }) => new Option(id, id));
+  node("style").replaceChildren(new Option(text("noStyle"), ""), ...names);
+  node("style").value = kept;
+  node("styles").hidden = names.length === 0;
+}
+
+let written = ""; // the reader's instruction, while a style stands in its place
+
+// What the model is to do, in words: the reader's, or those of a style that is all of it.
+export const wording = () => node("prompt").value.trim();
+
+function wearStyle() {
+  const prompt = node("prompt");
+  const whole = isWhole(style());
+  if (whole && !prompt.disabled) written = prompt.value;
+  if (whole) prompt.value = style().template;
+  else if (prompt.disabled) prompt.value = written;
+  prompt.disabled = whole ?? false;
+  node("chips").hidden = prompt.disabled;
+  node("hint-style").textContent = style()?.description ?? "";
 }
 
 function offerSizes() {
@@ -75,8 +104,9 @@ function canvasOf({ width, height }) {
 
 // The fields to send: the instruction, and what differs from the model's defaults.
 export function fieldsOf(photograph) {
-  const fields = { prompt: node("prompt").value.trim() };
+  const fields = { prompt: isWhole(style()) ? "" : wording() };
   if (!model) return fields;
+  if (style()) fields.style = style().id;
   for (const name of [...SLIDERS, "num_inference_steps"]) {
     const value = node(name).value.trim();
     if (value && Number(value) !== defaultOf(name)) fields[name] = value;
@@ -86,7 +116,8 @@ export function fieldsOf(photograph) {
   fields.restore_size = String(isRestored()); // with `size` no default would say it
   fields.detail = isRestored() ? "source" : "model";
   const preserve = node("preserve").checked ? "auto" : "off";
-  if (preserve !== (defaultOf("preserve") ?? "off")) fields.preserve = preserve;
+  const isSaid = style() ? touched.has("preserve") : preserve !== (defaultOf("preserve") ?? "off");
+  if (isSaid) fields.preserve = preserve; // a style may say otherwise than the model
   const side = Number(node("size").value);
   if (photograph && side !== model.resolution_px) {
     const { width, height } = canvasOf(photograph);
@@ -102,7 +133,7 @@ export function steps() {
 // The first field that cannot be sent, with its error shown; null when all can.
 export function firstFault() {
   let first = null;
-  if (!node("prompt").value.trim()) first = showError("prompt", () => text("noInstruction"));
+  if (!wording()) first = showError("prompt", () => text("noInstruction"));
   for (const [name, [min, max]] of Object.entries(WHOLE)) {
     const value = node(name).value.trim();
     const whole = /^\d+$/.test(value) && Number(value) >= min && Number(value) <= max;
@@ -125,6 +156,10 @@ export function installForm(changed) {
   form.addEventListener("input", (event) => {
     touched.add(event.target.id);
     clearError(event.target.id);
+    if (event.target.id === "style") {
+      wearStyle();
+      clearError("prompt");
+    }
     refresh();
     changed();
   });
@@ -144,7 +179,10 @@ export function installForm(changed) {
   }
   onLanguage(() => {
     offerIdeas(changed);
-    if (model) offerSizes();
+    if (model) {
+      offerSizes();
+      offerStyles();
+    }
     refresh();
     changed();
   });

@@ -63,7 +63,7 @@ export function showResult(result, fresh) {
   before.alt = result.photograph.name;
   after.onload = null;
   after.src = result.url;
-  after.alt = result.fields.prompt;
+  after.alt = result.title;
   setAspect(width, height);
   node("download").href = result.url;
   node("download").download = result.name;
@@ -77,7 +77,7 @@ function caption() {
   const begins = paintingOf(photograph) ? "painted" : "paint";
   node("paint").textContent = text(isPainting() ? "paintDone" : begins);
   if (!photograph || root.dataset.state === "running") return;
-  node("title").textContent = result ? result.fields.prompt : photograph.name;
+  node("title").textContent = result ? result.title : photograph.name;
   node("facts").textContent = facts();
   node("seed-used").textContent = result ? text("seedUsed", result) : "";
   const global = result?.warnings?.includes("edit_is_global");
@@ -110,7 +110,7 @@ export function addToStrip(result, choose) {
   const button = document.createElement("button");
   const image = document.createElement("img");
   button.type = "button";
-  button.title = image.alt = result.fields.prompt;
+  button.title = image.alt = result.title;
   image.src = result.url;
   button.append(image);
   item.append(button);

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from batch_jobs.manifest.columns import REQUIRED
 from batch_jobs.manifest.jsonl import read_jsonl
 from batch_jobs.manifest.plan import read_manifest
 from engine.errors import InstructionEmpty, ManifestInvalid
@@ -70,7 +71,7 @@ def test_lines_are_not_read_one_by_one() -> None:
     source = Reads(
         b"".join(json.dumps({"id": f"{i}", **line}).encode() + b"\n" for i in range(999))
     )
-    assert len(read_jsonl(source, "m.jsonl").rows) == 999  # type: ignore[arg-type]
+    assert len(read_jsonl(source, "m.jsonl", REQUIRED).rows) == 999  # type: ignore[arg-type]
     assert source.count < 5
 
 

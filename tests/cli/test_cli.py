@@ -32,6 +32,10 @@ def photo(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
     (tmp_path / "small.yaml").write_text(SMALL)
     (tmp_path / "text.yaml").write_text("engine: pocket\n")
     (tmp_path / "typo.yaml").write_text("engine: {modle: pocket}\n")
+    (tmp_path / "wrong.yaml").write_text("x: {tempalte: y}\n")
+    (tmp_path / "styles.yaml").write_text("styles: wrong.yaml\n")
+    (tmp_path / "soft.yaml").write_text("grain: {negative_prompt: grain}\n")
+    (tmp_path / "grain.yaml").write_text("engine: {model: flux2-klein, styles: soft.yaml}\n")
     (tmp_path / "a.csv").write_text("image,instruction\ncoffee.jpg,add fog\n")
     return tmp_path / "coffee.jpg"
 
@@ -102,6 +106,26 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (("edit", "coffee.jpg", "x", "-o", "a.png", "--config", "no.yaml"), "cannot read no.yaml"),
         (("edit", "coffee.jpg", "x", "-o", "a.png", "--seed", "-1"), "greater than or equal to 0"),
         (("edit", "coffee.jpg", "very long " * 190, "-o", "a.png"), "make it shorter"),
+        (("edit", "coffee.jpg", "-o", "a.png", "--style", "sketsch"), 'Did you mean "sketch"?'),
+        (
+            ("edit", "coffee.jpg", "-o", "a.png", "--style", "anime", "--model", "pocket"),
+            "style anime is of model instruct-pix2pix, and this is pocket",
+        ),
+        (
+            ("edit", "coffee.jpg", "add fog", "-o", "a.png", "--style", "sketch"),
+            "style sketch is the whole instruction",
+        ),
+        (("edit", "coffee.jpg", "-o", "a.png", "--style", "product"), "product needs an instr"),
+        (("edit", "coffee.jpg", "-o", "a.png"), "instruction is empty"),
+        (
+            ("edit", "coffee.jpg", "-o", "a.png", "--style", "x", "--config", "styles.yaml"),
+            "wrong.yaml, style x: unknown field",
+        ),
+        (
+            ("batch", "a.csv", "out", "--style", "grain", "--config", "grain.yaml"),
+            "style grain: model flux2-klein has no negative_prompt; it takes strength",
+        ),
+        (("batch", "a.csv", "out", "--style", "sketsch"), 'Did you mean "sketch"?'),
         (("batch", "none.parquet", "out"), "no manifest at none.parquet"),
         (("batch", "coffee.jpg", "out"), "cannot be read"),
         (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),
@@ -151,6 +175,25 @@ def test_models_are_listed_with_their_defaults() -> None:
         assert all(row[i - 2 : i] == "  " and row[i] != " " for i in at[1:]), row
     (dev,) = (row for row in rows if row.startswith("flux2-dev "))
     assert re.search(r"50.21 B +100.4 GB +141 GB +80 GB ", dev)  # the text encoder on the CPU
+
+
+def test_styles_are_listed_with_what_they_set_and_for_a_model_those_that_fit() -> None:
+    listing = rayedit("styles").stdout
+    assert "turn it into a pencil sketch" in listing and "instruct-pix2pix" in listing
+    assert "preserve=auto" in listing
+    fitting = rayedit("styles", "--model", "pocket").stdout
+    assert "sketch" in fitting and "anime" not in fitting
+
+
+def test_a_style_is_an_instruction_and_its_seed(photo: Path) -> None:
+    folder = photo.parent
+    few = ("--config", folder / "small.yaml", "--num-inference-steps", "1")
+    styled = rayedit("edit", photo, "-o", folder / "a.png", "--style", "sketch", *few)
+    assert styled.returncode == 0, styled.stderr
+    said = ("turn it into a pencil sketch", "--seed", "42")
+    by_hand = rayedit("edit", photo, "-o", folder / "b.png", *said, *few)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert (folder / "a.png").read_bytes() == (folder / "b.png").read_bytes()
 
 
 def test_several_images_are_files_of_their_own(photo: Path) -> None:

@@ -80,3 +80,36 @@ def test_the_rest_is_kept_where_it_is_asked_for_and_a_change_of_everything_is_to
     assert visit.text("remark").startswith("Nearly everything changed")
     visit.page.locator("#language").click()
     assert visit.text("remark").startswith("几乎整个画面都变了")
+
+
+def test_a_style_is_sent_by_name_and_may_stand_for_the_instruction(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    visit.page.fill("#prompt", "make it night")
+    visit.page.select_option("#style", "sketch")
+    assert visit.page.locator("#prompt").is_disabled()
+    assert visit.page.locator("#chips").is_hidden()
+    visit.page.locator("#edit").click()
+    visit.wait_for("done")
+    form = recorded.forms[-1]
+    assert (form["style"], form["prompt"]) == ("sketch", "")
+    assert visit.text("title") == "turn it into a pencil sketch"
+    assert '"style": "sketch"' in _snippet(visit) and 'prompt=""' in _snippet(visit)
+    visit.page.select_option("#style", "product")
+    assert visit.page.input_value("#prompt") == "make it night"
+    visit.page.locator("#edit").click()
+    visit.page.wait_for_selector("#strip li:nth-child(2)", state="attached")
+    form = recorded.forms[-1]
+    assert (form["style"], form["prompt"], "preserve" in form) == (
+        "product",
+        "make it night",
+        False,
+    )
+
+
+def _snippet(visit: Visit) -> str:
+    if not visit.page.locator("#snippet").is_visible():
+        visit.page.locator("#request > summary").click()
+        visit.page.locator("#tab-python").click()
+    return visit.text("snippet")
