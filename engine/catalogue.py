@@ -1,5 +1,4 @@
-"""The models that rayedit knows by name, and the families. Facts, each with its source; choices
-live in `configs/`."""
+"""The models that rayedit knows by name: facts, each with its source. `configs/` holds choices."""
 
 from __future__ import annotations
 
@@ -64,6 +63,32 @@ SDXL_INSTRUCT_PIX2PIX = ModelSpec(
     multiple=32,
     max_side=1536,
     licence="OpenRAIL++",
+)
+
+# Runway 2022 under the edges of a source (Zhang et al. 2023); 50 steps, 7.5 and 1.0 from diffusers'
+# pipeline, 100 and 200 from the ControlNet's model card, the licence from both cards.
+SD15_CANNY = ModelSpec(
+    name="sd15-canny",
+    source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+    editor="engine.models.controlnet:ControlNet",
+    guidance="cfg",
+    options=frozenset(
+        {
+            *("guidance_scale", "negative_prompt", "strength"),
+            *("controlnet_conditioning_scale", "canny_low_threshold", "canny_high_threshold"),
+        }
+    ),
+    defaults={
+        "num_inference_steps": 50,
+        "guidance_scale": 7.5,
+        "negative_prompt": "",
+        "controlnet_conditioning_scale": 1.0,
+        "canny_low_threshold": 100,
+        "canny_high_threshold": 200,
+    },
+    max_sources=2,  # the second is a control image
+    parts={"controlnet": "lllyasviel/sd-controlnet-canny"},
+    licence="CreativeML OpenRAIL-M",
 )
 
 # Black Forest Labs 2025; 28 steps from diffusers' pipeline, guidance 2.5 and the licence from the
@@ -210,25 +235,9 @@ MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         *(POCKET, INSTRUCT_PIX2PIX, SDXL_INSTRUCT_PIX2PIX),
-        *(FLUX_KONTEXT,),
+        *(SD15_CANNY, FLUX_KONTEXT),
         *(FLUX2_KLEIN, FLUX2_KLEIN_BASE, FLUX2_DEV),
         *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
         *(DREAMLITE, DREAMLITE_MOBILE),
     )
-}
-
-# `_class_name` of a folder's model_index.json -> its Editor.
-EDITORS = {
-    "DreamLiteMobilePipeline": DREAMLITE.editor,
-    "DreamLitePipeline": DREAMLITE.editor,
-    "Flux2KleinInpaintPipeline": FLUX2_KLEIN.editor,
-    "Flux2KleinPipeline": FLUX2_KLEIN.editor,
-    "Flux2Pipeline": FLUX2_DEV.editor,
-    "FluxKontextInpaintPipeline": FLUX_KONTEXT.editor,
-    "FluxKontextPipeline": FLUX_KONTEXT.editor,
-    "QwenImageEditInpaintPipeline": QWEN_IMAGE_EDIT.editor,
-    "QwenImageEditPipeline": QWEN_IMAGE_EDIT.editor,
-    "QwenImageEditPlusPipeline": QWEN_IMAGE_EDIT.editor,
-    "StableDiffusionInstructPix2PixPipeline": INSTRUCT_PIX2PIX.editor,
-    "StableDiffusionXLInstructPix2PixPipeline": SDXL_INSTRUCT_PIX2PIX.editor,
 }

@@ -27,6 +27,13 @@ class EngineConfig(BaseModel):
     model: Annotated[
         str, Field(description="a registered name, a diffusers folder, or hub_id@revision")
     ] = "pocket"
+    controlnet: Annotated[
+        str | None,
+        Field(
+            description="of a model that has one: the folder or hub_id@revision of its ControlNet, "
+            "in place of the model's own"
+        ),
+    ] = None
     resolution: Annotated[
         int | None, Field(ge=16, le=4096, description="side in px that replaces the model's own")
     ] = None
@@ -86,11 +93,14 @@ class EngineConfig(BaseModel):
     ] = EditOptions()
 
     def find_model(self) -> ModelSpec:
-        """Find the model with this configuration's resolution and options.
+        """Find the model with this configuration's ControlNet, resolution and options.
 
         Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have.
         """
-        return find_model(self.model, self.resolution).preset(self.options)
+        spec = find_model(self.model, self.resolution)
+        if self.controlnet is not None:
+            spec = spec.with_controlnet(self.controlnet)
+        return spec.preset(self.options)
 
     def find_styles(self) -> Styles:
         """Find the styles that edits can name; raises `OptionError`."""

@@ -14,6 +14,8 @@ from engine.options import ResolvedOptions
 WARNINGS = {
     "alpha_flattened": "transparent pixels were laid over white",
     "cmyk_converted": "CMYK without a profile was converted by the plain formula",
+    "control_empty": "the control image is black, or the source has no edge: the text alone "
+    "decides; lower the `canny` thresholds",
     "edit_is_global": "`preserve` found nothing to keep: the edit changed nearly everything",
     "first_frame_only": "of several frames or pages the first was taken",
     "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",

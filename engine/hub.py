@@ -12,6 +12,10 @@ MODEL_INDEX = "model_index.json"
 MODEL_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 # Weights beside model_index.json are the same once more, in one file for other programs.
 _ALL_FILES = ["*.json", *(f"*/*{suffix}" for suffix in MODEL_SUFFIXES)]
+# A part has a repository of its own, in which it lies beside what is for other programs.
+_PART = ["*.json", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*.safetensors"]
+# Never read: the same weights in other precisions, and what judges Stable Diffusion's pictures.
+_UNREAD = ["*.fp16.*", "*.non_ema.*", "safety_checker/*.safetensors"]
 _CONFIGS = [MODEL_INDEX, "*/config.json", "*/*_config.json"]
 
 
@@ -30,9 +34,12 @@ def fetch_configs(hub_id: str, revision: str | None) -> Path:
     return _snapshot(hub_id, revision, _CONFIGS)
 
 
-def fetch_weights(hub_id: str, revision: str | None) -> Path:
-    """Fetch everything that a model is loaded from; returns its folder; raises `ModelError`."""
-    folder = _snapshot(hub_id, revision, _ALL_FILES)
+def fetch_weights(hub_id: str, revision: str | None, *, part: bool = False) -> Path:
+    """Fetch everything that a model is loaded from; returns its folder; raises `ModelError`.
+
+    `part`: of a repository that holds one part of a model, and no `model_index.json`.
+    """
+    folder = _snapshot(hub_id, revision, _PART if part else _ALL_FILES, part=part)
     if not any(folder.rglob("*.safetensors")):  # a cache without a network may hold a part only
         raise ModelError(
             f"{hub_id}: {folder} holds no safetensors; fetch it where there is a network (pickle "
@@ -41,7 +48,7 @@ def fetch_weights(hub_id: str, revision: str | None) -> Path:
     return folder
 
 
-def find_commit(hub_id: str, revision: str | None) -> str:
+def find_commit(hub_id: str, revision: str | None, *, part: bool = False) -> str:
     """Find the commit of a revision, as the hub or, without one, the cache has it.
 
     Raises `ModelError` where neither knows.
@@ -56,29 +63,39 @@ def find_commit(hub_id: str, revision: str | None) -> str:
         cached = snapshot_download(hub_id, revision=revision, local_files_only=True)
     except Exception:
         raise ModelError(
-            f"{hub_id}: the hub does not answer ({reason}) and it is not in the cache; pass its "
-            "folder with --model"
+            f"{hub_id}: the hub does not answer ({reason}) and it is not in the cache; "
+            f"{_advice(part)}"
         ) from None
     return Path(cached).name
 
 
-def _snapshot(hub_id: str, revision: str | None, patterns: Sequence[str]) -> Path:
+def _snapshot(
+    hub_id: str, revision: str | None, patterns: Sequence[str], *, part: bool = False
+) -> Path:
     from huggingface_hub import snapshot_download
 
     return _fetch(
         hub_id,
-        lambda: snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)),
+        lambda: snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=_UNREAD
+        ),
+        part=part,
     )
 
 
-def _fetch(hub_id: str, call: Callable[[], str]) -> Path:
+def _fetch(hub_id: str, call: Callable[[], str], *, part: bool = False) -> Path:
     try:
         return Path(call())
     except Exception as error:  # the hub client raises a dozen kinds
         raise ModelError(
             f"cannot fetch {hub_id} from the hub ({_first_line(error)}) and it is not in the "
-            "cache; fetch it where there is a network and pass its folder with --model"
+            f"cache; fetch it where there is a network and {_advice(part)}"
         ) from None
+
+
+def _advice(part: bool) -> str:
+    """Say where an operator names a folder."""
+    return "name its folder as engine.controlnet" if part else "pass its folder with --model"
 
 
 def _first_line(error: Exception) -> str:

@@ -55,6 +55,7 @@ SIZES: dict[str, ModelSize] = {
     "pocket": ModelSize(0.0083, 0.0034, 0.0034),  # its safetensors; swap: at most all of it
     "instruct-pix2pix": ModelSize(0.943, 0.123, 0.045),  # SD 1.5 with 8 channels; CLIP-L
     "sdxl-instruct-pix2pix": ModelSize(2.651, 0.818, 0.085),  # SDXL with 8; CLIP-L, OpenCLIP-G
+    "sd15-canny": ModelSize(1.304, 0.123, 0.045),  # SD 1.5, its ControlNet 0.361; CLIP-L
     "flux-kontext": ModelSize(11.985, 4.885, 0.325),  # 11.901 and the VAE; T5-v1.1-XXL, CLIP-L
     "flux2-klein": _KLEIN,
     "flux2-klein-base": _KLEIN,

@@ -34,6 +34,7 @@ Scheduler = Literal[
 
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
 MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
+MAX_SLOPE = 2_040  # |dx| + |dy| of Sobel's 3 x 3 filter over 8 bits
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
@@ -64,6 +65,18 @@ class EditOptions(BaseModel):
     strength: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
         Field(description="how far from the source image to begin; 1: from noise"),
+    ] = None
+    controlnet_conditioning_scale: Annotated[
+        Annotated[float, Field(ge=0, le=2)] | None,
+        Field(description="how strongly the control image, or the edges, hold the picture"),
+    ] = None
+    canny_low_threshold: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_SLOPE)] | None,
+        Field(description="the slope down to which an edge of the source image goes on"),
+    ] = None
+    canny_high_threshold: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_SLOPE)] | None,
+        Field(description="the slope above which an edge of the source image begins"),
     ] = None
     negative_prompt: Annotated[
         Annotated[str, Field(max_length=MAX_INSTRUCTION_CHARACTERS)] | None,

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.catalogue import EDITORS, MODELS
+from engine.catalogue import MODELS
 from engine.errors import EngineError, ModelError, ModelUnknown
+from engine.families import EDITORS
 from engine.fields import nearest
 from engine.hub import fetch_configs, fetch_model_index
 from engine.spec import ModelSpec

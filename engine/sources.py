@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote
 
 import numpy as np
+from PIL import Image
 
+from engine.control import find_edges, given_control
 from engine.edit import EditRequest, digest_of
 from engine.errors import (
     ImageError,
@@ -82,10 +85,10 @@ def prepare(
     mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)
     digest = digest_of(pixels)
     del decoded  # a large one, beside which the next would not fit
-    references = []
-    for number, file in enumerate(source.references, start=2):
-        with naming_image(number, count):
-            references.append(_reference(file, spec, accept, notes))
+    bring = _bringing(size, geometry, options, spec)
+    references = _references(source.references, bring, accept, notes)
+    if spec.has_control:
+        references = [_control(references, pixels, options, notes)]
     request = EditRequest(
         id, pixels, instruction, options, digest=digest, references=tuple(references), mask=mask
     )
@@ -102,13 +105,43 @@ def prepare(
     return Prepared(request, finishing, tuple(notes))
 
 
-def _reference(
-    file: bytes, spec: ModelSpec, accept: Collection[str], notes: list[str]
+def _bringing(
+    size: tuple[int, int], geometry: Geometry, options: ResolvedOptions, spec: ModelSpec
+) -> Callable[[Image.Image], np.ndarray]:
+    """Choose how a further image comes to a canvas: to its own, or as a control image."""
+    if spec.has_control:
+        return partial(given_control, source=size, geometry=geometry, options=options, spec=spec)
+    return lambda image: to_canvas(image, reference_geometry(image.size, spec))
+
+
+def _references(
+    files: Sequence[bytes],
+    bring: Callable[[Image.Image], np.ndarray],
+    accept: Collection[str],
+    notes: list[str],
+) -> list[np.ndarray]:
+    """Decode the further images, one at a time; what was softened goes to `notes`, once."""
+
+    def brought(file: bytes) -> np.ndarray:
+        decoded = decode(file, accept)
+        notes.extend(note for note in decoded.warnings if note not in notes)
+        return bring(decoded.image)
+
+    made = []
+    for number, file in enumerate(files, start=2):
+        with naming_image(number, 1 + len(files)):
+            made.append(brought(file))
+    return made
+
+
+def _control(
+    given: Sequence[np.ndarray], pixels: np.ndarray, options: ResolvedOptions, notes: list[str]
 ) -> np.ndarray:
-    """Decode a further image to its own canvas; what was softened goes to `notes`, once."""
-    decoded = decode(file, accept)
-    notes += [note for note in decoded.warnings if note not in notes]
-    return to_canvas(decoded.image, reference_geometry(decoded.image.size, spec))
+    """The control image that was given, or the edges of the canvas; an empty one is noted."""
+    control = given[0] if given else find_edges(pixels, options)
+    if not control.any():
+        notes.append("control_empty")
+    return control
 
 
 @contextmanager

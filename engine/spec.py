@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from engine.errors import ModelError, OptionInvalid
@@ -20,7 +21,11 @@ FAMILY_OPTIONS = (
     "true_cfg_scale",
     "negative_prompt",
     "strength",
+    "controlnet_conditioning_scale",
+    "canny_low_threshold",
+    "canny_high_threshold",
 )
+CANNY_THRESHOLDS = ("canny_low_threshold", "canny_high_threshold")
 # The fields of a spec that change no pixel: where the weights lie (the digests of what was found
 # there tell them apart), and what is only said of a model.
 _FACTS = frozenset({"source", "revision", "parts", "scripts", "licence", "cuda_graphs"})
@@ -50,6 +55,11 @@ class ModelSpec:
     styles: Mapping[str, str] = field(default_factory=dict)  # adapters: name -> file
     licence: str = "unknown"  # of the weights
 
+    @property
+    def has_control(self) -> bool:
+        """True where an edit's second picture is a control image, for which edges may stand in."""
+        return "controlnet_conditioning_scale" in self.options
+
     def resolve(self, options: EditOptions, seed: int) -> ResolvedOptions:
         """Fill what is not given with `seed` and this model's defaults.
 
@@ -63,6 +73,8 @@ class ModelSpec:
         resolved = ResolvedOptions(**{"seed": seed, **defaults, **given})
         if self.guidance == "true_cfg":
             self._check_pair(given, resolved)
+        if self.has_control:
+            _check_thresholds(given, resolved)
         return resolved
 
     def preset(self, options: EditOptions) -> Self:
@@ -78,6 +90,19 @@ class ModelSpec:
                 raise OptionInvalid(f"{name} is of each edit, and no default", param=name)
         self.check_has(given)
         return replace(self, defaults={**self.defaults, **given})
+
+    def with_controlnet(self, place: str) -> Self:
+        """Return this model with the ControlNet of another `place`, a folder or hub_id@revision.
+
+        Raises `OptionInvalid` where it has none.
+        """
+        if not self.has_control:
+            raise OptionInvalid(
+                f"model {self.name} has no ControlNet: leave controlnet out", param="controlnet"
+            )
+        folder = Path(place)
+        found = str(folder.resolve()) if folder.is_dir() else place
+        return replace(self, parts={**self.parts, "controlnet": found})
 
     def without(self, option: str) -> Self:
         """Return the spec of a model that is like this one and does not have `option`."""
@@ -147,3 +172,13 @@ class ModelSpec:
     def _takes(self) -> str:
         names = [name for name in FAMILY_OPTIONS if name in self.options]
         return f"it takes {', '.join(names)}" if names else "it takes none of that kind"
+
+
+def _check_thresholds(given: Collection[str], resolved: ResolvedOptions) -> None:
+    low, high = (resolved.scale(name) for name in CANNY_THRESHOLDS)
+    if low > high:
+        raise OptionInvalid(
+            f"canny_low_threshold {low} is above canny_high_threshold {high}: an edge begins above "
+            "the high one and goes on above the low one",
+            param=next((name for name in CANNY_THRESHOLDS if name in given), None),
+        )

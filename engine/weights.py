@@ -25,7 +25,7 @@ def find_weights(spec: ModelSpec) -> tuple[Path, str]:
 
 def find_part(spec: ModelSpec, part: str) -> Path:
     """Find the local folder of one of `spec.parts`, fetching what is on the hub."""
-    return _fetched(*_split(spec.parts[part]))[0]
+    return _fetched(*_split(spec.parts[part]), part=True)[0]
 
 
 def find_revision(spec: ModelSpec) -> str:
@@ -34,21 +34,17 @@ def find_revision(spec: ModelSpec) -> str:
     The digest of a folder, or the commit of a hub id, as the hub or, without one, the cache has it;
     joined with those of its parts. Raises `ModelError`.
     """
-    places = [(spec.source, spec.revision), *(_split(place) for place in spec.parts.values())]
-    return _joined(
-        [
-            verify_weights(Path(source)) if Path(source).is_dir() else find_commit(source, revision)
-            for source, revision in places
-        ]
-    )
+    parts = [_revision(*_split(place), part=True) for place in spec.parts.values()]
+    return _joined([_revision(spec.source, spec.revision), *parts])
 
 
 def weights_bytes(spec: ModelSpec) -> int | None:
     """Measure what a model's weights take on disk; `None` where no folder here holds them."""
-    folder = Path(spec.source)
-    if not folder.is_dir():
+    folders = [Path(place) for place in (spec.source, *spec.parts.values())]
+    if not all(folder.is_dir() for folder in folders):
         return None
-    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
+    files = (file for folder in folders for file in folder.rglob("*.safetensors"))
+    return sum(file.stat().st_size for file in files)
 
 
 @lru_cache(maxsize=16)
@@ -71,16 +67,23 @@ def verify_weights(folder: Path) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _fetched(source: str, revision: str | None) -> tuple[Path, str]:
+def _fetched(source: str, revision: str | None, *, part: bool = False) -> tuple[Path, str]:
     folder = Path(source)
     if folder.is_dir():
         return folder, verify_weights(folder)
-    folder = fetch_weights(source, revision)
+    folder = fetch_weights(source, revision, part=part)
     return folder, folder.name
 
 
+def _revision(source: str, revision: str | None, *, part: bool = False) -> str:
+    folder = Path(source)
+    if folder.is_dir():
+        return verify_weights(folder)
+    return find_commit(source, revision, part=part)
+
+
 def _parts(spec: ModelSpec) -> list[tuple[Path, str]]:
-    return [_fetched(*_split(place)) for place in spec.parts.values()]
+    return [_fetched(*_split(place), part=True) for place in spec.parts.values()]
 
 
 def _split(place: str) -> tuple[str, str | None]:

@@ -1,6 +1,6 @@
 """The contract of a model family; the loop owns everything else.
 
-A family is one file here and its pipeline classes in `registry.EDITORS`.
+A family is one file here and its pipeline classes in `families.EDITORS`.
 """
 
 from __future__ import annotations

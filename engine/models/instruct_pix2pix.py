@@ -15,7 +15,7 @@ from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.padded_tokenizer import PaddedTokenizer
+from engine.models.clip_text import ClipText
 from engine.models.parts import load_part, load_text_encoder, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.text_encoder import TextEncoder
@@ -23,14 +23,12 @@ from engine.models.texts import check_texts
 from engine.registry import read_json
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
-from engine.tensor_cache import TensorCache
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTokenizer
 
 SOURCE_BYTES = 8 << 20  # of kept latents: 256 sources at 512 px in half precision
-TEXT_BYTES = 128 << 20  # of kept embeddings: 1,100 texts of CLIP-L in half precision
 
 
 class InstructPix2Pix:
@@ -57,13 +55,11 @@ class InstructPix2Pix:
         self.spec = spec
         self.device = unet.device
         self.scheduler_config = scheduler_config
-        self._tokenizer = PaddedTokenizer(tokenizer)
-        self._text_encoder = text_encoder
+        self._text = ClipText(tokenizer, text_encoder, unet.dtype)
         self._vae = vae
         self._unet = unet
         self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
-        self._texts = TensorCache(TEXT_BYTES)
 
     @classmethod
     def describe(cls, folder: Path) -> ModelSpec:
@@ -106,7 +102,7 @@ class InstructPix2Pix:
 
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse an instruction or negative prompt that the text encoder would truncate."""
-        return check_texts(request, self.spec, self._tokenizer)
+        return check_texts(request, self.spec, self._text)
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`. The texts are embedded one by one: 0.03% of an edit's arithmetic."""
@@ -119,7 +115,7 @@ class InstructPix2Pix:
         weights = branches(self.spec.guidance, request.options)
         rows = [
             {
-                "text": self._embed(texts[branch]),
+                "text": self._text.embed(texts[branch]),
                 "image": torch.zeros_like(image) if branch == "none" else image,
             }
             for branch in weights
@@ -156,13 +152,3 @@ class InstructPix2Pix:
         """(N, H, W, 3) uint8 -> (N, C, h, w): the mode of the posterior, not scaled."""
         images = to_unit(pixels, self.device).to(self._vae.dtype)
         return self._vae.encode(images).latent_dist.mode().to(self._unet.dtype)
-
-    def _embed(self, text: str) -> torch.Tensor:
-        """(T, D), padded to the encoder's full length; kept for the next time."""
-        return self._texts.made_once(text, lambda: self._embed_text(text))
-
-    def _embed_text(self, text: str) -> torch.Tensor:
-        ids, attended = self._tokenizer.ids_and_mask(text)
-        uses_mask = getattr(self._text_encoder.config, "use_attention_mask", False)
-        hidden = self._text_encoder(ids, attention_mask=attended if uses_mask else None)[0]
-        return hidden[0].to(self._unet.dtype)

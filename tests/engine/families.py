@@ -14,6 +14,7 @@ import torch
 
 from engine import EngineConfig
 from engine.capacity import Capacity
+from engine.control import find_edges
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
@@ -78,6 +79,20 @@ FAMILIES = (
         also={"guidance_scale": 2.0, "image_guidance_scale": 1.0},  # two branches, an empty text
     ),
     Family("dreamlite-mobile", plain={}),
+    Family(
+        "sd15-canny",
+        plain={"guidance_scale": 1.0},
+        guided={
+            "guidance_scale": 7.5,
+            "negative_prompt": "blurry",
+            "controlnet_conditioning_scale": 1.5,
+        },
+        also={  # from the source
+            "guidance_scale": 4.0,
+            "strength": 0.7,
+            "controlnet_conditioning_scale": 0.8,
+        },
+    ),
     Family(
         "flux-kontext",
         plain={"guidance_scale": 2.5},
@@ -152,6 +167,8 @@ class Twins:
         """The edit as rayedit is asked for it."""
         options = self.spec.resolve(EditOptions.parse(edit.options), seed=edit.seed)
         first, *others = edit.sources
+        if self.spec.has_control:
+            others = others or [find_edges(first, options)]
         return EditRequest(
             id, first, edit.instruction, options, references=tuple(others), mask=edit.mask
         )

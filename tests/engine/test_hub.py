@@ -81,6 +81,8 @@ def folder_of(pipeline: str) -> dict[str, bytes]:
         "vae/config.json": {"block_out_channels": [8, 8, 8, 8]},
         "unet/config.json": unet,
         "unet/diffusion_pytorch_model.safetensors": "weights",
+        "unet/diffusion_pytorch_model.fp16.safetensors": "the same weights",
+        "safety_checker/model.safetensors": "a judge",
         "tokenizer/chat_template.jinja": "{{ messages }}",
         "for-another-program.safetensors": "the same weights",
         "README.md": "words",
@@ -94,6 +96,16 @@ def hub() -> Iterator[Hub]:
         {
             "black-forest-labs/FLUX.1-Kontext-dev": folder_of("SomeOtherPipeline"),
             "someone/editor": folder_of("StableDiffusionInstructPix2PixPipeline"),
+            "someone/canny": {
+                name: name.encode()
+                for name in (
+                    "config.json",
+                    "diffusion_pytorch_model.safetensors",
+                    "diffusion_pytorch_model.fp16.safetensors",
+                    "diffusion_pytorch_model.bin",
+                    "control_sd15_canny.safetensors",
+                )
+            },
         }
     )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -163,6 +175,16 @@ def test_all_that_a_model_is_loaded_from_is_fetched_and_its_weights_once(
         "unet/diffusion_pytorch_model.safetensors",
         "vae/config.json",
     ]
+
+
+def test_of_a_part_with_a_repository_of_its_own_what_is_loaded_is_fetched(
+    hub: Hub, tmp_path: Path
+) -> None:
+    code = "from engine.hub import fetch_weights; fetch_weights('someone/canny', None, part=True)"
+    hub.asked.clear()
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert sorted(hub.asked) == ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
 def test_without_a_network_an_unknown_hub_id_says_what_to_do(hub: Hub, tmp_path: Path) -> None:

@@ -29,21 +29,27 @@ def test_pocket_is_as_large_as_its_files() -> None:
     assert size.text_encoder == pytest.approx(counts["text_encoder"], abs=1e-4)
 
 
-def test_transformers_are_as_large_as_diffusers_builds_them() -> None:
+def test_denoisers_are_as_large_as_diffusers_builds_them() -> None:
     """Its defaults are the real models'; of klein they are not."""
     from diffusers import (
         AutoencoderKLFlux2,
         AutoencoderKLQwenImage,
+        ControlNetModel,
         Flux2Transformer2DModel,
         FluxTransformer2DModel,
         QwenImageTransformer2DModel,
+        UNet2DConditionModel,
     )
 
     with torch.device("meta"):
         flux = _billions(FluxTransformer2DModel(guidance_embeds=True))
         dev = _billions(Flux2Transformer2DModel(), AutoencoderKLFlux2())
         qwen = _billions(QwenImageTransformer2DModel(), AutoencoderKLQwenImage())
-    vae = 0.084  # of FLUX.1
+        sd15 = _billions(
+            UNet2DConditionModel(cross_attention_dim=768), ControlNetModel(cross_attention_dim=768)
+        )
+    vae = 0.084  # of FLUX.1, and of Stable Diffusion
+    assert SIZES["sd15-canny"].denoiser == pytest.approx(sd15 + vae, abs=1e-3)
     assert SIZES["flux-kontext"].denoiser == pytest.approx(flux + vae, abs=1e-3)
     assert SIZES["flux2-dev"].denoiser == pytest.approx(dev, abs=1e-3)
     assert SIZES["qwen-image-edit"].denoiser == pytest.approx(qwen, abs=1e-3)

@@ -59,6 +59,7 @@ def load(folder: Path, pipeline: str | None = None) -> Any:
 def draw(family: str, pipeline: Any, edit: Edit) -> Drawn:
     """The edit as `pipeline`, of a folder of `family`, makes it."""
     module = module_of(family)
+    pipeline = getattr(module, "pipeline_of", lambda loaded, _: loaded)(pipeline, edit)
     patched = getattr(module, "patched", lambda *_: nullcontext())
     with patched(pipeline, edit), decoded_latents(type(pipeline.vae)) as latents:
         made = pipeline(

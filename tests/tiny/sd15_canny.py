@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, StableDiffusionControlNetImg2ImgPipeline
 from PIL import Image
 
 from tests.tiny import autoencoders, schedulers, text_encoders, tokenizers
@@ -40,13 +41,28 @@ def build(folder: Path) -> None:
     save(folder, "StableDiffusionControlNetPipeline", parts, **settings)
 
 
+def pipeline_of(loaded: Any, edit: Edit) -> Any:
+    """diffusers' pipeline for this edit, over the parts of the folder's."""
+    if "strength" not in edit.options or type(loaded).__name__.endswith("InpaintPipeline"):
+        return loaded
+    of_source = StableDiffusionControlNetImg2ImgPipeline(
+        **loaded.components, requires_safety_checker=False
+    )
+    of_source.set_progress_bar_config(disable=True)
+    return of_source
+
+
 def arguments(edit: Edit) -> dict[str, Any]:
-    """Of the pipeline's call, beside those that all take: the source's edges."""
-    return {"image": Image.fromarray(edges(edit.sources[0])), **edit.canvas}
+    """Of the pipeline's call, beside those that all take: source, mask and control image."""
+    control = Image.fromarray(control_of(edit))
+    if "strength" not in edit.options:
+        return {"image": control, **edit.canvas}
+    mask = {} if edit.mask is None else {"mask_image": Image.fromarray(edit.mask)}
+    return {"image": edit.images[0], "control_image": control, **mask, **edit.canvas}
 
 
-def edges(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: white where brightness changes by more than 16 levels from px to px."""
-    grey = pixels.mean(axis=2)
-    change = np.abs(np.gradient(grey)).max(axis=0)
-    return np.repeat(np.where(change > 16, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+def control_of(edit: Edit) -> np.ndarray:
+    """The second source, else the edges of the first one as the model card finds them."""
+    if len(edit.sources) > 1:
+        return edit.sources[1]
+    return np.repeat(cv2.Canny(edit.sources[0], 100, 200)[..., None], 3, axis=2)
