@@ -37,7 +37,8 @@ COLUMN_NOTES = {
     "source_sha256": "of the source's bytes",
     "references": "further images as the manifest names them; null where it holds the bytes",
     "mask": "mask as the manifest names it; null where the manifest holds the bytes, or has none",
-    "outputs": "one entry an image: uri, sha256, width_px, height_px, seed",
+    "outputs": "one entry an image: uri, sha256, width_px, height_px, seed, edit_report, mask_uri, "
+    "and of an edit with a style its style_shift",
     "warnings": "codes of what was softened",
     "batch_size": "the most samples that shared a model call with it",
     "model_s": "seconds from its first model call to its last",

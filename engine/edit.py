@@ -75,6 +75,16 @@ class EditReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StyleShift:
+    """How far an edit moved the look of its picture, as measured on the canvas: see
+    `engine.style_shift`."""
+
+    lab: tuple[float, float, float]  # mean of CIE L*a*b* (D65), edited minus source
+    border_lab: tuple[float, float, float]  # the same of the band along the sides
+    texture: float  # distance of the two textures, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class EditFailure:
     """The reason that a request has no result."""
 

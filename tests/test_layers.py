@@ -61,6 +61,7 @@ ENGINE_ORDER = [
     "detail",
     "preserve",
     "finishing",
+    "style_shift",
     "sources",
     "results",
     "pool",

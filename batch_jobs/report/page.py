@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +22,16 @@ from batch_jobs.manifest.place import Place
 from batch_jobs.manifest.plan import base_of
 from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.charts import speed_chart
+from batch_jobs.report.consistency import Outlier, StyleConsistency, consistency
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
 from engine.images import decode
+from engine.options import EditOptions
 from storage.sources import read_source
 from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
+
+DrawnStyle = tuple[StyleConsistency, list[tuple[Outlier, Image.Image]]]
 
 # of the ledger, what a report is drawn from
 COLUMNS = (
@@ -45,6 +50,7 @@ COLUMNS = (
     "model_s",
     "warnings",
     "outputs",
+    *(name for name in EditOptions.model_fields if name != "num_images"),
 )
 SHEET_SOURCES = 6
 SHEET_EDITS = 5
@@ -58,18 +64,23 @@ HEADLINE = {  # the figures that stand first, by what the page calls them
     "images/s": "images_per_s",
     "samples a step": "mean_batch_size",
 }
-DRAWN = {"rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed"}
+DRAWN = {
+    *("rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed"),
+    "consistency",
+}
+STYLES = 6  # whose outliers are drawn
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
     """Publish report.html, report.json and contact_sheet.png beside the results, of which these
     are `COLUMNS`."""
     sheet = _sheet_rows(storage, results, manifest)
-    figures = _figures(results) | facts
+    styles = consistency(results)
+    figures = _figures(results) | {"consistency": [asdict(style) for style in styles]} | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
     if sheet:
         storage.publish("contact_sheet.png", draw_contact_sheet(sheet))
-    storage.publish("report.html", _page(figures, results, sheet).encode())
+    storage.publish("report.html", _page(figures, results, sheet, _drawn(storage, styles)).encode())
 
 
 def _figures(results: pa.Table) -> dict[str, Any]:
@@ -134,11 +145,31 @@ def _source_bytes(row: dict[str, Any], manifest: str) -> bytes:
 
 
 def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:
-    path = image_path(row["id"], row["fingerprint"], 0)  # the output may have been moved
+    return _opened(storage, image_path(row["id"], row["fingerprint"], 0))
+
+
+def _opened(storage: Storage, path: str) -> Image.Image:
+    """Open an image by its place in the output, which may have been moved."""
     return Image.open(io.BytesIO(storage.read(path)))
 
 
-def _page(figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow]) -> str:
+def _drawn(storage: Storage, styles: list[StyleConsistency]) -> list[DrawnStyle]:
+    """Draw the outliers of the styles that most rows have; one that is gone is left out."""
+    drawn = []
+    for style in styles[:STYLES]:
+        pictures = []
+        for outlier in style.outliers:
+            try:
+                pictures.append((outlier, thumbnail(_opened(storage, outlier.path))))
+            except Exception as error:  # gone since: as of a sheet
+                logger.info("%s is not in the report: %s", outlier.path, error)
+        drawn.append((style, pictures))
+    return drawn
+
+
+def _page(
+    figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow], styles: list[DrawnStyle]
+) -> str:
     return (
         _templates()
         .get_template("page.html.j2")
@@ -149,6 +180,7 @@ def _page(figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow]) -> 
             edit_report=figures["edit_report"],
             chart=speed_chart(figures.get("speed", ())),
             sheet=sheet,
+            styles=styles,
             slowest=_slowest(results),
             settings={name: value for name, value in figures.items() if name not in DRAWN},
         )

@@ -12,7 +12,7 @@ from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, BlockJournal, Gate, Journal
 from batch_jobs.stages.decode import DecodedRow
 from engine.config import EngineConfig
-from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
+from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult, StyleShift
 from engine.errors import WorkerCrashed
 from engine.sources import Finishing
 from engine.spec import ModelSpec
@@ -25,6 +25,7 @@ class EditedRow:
     entry: Entry
     finishing: Finishing | None = None  # what its result is made with
     result: EditResult | None = None  # None where the row has failed, which the entry tells
+    style_shifts: tuple[StyleShift, ...] = ()  # one of each image, where the edit has a style
 
 
 class EditWorker:
@@ -101,7 +102,17 @@ class EditWorker:
             return EditedRow(entry)
         entry.warnings += outcome.warnings
         entry.batch_size, entry.model_s = outcome.batch_size, outcome.model_s
-        return EditedRow(entry, row.prepared.finishing, outcome)
+        shifts = _style_shifts(row.prepared.request, outcome)
+        return EditedRow(entry, row.prepared.finishing, outcome, shifts)
+
+
+def _style_shifts(request: EditRequest, result: EditResult) -> tuple[StyleShift, ...]:
+    """Measure here, where source and images lie side by side: some milliseconds each."""
+    if request.options.style is None:
+        return ()
+    from engine.style_shift import measure_style_shift  # loads OpenCV
+
+    return tuple(measure_style_shift(request.pixels, image) for image in result.images)
 
 
 def _lane(request: EditRequest) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ The images never reach the driver.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -27,7 +28,9 @@ def publish_rows(block: pa.Table, storage: Storage) -> pa.Table:
         if row.result is not None and row.finishing is not None:
             finished = finished_images(row.result, row.finishing)
             for index, (made, seed) in enumerate(zip(finished, row.result.seeds, strict=True)):
-                row.entry.outputs.append(_publish(storage, row.entry, index, made, seed))
+                output = _publish(storage, row.entry, index, made, seed)
+                shifts = row.style_shifts[index : index + 1]
+                row.entry.outputs.append(replace(output, style_shift=next(iter(shifts), None)))
                 row.entry.warnings += [w for w in made.warnings if w not in row.entry.warnings]
     return to_ledger(row.entry for row in rows)
 
