@@ -58,19 +58,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _option_error(errors: Sequence[Mapping[str, Any]], model: type[BaseModel]) -> OptionError:
     """The first of pydantic's `errors()` of a model as one sentence."""
     first = errors[0]
-    name = ".".join(str(part) for part in first["loc"])[:MAX_SHOWN] or "body"
+    name = _path_of(first["loc"])[:MAX_SHOWN] or "body"
     if first["type"] == "extra_forbidden":
-        *sections, field = map(str, first["loc"])
-        for section in sections:
-            inner = getattr(model.model_fields.get(section), "annotation", None)
-            model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
-        return OptionUnknown(
-            f'unknown field "{name}". {nearest(field, model.model_fields)}', param=name
-        )
+        *sections, field = first["loc"]
+        known = _model_at(sections, model).model_fields
+        return OptionUnknown(f'unknown field "{name}". {nearest(str(field), known)}', param=name)
     shown = reprlib.repr(first.get("input"))
     shown = shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
     reason = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
+    if first["type"] == "model_type":  # whose message names a class of ours
+        known = _model_at(first["loc"], model).model_fields
+        reason = f"must be an object with {' or '.join(known)}"
     return OptionInvalid(f"{name}: {reason}; got {shown}", param=name)
+
+
+def _path_of(loc: Iterable[int | str]) -> str:
+    """("images", 0, "image_url") -> "images[0].image_url"."""
+    parts = (f"[{p}]" if isinstance(p, int) else f".{p[:MAX_SHOWN]}" for p in loc)
+    return "".join(parts).removeprefix(".")
+
+
+def _model_at(loc: Iterable[int | str], model: type[BaseModel]) -> type[BaseModel]:
+    """Find the innermost model on the way that `loc` names."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        model = next(_models_in(field.annotation), model) if field else model
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def bounds(field: FieldInfo) -> str:

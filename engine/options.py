@@ -19,6 +19,7 @@ Determinism = Literal["seeded", "bucket", "strict"]
 Resize = Literal["fit", "crop", "pad", "stretch"]
 Detail = Literal["model", "source"]
 Preserve = Literal["off", "auto"]
+Quality = Literal["low", "medium", "high", "auto"]
 Scheduler = Literal[
     "ddim",
     "euler",
@@ -32,6 +33,10 @@ Scheduler = Literal[
     "edm_euler",
 ]
 
+# OpenAI's word for how much work an edit is worth -> the share of the model's own steps.
+STEPS_OF_QUALITY: dict[Quality, float] = {"low": 0.5, "medium": 1.0, "high": 1.5, "auto": 1.0}
+MAX_STEPS = 100
+MAX_IMAGES = 10  # OpenAI's; they are made one batch after the other where they do not fit together
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
 MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
 MAX_SLOPE = 2_040  # |dx| + |dy| of Sobel's 3 x 3 filter over 8 bits
@@ -48,7 +53,14 @@ class EditOptions(BaseModel):
         Field(description="of the noise; drawn online, from job seed and id in a job"),
     ] = None
     num_inference_steps: Annotated[
-        Annotated[int, Field(ge=1, le=100)] | None, Field(description="denoising steps")
+        Annotated[int, Field(ge=1, le=MAX_STEPS)] | None, Field(description="denoising steps")
+    ] = None
+    quality: Annotated[
+        Quality | None,
+        Field(
+            description="steps by the model's own: low half of them, medium and auto as many, high "
+            "half as many more; num_inference_steps goes before it"
+        ),
     ] = None
     guidance_scale: Annotated[
         Annotated[float, Field(ge=0, le=20)] | None,
@@ -86,7 +98,7 @@ class EditOptions(BaseModel):
         Scheduler | None, Field(description="the sampler; default: the model's own")
     ] = None
     num_images: Annotated[
-        int, Field(ge=1, le=4, description="images, each from a seed of its own")
+        int, Field(ge=1, le=MAX_IMAGES, description="images, each from a seed of its own")
     ] = 1
     size: Annotated[
         str | None, Field(description="WIDTHxHEIGHT in px, or auto: from the model's resolution")
@@ -152,7 +164,7 @@ class ResolvedOptions(EditOptions):
     every scale that the model has; `None` stays where the model has no such option."""
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
-    num_inference_steps: Annotated[int, Field(ge=1, le=100)]
+    num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
     restore_size: bool = False
     detail: Detail = "model"
     preserve: Preserve = "off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, Self
 
 from engine.errors import ModelError, OptionInvalid
 from engine.guidance import GuidanceKind
-from engine.options import EditOptions, ResolvedOptions
+from engine.options import MAX_STEPS, STEPS_OF_QUALITY, EditOptions, ResolvedOptions
 
 CanvasRule = Literal["side", "area", "at_most_area"]
 
@@ -70,7 +71,12 @@ class ModelSpec:
         defaults = dict(self.defaults)
         if options.size is not None or options.resize == "crop":  # another size is asked for
             defaults.pop("restore_size", None)
-        resolved = ResolvedOptions(**{"seed": seed, **defaults, **given})
+        values = {"seed": seed, **defaults, **given}
+        if "num_inference_steps" not in given and "quality" in values:
+            share = STEPS_OF_QUALITY[values["quality"]]
+            steps = math.ceil(share * self.defaults["num_inference_steps"])
+            values["num_inference_steps"] = min(steps, MAX_STEPS)
+        resolved = ResolvedOptions(**values)
         if self.guidance == "true_cfg":
             self._check_pair(given, resolved)
         if self.has_control:

@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from engine.edit import EditFailure
 from engine.errors import ImageMissing, ImageSourceRefused, InstructionError, OptionInvalid
 from engine.fields import validate
-from engine.options import EditOptions
+from engine.options import MAX_IMAGES, EditOptions
 from engine.text import clean_instruction, is_blank
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 # What OpenAI accepts and this engine has one answer for: field -> the values that mean that answer.
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "quality": (None, "auto"),
     "background": (None, "auto", "opaque"),
-    "moderation": (None, "auto"),
-    "input_fidelity": (None,),
+    "moderation": (None, "auto", "low"),  # nothing is moderated here
+    "input_fidelity": (None, "low", "high"),  # see `EditBody.options`
     "response_format": (None, "b64_json"),
     "stream": (None, False),
     "partial_images": (None, 0),
@@ -52,12 +51,13 @@ class _OpenAIFields(BaseModel):
     prompt: str | None = None
     model: str | None = None
     images: Annotated[list[ImageReference], Field(max_length=16)] | None = None
-    n: Annotated[int, Field(ge=1, le=4)] | None = None
-    output_format: OutputFormat | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
+    output_format: Annotated[
+        OutputFormat | None, BeforeValidator(lambda name: "jpeg" if name == "jpg" else name)
+    ] = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     user: str | None = None
     safety_identifier: str | None = None
-    quality: str | None = None
     background: str | None = None
     moderation: str | None = None
     input_fidelity: str | None = None
@@ -90,9 +90,14 @@ class EditBody(_OptionFields, _OpenAIFields):
         return body
 
     def options(self, *, strict: bool = True) -> EditOptions:
-        """The options that were given; raises `OptionError`."""
+        """The options that were given; raises `OptionError`.
+
+        `input_fidelity: high` asks for the fine detail of the source, unless `detail` says else.
+        """
         given = {name: getattr(self, name) for name in _OPTION_NAMES}
         values = {name: value for name, value in given.items() if value is not None}
+        if self.input_fidelity == "high":
+            values.setdefault("detail", "source")
         if self.n is not None:
             values["num_images"] = self.n
         return EditOptions.parse(values, strict=strict)
@@ -127,10 +132,10 @@ def _url_of(image: ImageReference, field: str) -> str:
         raise ImageSourceRefused(
             f"{field}.file_id names an uploaded file and this server stores none: send image_url "
             "with a data URL",
-            param="file_id",
+            param=f"{field}.file_id",
         )
     if image.image_url is None:
-        raise ImageMissing(f"{field}.image_url is missing", param="image_url")
+        raise ImageMissing(f"{field}.image_url is missing", param=f"{field}.image_url")
     return image.image_url
 
 

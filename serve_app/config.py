@@ -90,6 +90,17 @@ class ServeConfig(BaseModel):
         ),
     ] = 64
 
+    aliases: Annotated[
+        tuple[str, ...],
+        Field(description="further names that a client may send as `model`, such as gpt-image-1"),
+    ] = ()
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Field(
+            description="origins whose pages a browser lets call this server, such as "
+            'https://example.com, or "*"; none: pages of this server alone'
+        ),
+    ] = ()
     api_keys_file: Annotated[
         str | None,
         Field(

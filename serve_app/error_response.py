@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from engine import wire
 from engine.edit import EditFailure
 from engine.errors import EngineError, InternalError, TransientError, WorkerCrashed
+from engine.fields import MAX_SHOWN
 from serve_app.errors import (
     BodyTooSlow,
     MethodNotAllowed,
@@ -61,7 +62,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def no_route(request: Request, error: Any) -> JSONResponse:
         kind = _OF_THE_ROUTER.get(error.status_code, InternalError)
-        response = error_response(kind(f"{request.method} {request.url.path}: {error.detail}"))
+        asked = f"{request.method} {request.url.path}"[:MAX_SHOWN]
+        response = error_response(kind(f"{asked}: {error.detail}; served here: {_served(app)}"))
         response.headers.update(error.headers or {})
         return response
 
@@ -75,3 +77,9 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, any_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, any_error)
+
+
+def _served(app: FastAPI) -> str:
+    """List what OpenAPI has: "POST /v1/images/edits, GET /v1/models, ..."."""
+    paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    return ", ".join(f"{method.upper()} {path}" for path, has in paths.items() for method in has)

@@ -1,4 +1,4 @@
-"""The answers and bodies of the API, as OpenAPI documents them."""
+"""The answers of the API, as OpenAPI documents them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from engine.edit import EditReport
-from engine.options import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
-from engine.wire import NEUTRAL, STREAMING, EditBody, OutputFormat
+from engine.options import MAX_SEED, Quality
+from engine.wire import OutputFormat
 
 _REPORT = (
     "where `detail`, `preserve` or a mask keeps something of the source: `changed_share` of the "
@@ -27,20 +27,6 @@ class EditedImage(BaseModel):
     mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
 
 
-class ImagesResponse(BaseModel):
-    """OpenAI's `ImagesResponse`, and each image's seed, the model and warnings."""
-
-    created: int = Field(description="unix time in seconds")
-    data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
-    background: Literal["opaque"] = Field(
-        default="opaque", description="no image has an alpha channel"
-    )
-    output_format: OutputFormat = Field(description="of every image")
-    size: str = Field(description="WIDTHxHEIGHT of every image in px")
-    model: str = Field(description="the model that edited")
-    warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
-
-
 class TokenDetails(BaseModel):
     image_tokens: int = 0
     text_tokens: int = 0
@@ -55,13 +41,29 @@ class Usage(BaseModel):
     total_tokens: int = 0
 
 
+class ImagesResponse(BaseModel):
+    """OpenAI's `ImagesResponse`, and each image's seed, the model and warnings."""
+
+    created: int = Field(description="unix time in seconds")
+    data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
+    background: Literal["opaque"] = Field(
+        default="opaque", description="no image has an alpha channel"
+    )
+    output_format: OutputFormat = Field(description="of every image")
+    quality: Quality = Field(description="as it was asked for")
+    size: str = Field(description="WIDTHxHEIGHT of every image in px")
+    model: str = Field(description="the model that edited")
+    warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
+    usage: Usage = Field(default=Usage(), description="zeros: no tokens are counted")
+
+
 class ImageEvent(BaseModel):
     """The fields of both events of a stream."""
 
     b64_json: str = Field(description="the image file, base64")
     created_at: int = Field(description="unix time in seconds")
     size: str = Field(description="WIDTHxHEIGHT in px")
-    quality: Literal["auto"] = "auto"
+    quality: Quality = Field(description="as it was asked for")
     background: Literal["opaque"] = "opaque"
     output_format: OutputFormat
 
@@ -158,91 +160,6 @@ _STATUSES = {
 }
 
 
-_DESCRIPTIONS = {
-    "prompt": 'the instruction, such as "make it night"; empty with a `style` that is one',
-    "model": "the served model's name; default: that model",
-    "n": "how many images, each from a seed of its own; default 1",
-    "output_format": "default: png, which is lossless",
-    "output_compression": "quality of jpeg and webp, default 95; PNG takes 100 alone",
-    "stream": "answer with server-sent events: `image_edit.partial_image` as they come, then "
-    "`image_edit.completed`, or `error` with the body of an error",
-    "partial_images": "previews of the first image while it is being made; needs `stream`",
-    "user": "accepted for OpenAI's clients; not used and not logged",
-    "safety_identifier": "accepted for OpenAI's clients; not used and not logged",
-}
-
-_MASK = (
-    "a PNG with an alpha channel, as large as the image: where it is transparent the edit may "
-    "change the image, where it is opaque every byte stays"
-)
-_FILE = "JPEG, PNG or WebP; `image[]` is the same field"
-_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP'
-
-
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` for these statuses."""
     return {status: {"model": ErrorBody, "description": _STATUSES[status]} for status in statuses}
-
-
-def edit_request_body(max_sources: int) -> dict[str, Any]:
-    """OpenAPI's `requestBody` of an edit in both content types, from `EditBody`.
-
-    `max_sources`: of the served model.
-    """
-    shared = _properties()
-    binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
-    several = {"type": "array", "minItems": 1, "maxItems": max_sources}
-    file = {"anyOf": [binary, {**several, "items": binary}]} if max_sources > 1 else dict(binary)
-    order = "; of several the first is edited, and makes the canvas" if max_sources > 1 else ""
-    form = _object({"image": file, **shared}, ["image", "prompt"])
-    form["properties"]["image"]["description"] = f"{_FILE}{order}"
-    form["properties"]["mask"] = {**binary, "description": _MASK}
-    images = {**several, "items": _reference(), "description": f"{_URLS}{order}"}
-    body = _object({"images": images, **shared}, ["images", "prompt"])
-    body["properties"]["mask"] = {**_reference(), "description": _MASK}
-    return {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": form},
-            "application/json": {"schema": body},
-        },
-    }
-
-
-def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": False,
-    }
-
-
-def _properties() -> dict[str, Any]:
-    """The fields that both content types share: `EditBody`'s, with `EditOptions`' bounds."""
-    body = EditBody.model_json_schema()["properties"]
-    options = EditOptions.model_json_schema()["properties"]
-    names = [name for name in body if name not in ("images", "mask")]
-    properties = {name: dict(options.get(name, body[name])) for name in names}
-    for name, values in NEUTRAL.items():
-        if name in STREAMING:
-            continue
-        properties[name] = {
-            "enum": list(values),
-            "description": "for OpenAI's clients: these values mean what this server does; "
-            "others are refused",
-        }
-    properties["prompt"] = {"type": "string", "maxLength": MAX_INSTRUCTION_CHARACTERS}
-    for name, schema in properties.items():
-        schema.pop("title", None)
-        schema.setdefault("description", _DESCRIPTIONS.get(name, ""))
-    return properties
-
-
-def _reference() -> dict[str, Any]:
-    url = {
-        "type": "string",
-        "pattern": "^data:[^,]*;base64,",
-        "description": "a data URL; nothing is fetched",
-    }
-    return _object({"image_url": url}, ["image_url"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.edit import EditResult
+from engine.options import Quality
 from engine.wire import OutputFormat
 from serve_app.ingress.codec_tasks import EncodedImage
 from serve_app.schemas import CompletedEvent, EditedImage, ImagesResponse, PartialImageEvent
@@ -19,6 +20,7 @@ class Answer:
 
     model: str
     format: OutputFormat
+    quality: Quality
     decoding: Sequence[str]  # the warnings of decoding its source
 
     def body(self, result: EditResult, images: Sequence[EncodedImage]) -> ImagesResponse:
@@ -35,6 +37,7 @@ class Answer:
                 for image, seed in zip(images, result.seeds, strict=True)
             ],
             output_format=self.format,
+            quality=self.quality,
             size=_size(images[0]),
             model=self.model,
             warnings=self._warnings(result, images),
@@ -64,6 +67,7 @@ class Answer:
             "created_at": int(time.time()),
             "size": _size(image),
             "output_format": self.format,
+            "quality": self.quality,
         }
 
     def _warnings(self, result: EditResult, images: Sequence[EncodedImage]) -> list[str]:

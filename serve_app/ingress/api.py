@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import Depends, FastAPI, Request, Security
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.security import HTTPBearer
-from fastapi_offline import FastAPIOffline
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
 from serve_app.error_response import install_error_handlers
+from serve_app.ingress.edit_schema import edit_request_body
 from serve_app.ingress.service import EditService
 from serve_app.ingress.streaming import EventStream, event_stream
 from serve_app.playground import add_playground
@@ -17,26 +24,72 @@ from serve_app.schemas import (
     Model,
     ModelList,
     Readiness,
-    edit_request_body,
     error_responses,
 )
 
+SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
 EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
 def make_app(service: EditService) -> FastAPI:
     """Make the ASGI app over `service`; its `/openapi.json` is the API's contract."""
-    app = FastAPIOffline(  # /docs without a CDN: many clusters reach none
+    app = FastAPI(
         title="rayedit",
         version=engine.__version__,
+        docs_url=None,
         redoc_url=None,
+        servers=[{"url": "."}],  # where this document is, behind whatever prefix
         description="Edits photographs by instruction: OpenAI's Images API, and a few more fields.",
     )
     install_error_handlers(app)
     _add_openai_routes(app, service)
     _add_operators_routes(app, service)
+    _add_documentation(app)
     add_playground(app, service.config.max_body_bytes)
+    app.add_middleware(HeadAsGet)
+    if service.config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],  # the SDK sends a dozen of its own
+            expose_headers=["retry-after", "x-request-id", "x-should-retry"],
+        )
     return app
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, without the body: FastAPI's routes take one method each."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            await send({**message, "body": b""} if "body" in message else message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_head)
+
+
+def _add_documentation(app: FastAPI) -> None:
+    """Serve Swagger's page without a CDN, which many clusters do not reach, and with relative
+    addresses: behind a path prefix it works as anywhere."""
+    app.mount("/docs-files", StaticFiles(directory=SWAGGER_FOLDER))
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=app.title,
+        swagger_js_url="docs-files/swagger-ui-bundle.js",
+        swagger_css_url="docs-files/swagger-ui.css",
+        swagger_favicon_url="docs-files/favicon.png",
+    )
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> Response:
+        return page
 
 
 def _add_openai_routes(app: FastAPI, service: EditService) -> None:
@@ -58,6 +111,7 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         """Edit a photograph by an instruction."""
         return await service.edit(request)
 
+    @app.get("/v1/models/", include_in_schema=False, dependencies=open_to)
     @app.get("/v1/models", responses=error_responses(401), dependencies=open_to)
     async def list_models() -> ModelList:
         """List the one model that is served."""

@@ -55,8 +55,9 @@ def prepare_source(
     files = []
     for number, image in enumerate(images, start=1):
         with naming_image(number, len(images)):
-            files.append(read_data_url(image) if isinstance(image, str) else image)
-    drawn = read_data_url(mask, param="mask") if isinstance(mask, str) else mask
+            param = f"images[{number - 1}].image_url"
+            files.append(read_data_url(image, param) if isinstance(image, str) else image)
+    drawn = read_data_url(mask, "mask.image_url") if isinstance(mask, str) else mask
     return prepare(id, Source(files[0], drawn, tuple(files[1:])), instruction, options, spec)
 
 

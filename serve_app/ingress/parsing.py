@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from engine.errors import ImageMissing, MaskInvalid, OptionInvalid
+from engine.errors import ImageMissing, OptionInvalid
 from engine.fields import MAX_SHOWN
 from engine.options import EditOptions
 from engine.wire import EditBody
 from serve_app.errors import BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
+from serve_app.ingress.form import read_form
 
-IMAGE_FIELDS = ("image", "image[]")  # the SDK sends the second for a list
-
+BodyKind = Literal["multipart/form-data", "application/json"]
 Sent = bytes | str  # a file, or a data URL that is not yet looked at
-MAX_FIELDS = 64
-MAX_FIELD_BYTES = 64 * 2**10
 IDLE_S = 10.0  # without a byte of the body, and behind the rate
 MIN_BYTES_PER_S = 50_000
 MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a data URL has one
@@ -41,25 +38,37 @@ class ParsedEdit:
     mask: Sent | None
 
 
-async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
-    """Read the body of an edit; raises `RequestError`."""
-    content_type = request.headers.get("content-type", "")
-    kind_bytes, parameters = parse_options_header(content_type)
-    kind = kind_bytes.decode("latin-1").strip().lower()
-    chunks = _bounded(request, max_body_bytes)
-    if kind == "application/json":
-        return parse_json(b"".join([chunk async for chunk in chunks]))
-    if kind == "multipart/form-data":
-        _check_charset(parameters.get(b"charset", b"utf-8").decode("latin-1"))
-        return await _parse_form(request, chunks)
+def body_kind(request: Request) -> BodyKind:
+    """Tell the kind of body that the headers announce; raises `MediaTypeUnsupported`."""
+    encoding = request.headers.get("content-encoding", "identity").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise MediaTypeUnsupported(
+            f'content-encoding "{encoding[:MAX_SHOWN]}" is not read here: send the body as it is'
+        )
+    named, _ = parse_options_header(request.headers.get("content-type", ""))
+    match named.decode("latin-1").strip().lower():
+        case "multipart/form-data" | "application/json" as kind:
+            return kind
     raise MediaTypeUnsupported("send multipart/form-data or application/json")
 
 
-def _check_charset(charset: str) -> None:
-    """Refuse other texts in a form: the parser would take any codec that Python has, slow ones
-    too."""
-    if charset.lower() not in ("utf-8", "utf8"):
-        raise OptionInvalid(f'the charset of a form must be utf-8; got "{charset[:MAX_SHOWN]}"')
+def announced_bytes(request: Request) -> float:
+    """Return the length of the body that the headers announce; infinite where they do not."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdigit() else math.inf
+
+
+async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
+    """Read the body of an edit; raises `RequestError`."""
+    kind, chunks = body_kind(request), _bounded(request, max_body_bytes)
+    if kind == "application/json":
+        return parse_json(b"".join([chunk async for chunk in chunks]))
+    form = await read_form(request, chunks)
+    body = _check_streaming(EditBody.parse(form.texts, strict=False, streaming=True))
+    options, instruction = body.options(strict=False), body.instruction()
+    if not form.images:
+        raise ImageMissing("image is missing: send it as a file")
+    return ParsedEdit(body, options, instruction, [*form.images], "image", form.mask)
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -132,53 +141,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise OptionInvalid(f"{shown} is given more than once", param=shown)
         values[name] = value
     return values
-
-
-class _InMemoryParser(MultiPartParser):
-    spool_max_size = 2**31  # the body's own limit holds: no temporary file, no blocking write
-
-
-async def _parse_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> ParsedEdit:
-    parser = _InMemoryParser(
-        request.headers,
-        chunks,
-        max_files=MAX_FIELDS,
-        max_fields=MAX_FIELDS,
-        max_part_size=MAX_FIELD_BYTES,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise OptionInvalid(f"the multipart body cannot be read: {error.message}") from None
-    items = form.multi_items()
-    values = _unique([(name, value) for name, value in items if name not in IMAGE_FIELDS])
-    uploads = [value for name, value in items if name in IMAGE_FIELDS]
-    mask = values.pop("mask", None)
-    body = _check_streaming(EditBody.parse(_texts(values), strict=False, streaming=True))
-    options, instruction = body.options(strict=False), body.instruction()
-    images = await _images(uploads)
-    return ParsedEdit(body, options, instruction, images, "image", await _mask(mask))
-
-
-def _texts(values: dict[str, Any]) -> dict[str, Any]:
-    for name, value in values.items():
-        if isinstance(value, UploadFile) and name in EditBody.model_fields:
-            raise OptionInvalid(f"{name} must be a text field, not a file", param=name)
-    return values
-
-
-async def _images(uploads: list[str | UploadFile]) -> list[Sent]:
-    if not uploads:
-        raise ImageMissing("image is missing: send it as a file")
-    files: list[Sent] = []
-    for upload in uploads:
-        if isinstance(upload, str):
-            raise ImageMissing("image must be a file; a data URL goes into a JSON body")
-        files.append(await upload.read())
-    return files
-
-
-async def _mask(upload: str | UploadFile | None) -> bytes | None:
-    if isinstance(upload, str):
-        raise MaskInvalid("mask must be a file; a data URL goes into a JSON body")
-    return None if upload is None else await upload.read()

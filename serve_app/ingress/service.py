@@ -150,7 +150,8 @@ class EditService:
         return self._answer(edit).body(result, await self._render(result, edit, record))
 
     def _answer(self, edit: DecodedEdit) -> Answer:
-        return Answer(self.spec.name, edit.format, edit.prepared.warnings)
+        quality = edit.prepared.request.options.quality or "auto"
+        return Answer(self.spec.name, edit.format, quality, edit.prepared.warnings)
 
     async def _render(
         self, result: EditResult, edit: DecodedEdit, record: EditRecord
@@ -189,9 +190,9 @@ class EditService:
                     yield completed
 
     def _check_model(self, name: str | None) -> None:
-        if name is not None and name != self.spec.name:
+        if name not in (None, self.spec.name, *self.config.aliases):
             raise ModelUnknown(
-                f'the model "{name[:MAX_SHOWN]}" is not served here; leave model out or send '
+                f'the model "{str(name)[:MAX_SHOWN]}" is not served here; leave model out or send '
                 f'"{self.spec.name}"',
                 param="model",
             )

@@ -105,7 +105,7 @@ def test_images_outside_the_root_are_refused(manifest: Write, tmp_path: Path) ->
 
 def test_what_is_checked_is_what_the_job_does(manifest: Write) -> None:
     """Each option out of its bounds: the same code in the check as in a job's row."""
-    bad = {"seed": -1, "num_images": 9, "size": "9x9", "resize": "tile", "scheduler": "x"}
+    bad = {"seed": -1, "num_images": 11, "size": "9x9", "resize": "tile", "scheduler": "x"}
     bad |= {"num_inference_steps": 0, "guidance_scale": 21.0, "image_guidance_scale": -1.0}
     many = [{"id": name, **GOOD, name: value} for name, value in bad.items()]
     many.append({"id": "both", **GOOD, "restore_size": True, "resize": "crop"})

@@ -46,10 +46,10 @@ def test_openai_batch_lines_are_rows_and_their_images_stay_in_the_file(tmp_path:
     ("body", "code", "says"),
     [
         ({"mask": "x"}, "option_invalid", "mask: must be"),
-        ({"quality": "high"}, "option_invalid", "quality: leave it out or send 'auto'"),
+        ({"quality": "hd"}, "option_invalid", "quality: must be 'low'"),
         ({"output_format": "jpeg"}, "option_invalid", "a job publishes PNG files"),
         ({"stream": True}, "option_invalid", "stream"),
-        ({"n": 9}, "option_invalid", "n: must be less than or equal to 4"),
+        ({"n": 11}, "option_invalid", "n: must be less than or equal to 10"),
         ({"seed": True}, "option_invalid", "seed: must be a valid integer"),
         ({"guidence_scale": 5}, "option_unknown", 'mean "guidance_scale"'),
         ({"model": "gpt-image-1"}, "model_not_found", 'the job runs "pocket"'),

@@ -301,3 +301,23 @@ def test_options_resolve_to_the_models_defaults(pocket: ModelSpec) -> None:
     options = pocket.resolve(EditOptions(guidance_scale=2.0), seed=5)
     assert (options.guidance_scale, options.image_guidance_scale, options.seed) == (2.0, 1.3, 5)
     assert np.isfinite(options.num_inference_steps or np.nan)
+
+
+def test_quality_is_steps_by_the_models_own_and_steps_that_are_given_go_before_it(
+    pocket: ModelSpec,
+) -> None:
+    def steps(**options: object) -> int:
+        return pocket.resolve(EditOptions.parse(options), seed=0).num_inference_steps
+
+    own = pocket.defaults["num_inference_steps"]
+    assert [steps(quality=name) for name in ("low", "medium", "auto", "high")] == [
+        own // 2,
+        own,
+        own,
+        own * 3 // 2,
+    ]
+    assert steps(quality="high", num_inference_steps=3) == 3
+    distilled = replace(pocket, defaults={**pocket.defaults, "num_inference_steps": 1})
+    assert distilled.resolve(EditOptions(quality="low"), seed=0).num_inference_steps == 1
+    slow = replace(pocket, defaults={**pocket.defaults, "num_inference_steps": 80})
+    assert slow.resolve(EditOptions(quality="high"), seed=0).num_inference_steps == 100

@@ -50,9 +50,15 @@ class Recorded:
 
     app: ASGIApp
     url: str = ""
+    prefix: str = ""  # that a proxy before it takes from the path
     forms: list[dict[str, str | bytes]] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.prefix:
+            if not scope["path"].startswith(self.prefix):
+                raise ValueError(f"{scope['path']} is not of this application")
+            path = scope["path"].removeprefix(self.prefix)
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         if scope.get("path") != "/v1/images/edits":
             return await self.app(scope, receive, send)
         messages = [await receive()]

@@ -133,7 +133,7 @@ def test_a_url_that_would_have_to_be_fetched_is_named_by_its_place(klein: Served
     urls = [{"image_url": data_url(FILES[0])}, {"image_url": "https://a/b.png"}]
     body = {"prompt": PROMPT, "images": urls}
     response = klein.ask(lambda client: client.post("/v1/images/edits", json=body))
-    assert "image 2 of 2: image_url is a https" in response.json()["error"]["message"]
+    assert "image 2 of 2: images[1].image_url is a https" in response.json()["error"]["message"]
     body["images"] = [urls[0], {"file_id": "file-1"}]
     response = klein.ask(lambda client: client.post("/v1/images/edits", json=body))
     assert "images[1].file_id" in response.json()["error"]["message"]

@@ -129,7 +129,8 @@ def test_every_form_of_address_and_path_is_refused_unread(
         response = post_json(http, url, num_inference_steps=1)
         assert response.status_code == 400, (url, response.text)
         error = response.json()["error"]
-        assert (error["code"], error["param"]) == ("image_source_refused", "image_url"), url
+        refused = ("image_source_refused", "images[0].image_url")
+        assert (error["code"], error["param"]) == refused, url
         assert "secret" not in response.text
     assert (listener.connections, file.stat().st_atime) == (0, 1)
 
