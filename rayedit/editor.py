@@ -47,13 +47,13 @@ class Editor:
     def edit(
         self,
         image: ImageLike,
-        instruction: str,
+        instruction: str = "",
         *,
         references: Sequence[ImageLike] = (),
         mask: MaskLike | None = None,
         **options: Any,
     ) -> Image.Image:
-        """Edit one image.
+        """Edit one image; without an instruction where its `style` is one.
 
         `references`: further images that the instruction speaks of, for a model that takes several.
         `mask`: OpenAI's, a PNG with alpha (path, bytes, PIL image) that is transparent where the
@@ -74,7 +74,7 @@ class Editor:
     def edit_many(
         self,
         images: Sequence[ImageLike],
-        instructions: str | Sequence[str],
+        instructions: str | Sequence[str] = "",
         *,
         references: Sequence[Sequence[ImageLike]] | None = None,
         masks: Sequence[MaskLike | None] | None = None,
@@ -147,7 +147,7 @@ class Editor:
 
 def edit(
     image: ImageLike,
-    instruction: str,
+    instruction: str = "",
     *,
     model: str = "pocket",
     references: Sequence[ImageLike] = (),

@@ -57,6 +57,14 @@ def test_the_seed_that_was_drawn_is_told_and_replays(editor: rayedit.Editor) -> 
     assert (pixels(drawn) == pixels(again)).all()
 
 
+def test_a_style_may_be_the_whole_instruction(editor: rayedit.Editor) -> None:
+    coffee, few = photograph("coffee"), {"num_inference_steps": 2}
+    said = editor.edit(coffee, "turn it into a pencil sketch", seed=42, **few)
+    assert (pixels(editor.edit(coffee, style="sketch", **few)) == pixels(said)).all()
+    with pytest.raises(rayedit.EngineError, match="instruction is empty"):
+        editor.edit(coffee, **few)
+
+
 def test_one_that_fails_costs_the_others_nothing(editor: rayedit.Editor) -> None:
     coffee = photograph("coffee")
     edits = editor.edit_many(
