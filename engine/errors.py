@@ -54,7 +54,7 @@ class EngineError(Exception):
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
-    retryable: ClassVar[bool] = False
+    retryable: bool = False  # sent again, it may succeed
 
     def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
         cls.code, cls.status = code or cls.code, status or cls.status

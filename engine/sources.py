@@ -177,6 +177,18 @@ def read_data_url(url: str, param: str = "image_url") -> bytes:
 
     `param`: the field that holds it, for the message.
     """
+    check_data_url(url, param)
+    try:
+        packed = unquote(url.partition(",")[2]).encode("ascii").translate(None, _SPACES)
+        if len(packed) > MAX_BYTES * 4 // 3 + 4:
+            raise ImageTooLarge(f"{param} has more than {MAX_BYTES:,} bytes", param=param)
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageUnreadable("the data URL is not valid base64", param=param) from None
+
+
+def check_data_url(url: str, param: str) -> None:
+    """Refuse by its head what is no base64 data URL; raises `ImageError`."""
     scheme, colon, _ = url[:64].partition(":")
     if scheme.lower() != "data":
         scheme = scheme if colon and scheme.isalnum() else "path"
@@ -185,13 +197,6 @@ def read_data_url(url: str, param: str = "image_url") -> bytes:
             "a data:image/...;base64 URL",
             param=param,
         )
-    head, comma, payload = url.partition(",")
+    head, comma, _ = url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
         raise ImageUnreadable("the data URL must be data:image/...;base64,...", param=param)
-    try:
-        packed = unquote(payload).encode("ascii").translate(None, _SPACES)
-        if len(packed) > MAX_BYTES * 4 // 3 + 4:
-            raise ImageTooLarge(f"{param} has more than {MAX_BYTES:,} bytes", param=param)
-        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageUnreadable("the data URL is not valid base64", param=param) from None

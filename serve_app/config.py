@@ -72,14 +72,15 @@ class ServeConfig(BaseModel):
         int, Field(ge=1024, le=2**28, description="largest HTTP body; more is refused (413)")
     ] = MAX_BYTES
     max_wait_s: Annotated[
-        float,
+        float | None,
         Field(
             gt=0,
             le=300,
             description="an edit that would wait longer for its turn is refused (503), unless "
-            "fewer than two batches are held; `retry-after` says when the queue will be done",
+            "fewer than two batches are held; `retry-after` says when the queue will be done; "
+            "default: 5, and half of deadline_s where a replica takes no GPU",
         ),
-    ] = 5
+    ] = None
     max_in_flight: Annotated[
         int,
         Field(
@@ -134,6 +135,13 @@ class ServeConfig(BaseModel):
         """Ray Serve's `max_surge_percent`."""
         default = 0 if self.num_gpus else 100
         return default if self.max_surge_percent is None else self.max_surge_percent
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Tell how long an edit may wait for its turn. A CPU takes a third of a second for a small
+        one: with 5 s it would refuse some of twenty that come at once."""
+        default_s = 5.0 if self.num_gpus else self.deadline_s / 2
+        return default_s if self.max_wait_s is None else self.max_wait_s
 
     @property
     def max_ongoing_requests(self) -> int:

@@ -174,7 +174,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         stack = ExitStack()
         folder = tmp_path_factory.mktemp("server")
         request.config.stash[_SHARED] = stack.enter_context(
-            running_server({"engine": SMALL}, folder)
+            running_server({"engine": SMALL, "max_wait_s": 5}, folder)
         )
         request.config.add_cleanup(stack.close)
     return request.config.stash[_SHARED]

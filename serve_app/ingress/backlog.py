@@ -1,4 +1,4 @@
-"""The work that waits for one thing, and the rate at which it was done lately."""
+"""The rate at which work of one kind was done lately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ class Backlog:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.ahead = 0.0  # the work that waits
         self._done = self._time_s = 0.0  # work, and the seconds that it took
         self._last_done_s = -math.inf
 

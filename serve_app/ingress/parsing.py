@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,13 +13,16 @@ from python_multipart.multipart import parse_options_header
 
 from engine.errors import ImageMissing, OptionInvalid
 from engine.fields import MAX_SHOWN
+from engine.formats import taken_format
 from engine.options import EditOptions
+from engine.sources import check_data_url, naming_image
 from engine.wire import EditBody
 from serve_app.errors import BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 from serve_app.ingress.form import read_form
 
 BodyKind = Literal["multipart/form-data", "application/json"]
 Sent = bytes | str  # a file, or a data URL that is not yet looked at
+SMALL_BODY_BYTES = 2**20  # is read in about a millisecond
 IDLE_S = 10.0  # without a byte of the body, and behind the rate
 MIN_BYTES_PER_S = 50_000
 MAX_JSON_PARTS = 10_000  # two texts of 2,000 characters may be all commas; a data URL has one
@@ -52,10 +54,12 @@ def body_kind(request: Request) -> BodyKind:
     raise MediaTypeUnsupported("send multipart/form-data or application/json")
 
 
-def announced_bytes(request: Request) -> float:
-    """Return the length of the body that the headers announce; infinite where they do not."""
+def is_small(request: Request) -> bool:
+    """Tell whether the headers announce a body of at most `SMALL_BODY_BYTES`, of a kind that is
+    read; raises `MediaTypeUnsupported`."""
+    body_kind(request)
     length = request.headers.get("content-length", "")
-    return int(length) if length.isdigit() else math.inf
+    return length.isdigit() and int(length) <= SMALL_BODY_BYTES
 
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
@@ -69,6 +73,18 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
     if not form.images:
         raise ImageMissing("image is missing: send it as a file")
     return ParsedEdit(body, options, instruction, [*form.images], "image", form.mask)
+
+
+def check_undecoded(parsed: ParsedEdit) -> None:
+    """Refuse what is known to be wrong without decoding an image; raises `ImageError`."""
+    for number, image in enumerate(parsed.images, start=1):
+        with naming_image(number, len(parsed.images)):
+            if isinstance(image, str):
+                check_data_url(image, f"images[{number - 1}].image_url")
+            elif image:
+                taken_format(image)
+    if isinstance(parsed.mask, str):
+        check_data_url(parsed.mask, "mask.image_url")
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:

@@ -20,6 +20,7 @@ class EditRecord:
     started_s: float = field(default_factory=time.monotonic)
     key: str = ""  # the name of its API key
     has_place: bool = False
+    had_company: bool = False  # another edit was admitted while this one was
     stream: bool = False
     code: str = "ok"  # or the error's
     status: int = 200

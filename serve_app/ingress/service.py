@@ -28,7 +28,7 @@ from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
 from serve_app.ingress.codec_tasks import MAX_MASK_PIXELS, MAX_WEBP_PIXELS, EncodedImage
 from serve_app.ingress.keys import ApiKeys
-from serve_app.ingress.parsing import ParsedEdit, read_edit
+from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.streaming import EventStream
 from serve_app.schemas import ImageEvent, ImagesResponse, Model, ModelStyle, Readiness
@@ -74,7 +74,7 @@ class EditService:
         self._admission = Admission(
             config.max_in_flight,
             2 * config.engine.max_batch_size,
-            config.max_wait_s,
+            config.longest_wait_s,
             config.deadline_s,
             observe,
         )
@@ -96,7 +96,7 @@ class EditService:
             key = self.keys.check(request.headers.get("authorization"))
             record.key = key.name
             self.keys.spend(key)
-            self._admission.enter(record)
+            self._admission.enter(record, body_is_small=is_small(request))
             async with record.within_deadline():
                 parsed = await self._read(request, record)
                 edit = await self._decode(parsed, record)
@@ -132,6 +132,7 @@ class EditService:
                 param="output_compression",
             )
         self.spec.check_sources(len(parsed.images), param=parsed.images_field)
+        check_undecoded(parsed)
         text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
         options = self.spec.resolve(given, draw_seed())
         record.steps, record.num_images = options.num_inference_steps or 0, options.num_images

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
-from engine.errors import Overloaded
+from engine.errors import DeadlineExceeded, EngineError, Overloaded
 from engine.options import EditOptions
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
+from serve_app.error_response import error_response
 from serve_app.ingress.admission import Admission, cost_of
 from serve_app.ingress.api import make_app
 from serve_app.ingress.record import EditRecord
@@ -142,17 +144,106 @@ def test_an_edit_that_cannot_be_done_by_its_deadline_waits_for_nobody() -> None:
         max_in_flight=10, min_in_flight=8, max_wait_s=5, deadline_s=60, clock=Clock()
     )
     made(admission, 10, model_s=1)
-    alone = joined(admission, 700)  # the rate may be wrong, and nobody waits behind it
-    late = EditRecord(deadline_s=60)
-    admission.enter(late)
-    with pytest.raises(Overloaded, match="more than the 60 s it may") as caught:
-        admission.admit(late, 1)
-    assert caught.value.retry_after_s == 70
-    admission.leave(late, caught.value)
+    alone = joined(admission, 700)  # the rate may be wrong, and it gives way to all others
+    assert admission.wait_s == 0
+    admission.leave(joined(admission, 1))
+    with pytest.raises(Overloaded, match="more than the 60 s it may"):
+        joined(admission, 700)
     admission.leave(alone)
     joined(admission, 300)
     joined(admission, 290)
     assert "about 61 s" in refusal(admission, 20).message
+
+
+def test_nothing_outlives_its_deadline_so_nobody_waits_longer_than_what_is_left_of_it() -> None:
+    admission = Admission(
+        max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=Clock()
+    )
+    made(admission, 10, model_s=1)
+    records = [joined(admission, 20), joined(admission, 20)]
+    for record in records:
+        record.started_s -= 59  # a second is left of each
+    assert admission.wait_s == pytest.approx(1, abs=0.5)
+    joined(admission, 500)  # 50 s alone, 60 with its own deadline
+    assert refusal(admission, 1).retry_after_s in (51, 52)
+
+
+def test_an_edit_that_was_late_though_nobody_shared_the_machine_is_not_to_be_tried_again() -> None:
+    admission = Admission(
+        max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=Clock()
+    )
+
+    def late(record: EditRecord) -> EngineError:
+        error = DeadlineExceeded("late")
+        admission.leave(record, error)
+        return error
+
+    assert error_response(late(joined(admission, 10))).headers["x-should-retry"] == "false"
+    first, second = joined(admission, 10), joined(admission, 10)
+    for record in (first, second):
+        assert "x-should-retry" not in error_response(late(record)).headers
+    made(admission, 10, model_s=1)
+    first, second = joined(admission, 601), joined(admission, 10)
+    assert error_response(late(first)).headers["x-should-retry"] == "false"  # not even alone
+    assert "x-should-retry" not in error_response(late(second)).headers
+
+
+def test_twenty_edits_at_once_pass_the_admission_of_a_busy_cpu_and_not_of_a_gpu() -> None:
+    def admitted(**settings: object) -> int:
+        config = ServeConfig.of(settings)
+        admission = Admission(
+            config.max_in_flight,
+            2 * config.engine.max_batch_size,
+            config.longest_wait_s,
+            config.deadline_s,
+            clock=Clock(),
+        )
+        made(admission, 10, model_s=1)  # a third of what two idle cores do
+        for count in range(20):
+            try:
+                joined(admission, 10)
+            except Overloaded:
+                return count
+        return 20
+
+    assert admitted() == 20
+    assert admitted(num_gpus=1) == 8  # ten times slower than any GPU: 5 s, or two batches
+    assert admitted(max_wait_s=5) == 8
+
+
+def test_a_malformed_edit_is_told_so_where_a_good_one_would_have_to_wait(
+    pocket: ModelSpec, photographs: dict[str, bytes]
+) -> None:
+    """As long as its body is small: a large one is not read for it."""
+    config = ServeConfig.of({"engine.max_batch_size": 1, "decode_workers": 1, "max_wait_s": 0.001})
+    good = {"image": ("a.jpg", photographs["coffee"])}
+    url = {"image_url": "https://example.com/a.jpg"}
+    sent: list[tuple[int, dict[str, Any]]] = [
+        (503, {"data": {"prompt": "x"}, "files": good}),
+        (400, {"data": {"prompt": "x", "seed": "-1"}, "files": good}),
+        (400, {"data": {"prompt": ""}, "files": good}),
+        (400, {"data": {"prompt": "x"}, "files": {"image": ("a.jpg", b"no picture")}}),
+        (400, {"json": {"prompt": "x", "images": [url]}}),
+        (404, {"data": {"prompt": "x", "model": "other"}, "files": good}),
+        (415, {"content": b"x"}),
+        (503, {"data": {"prompt": "x", "seed": "-1"}, "files": {"image": ("a", bytes(2**20))}}),
+    ]
+
+    async def answers() -> list[int]:
+        service = EditService(config, pocket, Mirror())
+        transport = httpx.ASGITransport(make_app(service))
+        made(service._admission, 10, model_s=1)
+        held = [joined(service._admission, 100) for _ in range(2)]
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            found = [
+                (await client.post("/v1/images/edits", **fields)).status_code for _, fields in sent
+            ]
+        for record in held:
+            service._admission.leave(record)
+        service.close()
+        return found
+
+    assert asyncio.run(answers()) == [status for status, _ in sent]
 
 
 def test_what_is_in_flight_is_told_when_it_comes_and_not_only_when_it_ends() -> None:
