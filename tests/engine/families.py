@@ -148,6 +148,17 @@ def edits_of(family: Family) -> list[Edit]:
     return made
 
 
+def request_of(spec: ModelSpec, edit: Edit, id: str = "edit") -> EditRequest:
+    """The edit as a model of `spec` is asked for it."""
+    options = spec.resolve(EditOptions.parse(edit.options), seed=edit.seed)
+    first, *others = edit.sources
+    if spec.has_control:
+        others = others or [find_edges(first, options)]
+    return EditRequest(
+        id, first, edit.instruction, options, references=tuple(others), mask=edit.mask
+    )
+
+
 class Twins:
     """One tiny folder behind diffusers' pipeline and behind an editor of rayedit; float32."""
 
@@ -165,13 +176,7 @@ class Twins:
 
     def request(self, edit: Edit, id: str = "edit") -> EditRequest:
         """The edit as rayedit is asked for it."""
-        options = self.spec.resolve(EditOptions.parse(edit.options), seed=edit.seed)
-        first, *others = edit.sources
-        if self.spec.has_control:
-            others = others or [find_edges(first, options)]
-        return EditRequest(
-            id, first, edit.instruction, options, references=tuple(others), mask=edit.mask
-        )
+        return request_of(self.spec, edit, id)
 
     def loop(self, editor: Editor | None = None, **settings: Any) -> DenoiseLoop:
         """A loop of at most 8 samples a call."""

@@ -23,9 +23,8 @@ from engine.loading import cost_settings, load_model
 from engine.loop import DenoiseLoop
 from engine.models import Editor, Placement
 from engine.models.text_encoder import TextEncoder
-from engine.options import EditOptions
 from engine.registry import find_model
-from tests.engine.families import FAMILIES, Family, edits_of, one_thread
+from tests.engine.families import FAMILIES, Family, edits_of, one_thread, request_of
 from tests.engine.test_loop import run
 
 PLACES = get_args(TextEncoderPlace)
@@ -41,14 +40,6 @@ def threads() -> Iterator[None]:
 def loaded(folder: Path, place: TextEncoderPlace) -> Editor:
     config = EngineConfig(device="cpu", dtype="float32", text_encoder=place)
     return load_model(find_model(str(folder)), config).editor
-
-
-def request_of(family: Family, folder: Path) -> EditRequest:
-    """An edit with every text that the family reads."""
-    edit = edits_of(family)[1]
-    options = find_model(str(folder)).resolve(EditOptions.parse(edit.options), seed=edit.seed)
-    first, *others = edit.sources
-    return EditRequest("edit", first, edit.instruction, options, references=tuple(others))
 
 
 def edited(editor: Editor, request: EditRequest) -> np.ndarray:
@@ -102,7 +93,7 @@ class Watched:
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_where_texts_are_read_changes_no_byte(family: Family, tiny: Callable[[str], Path]) -> None:
     folder = tiny(family.name)
-    request = request_of(family, folder)
+    request = request_of(find_model(str(folder)), edits_of(family)[1])  # with every text
     pictures: dict[str, np.ndarray] = {}
     for place in PLACES:
         editor = loaded(folder, place)

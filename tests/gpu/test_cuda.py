@@ -15,14 +15,13 @@ import torch
 from engine import EditActor, EngineConfig
 from engine.capacity import Capacity
 from engine.config import TextEncoderPlace
-from engine.edit import EditRequest, EditResult
+from engine.edit import EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
-from engine.options import EditOptions
 from engine.registry import find_model
 from engine.sources import Prepared
 from engine.spec import ModelSpec
-from tests.engine.families import FAMILIES, Family, edits_of
+from tests.engine.families import FAMILIES, Family, edits_of, request_of
 from tests.engine.test_loop import mixed_requests, pixels, run
 from tests.engine.test_text_encoder import encoders_of
 
@@ -56,10 +55,7 @@ def test_text_encoders_leave_the_gpu_to_the_rest(
 ) -> None:
     """Swapped in a layer at a time they give the bytes that they give when they stay."""
     spec = find_model(str(tiny(family.name)))
-    edit = edits_of(family)[1]
-    options = spec.resolve(EditOptions.parse(edit.options), seed=edit.seed)
-    first, *others = edit.sources
-    request = EditRequest("edit", first, edit.instruction, options, references=tuple(others))
+    request = request_of(spec, edits_of(family)[1])
     pictures = {}
     for place in get_args(TextEncoderPlace):
         config = EngineConfig(device="cuda", dtype="float32", text_encoder=place)
