@@ -12,9 +12,15 @@ from batch_jobs.job import Job, over_ray
 from batch_jobs.stopping import Exit
 from engine.config import load_config
 from engine.errors import EngineError
-from engine.options import Determinism
+from engine.flags import with_flags
+from engine.options import Determinism, EditOptions
 from storage.storage import Storage
 
+JOB_FLAGS = (
+    *("style", "seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
+    *("image_root", "check_sources"),
+)
+EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
 OUTPUT_FILES = {
     "results": "results/",
     "images": "images/",
@@ -23,43 +29,30 @@ OUTPUT_FILES = {
 }
 
 
+@with_flags((JobConfig, JOB_FLAGS), (EditOptions, EDIT_FLAGS))
 def batch(
     manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
     output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
-    style: Annotated[str | None, typer.Option(help="The style of rows without one.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the job.")] = None,
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
-    retry: Annotated[
-        str | None, typer.Option(help="Edit failed rows again: an error code, or all.")
-    ] = None,
-    max_error_rate: Annotated[float | None, typer.Option(help="Stop above this share.")] = None,
-    rows_per_commit: Annotated[int | None, typer.Option(help="Rows that a kill may cost.")] = None,
-    image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
-    check_sources: Annotated[bool | None, typer.Option(help="Edit changed images again.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; default: one of its own.")
     ] = None,
+    **flags: Any,
 ) -> None:
     """Edit every row of MANIFEST into OUTPUT. Run it again to resume.
+
+    An option of an edit, such as --guidance-scale, is for the rows that do not say.
 
     Exit codes: 0 all rows are ok; 2 refused before anything started; 3 finished, some rows failed
     (see report.html); 4 stopped early, what is done is kept; 143 or 130 after
     SIGTERM or Ctrl-C, likewise.
     """
-    overrides = {
-        "engine": {"model": model, "determinism": determinism},
-        "style": style,
-        "seed": seed,
-        "retry": retry,
-        "max_error_rate": max_error_rate,
-        "rows_per_commit": rows_per_commit,
-        "image_root": image_root,
-        "check_sources": check_sources,
-    }
+    options = {name: flags.pop(name) for name in EDIT_FLAGS if name in flags}
+    engine = {"model": model, "determinism": determinism, "options": options}
     try:
-        raise typer.Exit(_run(manifest, output, config, overrides, address))
+        raise typer.Exit(_run(manifest, output, config, {"engine": engine, **flags}, address))
     except EngineError as error:
         typer.secho(f"rayedit: {error.message}", err=True, fg="red")
         raise typer.Exit(Exit.REFUSED) from None

@@ -28,6 +28,9 @@ class JobConfig(BaseModel):
     seed: Annotated[
         int, Field(ge=0, le=MAX_SEED, description="rows without a seed get one from this and id")
     ] = 0
+    same_seed: Annotated[
+        bool, Field(description="rows without a seed have `seed` itself, all of them the same")
+    ] = False
     rows_per_block: Annotated[
         int | None,
         Field(

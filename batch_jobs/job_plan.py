@@ -53,5 +53,6 @@ class JobPlan:
             versions = {
                 name: source_versions(rows[name].to_pylist(), base) for name in PICTURES
             } | {"references": reference_versions(rows, base)}
-        prints = Fingerprints(spec, revision, config.engine, config.seed, previous.recipe)
+        seeds = config.seed, previous.recipe, config.same_seed
+        prints = Fingerprints(spec, revision, config.engine, *seeds)
         return cls(location, config, spec, revision, previous.recipe, prints.add_to(rows, versions))

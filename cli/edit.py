@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cli.options import with_options
 from engine.edit import WARNINGS
 from engine.errors import ImageNotFound, OptionInvalid
+from engine.flags import with_options
 from engine.options import Determinism, EditOptions
 
 if TYPE_CHECKING:

@@ -17,9 +17,12 @@ def draw_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-def row_seed(job_seed: int, id: str) -> int:
-    """Make the seed of a manifest row that names none: order, block and node never matter."""
-    return _hash(f"{job_seed}:{id}")
+def row_seed(job_seed: int, id: str, same_seed: bool = False) -> int:
+    """Make the seed of a manifest row that names none: order, block and node never matter.
+
+    `same_seed`: every row has the job's.
+    """
+    return job_seed if same_seed else _hash(f"{job_seed}:{id}")
 
 
 def image_seed(seed: int, index: int) -> int:

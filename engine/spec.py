@@ -66,10 +66,10 @@ class ModelSpec:
 
         Raises `OptionInvalid` for an option that this model does not have.
         """
-        given = {name: value for name, value in options if value is not None}
+        given = _given(options)
         self.check_has(given)
         defaults = dict(self.defaults)
-        if options.size is not None or options.resize == "crop":  # another size is asked for
+        if _asks_for_a_size(given):
             defaults.pop("restore_size", None)
         values = {"seed": seed, **defaults, **given}
         if "num_inference_steps" not in given and "quality" in values:
@@ -84,18 +84,21 @@ class ModelSpec:
         return resolved
 
     def preset(self, options: EditOptions) -> Self:
-        """Return this model with other defaults: all that `options` says beyond its own.
+        """Return this model with other defaults: all that `options` says.
 
-        Raises `OptionInvalid` for an option that the model does not have, and for one that is of
-        each edit.
+        Raises `OptionInvalid` for an option that the model does not have, for a size that it cannot
+        do, and for a seed or a style, which are of each edit.
         """
-        own = {name: entry.default for name, entry in EditOptions.model_fields.items()}
-        given = {name: value for name, value in options if value != own[name]}
-        for name in given:
-            if name in ("seed", "style") or own[name] is not None:
+        given = _given(options)
+        for name in ("seed", "style"):
+            if name in given:
                 raise OptionInvalid(f"{name} is of each edit, and no default", param=name)
         self.check_has(given)
-        return replace(self, defaults={**self.defaults, **given})
+        self.check_size(options.size_px)
+        defaults = dict(self.defaults)
+        if _asks_for_a_size(given):
+            defaults.pop("restore_size", None)
+        return replace(self, defaults={**defaults, **given})
 
     def with_controlnet(self, place: str) -> Self:
         """Return this model with the ControlNet of another `place`, a folder or hub_id@revision.
@@ -188,3 +191,14 @@ def _check_thresholds(given: Collection[str], resolved: ResolvedOptions) -> None
             "the high one and goes on above the low one",
             param=next((name for name in CANNY_THRESHOLDS if name in given), None),
         )
+
+
+def _given(options: EditOptions) -> dict[str, Any]:
+    """List what was said: an option that was left out, or is None, was not."""
+    said = options.model_fields_set
+    return {name: value for name, value in options if name in said and value is not None}
+
+
+def _asks_for_a_size(given: Mapping[str, Any]) -> bool:
+    """Tell whether a picture of another size than the model's own or the source's is wanted."""
+    return "size" in given or given.get("resize") == "crop"

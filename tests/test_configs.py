@@ -62,9 +62,25 @@ def test_a_config_may_set_options_for_every_edit_that_does_not() -> None:
         ({"image_guidance_scale": 1.5}, "flux-kontext has no image_guidance_scale; it takes"),
         ({"seed": 3}, "seed is of each edit"),
         ({"style": "sketch"}, "style is of each edit"),
-        ({"resize": "pad"}, "resize is of each edit"),
+        ({"size": "500x512"}, "500 px is not possible with model flux-kontext"),
     ],
 )
+def test_an_edit_that_says_something_else_than_the_config_wins() -> None:
+    options = {"num_images": 3, "resize": "pad", "return_mask": True, "restore_size": True}
+    spec = EngineConfig(options=EditOptions.parse(options)).find_model()
+    found = spec.resolve(EditOptions(), seed=1).model_dump()
+    assert {name: found[name] for name in options} == options
+    said = {"num_images": 1, "resize": "fit", "return_mask": False, "restore_size": False}
+    found = spec.resolve(EditOptions.parse(said), seed=1).model_dump()
+    assert {name: found[name] for name in said} == said
+
+
+def test_a_size_for_every_edit_is_not_the_sources() -> None:
+    spec = EngineConfig(options=EditOptions(size="96x64")).find_model()
+    assert spec.resolve(EditOptions(), seed=1).restore_size is False
+    assert spec.resolve(EditOptions(restore_size=True), seed=1).restore_size is True
+
+
 def test_an_option_that_cannot_be_a_default_is_refused_by_name(
     options: dict[str, object], says: str
 ) -> None:

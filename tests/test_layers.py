@@ -32,6 +32,7 @@ ENGINE_ORDER = [
     "errors",
     "fields",
     "options",
+    "flags",
     "edit",
     "text",
     "wire",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from batch_jobs.manifest.columns import COLUMNS
 from batch_jobs.manifest.plan import read_manifest
 from cli.main import app
 from engine.config import EngineConfig
+from engine.options import EditOptions
 from engine.registry import find_model
 from engine.wire import EditBody
 from docs.reference import openapi
@@ -41,7 +43,8 @@ prints = prints["fingerprint"].to_pylist()
 content = openapi()["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
 bodies = [content[kind]["schema"]["properties"]["sparkle"] for kind in content]
 print(json.dumps({
-    "flag": CliRunner().invoke(app, ["edit", "--help"]).output,
+    "flags": [CliRunner().invoke(app, [name, "--help"]).output for name in ("edit", "batch")],
+    "key": EngineConfig(options={"sparkle": 3}).find_model().resolve(EditOptions(), 0).sparkle,
     "json": EditBody.parse({"prompt": "x", "sparkle": 4.5}).options().sparkle,
     "form": EditBody.parse({"prompt": "x", "sparkle": "4.5"}, strict=False).options(
         strict=False).sparkle,
@@ -74,10 +77,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return found
 
 
-def test_a_new_option_is_a_flag_with_its_bounds(places: dict[str, object]) -> None:
-    words = str(places["flag"]).split()
-    assert "--sparkle" in words
-    assert "how much it sparkles; 0 to 9" in " ".join(words)
+def test_a_new_option_is_a_flag_with_its_bounds_and_a_key_of_yaml(
+    places: dict[str, Any],
+) -> None:
+    for text in places["flags"]:
+        words = text.split()
+        assert "--sparkle" in words
+        assert "how much it sparkles; 0 to 9" in " ".join(words)
+    assert places["key"] == 3
 
 
 def test_a_new_option_is_a_field_of_forms_and_json_and_documented(

@@ -35,6 +35,7 @@ class Fingerprints:
     engine: EngineConfig
     job_seed: int
     recipe: int = RECIPE
+    same_seed: bool = False
 
     def add_to(
         self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None
@@ -47,11 +48,14 @@ class Fingerprints:
         parts_of = _RECIPES[self.recipe]
         rest = ", " + json.dumps(self._identity(), sort_keys=True)[1:]
         prints = [
-            _digest(parts_of(row, row_seed(self.job_seed, row["id"])) + _later_parts(row), rest)
+            _digest(parts_of(row, self._seed(row)) + _later_parts(row), rest)
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
         return plan.append_column("fingerprint", pa.array(prints, pa.string()))
+
+    def _seed(self, row: dict[str, Any]) -> int:
+        return row_seed(self.job_seed, row["id"], self.same_seed)
 
     def _identity(self) -> list[Any]:
         """List what of model and engine changes pixels: the whole spec, the weights, precision."""

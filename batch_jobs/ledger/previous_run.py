@@ -21,7 +21,8 @@ from storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-ROW_SETTINGS = ("model", "spec", "revision", "seed", "engine", "check_sources")  # of every row
+# of every row
+ROW_SETTINGS = ("model", "spec", "revision", "seed", "same_seed", "engine", "check_sources")
 
 
 class PreviousRun:

@@ -23,7 +23,7 @@ def rows_per_block(
     """
     if config.rows_per_block is not None:
         return config.rows_per_block
-    batch = max(config.engine.max_batch_size / _images_per_row(todo), 1)
+    batch = max(config.engine.max_batch_size / _images_per_row(todo, config), 1)
     most = MOST_BATCHES * batch
     if row_s:
         most = min(max(BLOCK_S / row_s, batch), most)
@@ -31,7 +31,9 @@ def rows_per_block(
     return int(max(min(most, config.commit_rows(len(todo)) // BLOCKS_IN_A_COMMIT, share), 1))
 
 
-def _images_per_row(todo: pa.Table) -> float:
+def _images_per_row(todo: pa.Table, config: JobConfig) -> float:
+    default = config.engine.options.num_images
     sample = [json.loads(options) for options in todo["options"][:1000].to_pylist()]
-    images = [n for row in sample if isinstance(n := row.get("num_images"), int) and n > 0]
-    return (sum(images) + len(sample) - len(images)) / max(len(sample), 1)
+    images = [row.get("num_images", default) for row in sample]
+    counted = [n if isinstance(n, int) and n > 0 else 1 for n in images]
+    return sum(counted) / max(len(counted), 1)

@@ -19,9 +19,10 @@ class BlockContext:
     job_seed: int
     base: str  # the folder that relative paths start from
     image_root: str | None  # absolute: the folder that local images and masks must lie in
+    same_seed: bool = False
 
     @classmethod
     def of(cls, manifest: str, config: JobConfig, spec: ModelSpec) -> Self:
         """Make the context of a job over `manifest`."""
         root = os.path.abspath(config.image_root) if config.image_root else None
-        return cls(spec, config.seed, base_of(manifest), root)
+        return cls(spec, config.seed, base_of(manifest), root, config.same_seed)

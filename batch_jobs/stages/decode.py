@@ -85,7 +85,8 @@ def decode_rows(
         entry = _entry_of(row)
         try:
             asked = row.edit_options(context.spec)
-            entry.options = context.spec.resolve(asked, row_seed(context.job_seed, row.id))
+            seed = row_seed(context.job_seed, row.id, context.same_seed)
+            entry.options = context.spec.resolve(asked, seed)
             instruction = clean_instruction(row.instruction or "")
             context.spec.check_sources(1 + len(row.references))
             data, *others = pictures.images(position)

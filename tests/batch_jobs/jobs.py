@@ -15,7 +15,6 @@ from batch_jobs.ledger.remaining import Remaining
 from batch_jobs.stages.in_process import edited_here
 from batch_jobs.stopping import Exit
 from engine.config import EngineConfig
-from engine.registry import find_model
 from engine.spec import ModelSpec
 from storage.storage import Storage
 from tests.batch_jobs.editors import dry
@@ -37,7 +36,7 @@ def job_here(
     manifest: str, output: Path, config: JobConfig = CONFIG, spec: ModelSpec | None = None
 ) -> Job:
     """In this process; by default with the dry editor."""
-    spec = spec or dry(find_model(config.engine.model, config.engine.resolution))
+    spec = spec or dry(config.engine.find_model())
     return Job.open(manifest, str(output), config, spec=spec, run_blocks=edited_here)
 
 
