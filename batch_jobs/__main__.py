@@ -9,6 +9,7 @@ import typer
 
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job, over_ray
+from batch_jobs.ledger.layout import FAILED
 from batch_jobs.stopping import Exit
 from engine.config import load_config
 from engine.errors import EngineError
@@ -25,6 +26,7 @@ OUTPUT_FILES = {
     "results": "results/",
     "images": "images/",
     "report": "report.html",
+    "failed rows": FAILED,
     "contact sheet": "contact_sheet.png",
 }
 
@@ -46,7 +48,7 @@ def batch(
     An option of an edit, such as --guidance-scale, is for the rows that do not say.
 
     Exit codes: 0 all rows are ok; 2 refused before anything started; 3 finished, some rows failed
-    (see report.html); 4 stopped early, what is done is kept; 143 or 130 after
+    (failed.csv names them); 4 stopped early, what is done is kept; 143 or 130 after
     SIGTERM or Ctrl-C, likewise.
     """
     options = {name: flags.pop(name) for name in EDIT_FLAGS if name in flags}

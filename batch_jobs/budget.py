@@ -32,8 +32,8 @@ class ErrorBudget:
         if self._failed <= self._config.max_error_rate * self._done:
             return False
         logger.error(
-            "stopped: %d of %d rows failed, more than --max-error-rate %g; what is done is kept, "
-            "and the same command goes on",
+            "stopped: %d of %d rows failed, more than --max-error-rate %g; `rayedit status OUTPUT "
+            "--failed` names them; what is done is kept, and the same command goes on",
             self._failed,
             self._done,
             self._config.max_error_rate,

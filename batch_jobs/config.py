@@ -59,7 +59,11 @@ class JobConfig(BaseModel):
         int, Field(ge=1, description="rows before the share of failed rows counts")
     ] = 100
     retry: Annotated[
-        str | None, Field(description="edit failed rows again: an error code, or all")
+        str | None,
+        Field(
+            description="edit failed rows again: an error code, all, or a CSV such as failed.csv, "
+            "whose ids are edited and nothing else"
+        ),
     ] = None
     min_workers: Annotated[
         int, Field(ge=1, description="model actors to start with, where max_workers is given")
@@ -87,10 +91,21 @@ class JobConfig(BaseModel):
         least = BLOCKS_IN_A_COMMIT * self.engine.max_batch_size
         return self.rows_per_commit or max(math.ceil(rows / COMMITS), least)
 
+    @property
+    def retry_file(self) -> str | None:
+        """The CSV that names the rows to edit again, where `retry` is one."""
+        return self.retry if _is_csv(self.retry) else None
+
     @field_validator("retry")
     @classmethod
-    def _retry_is_a_code(cls, value: str | None) -> str | None:
+    def _retry_is_a_code_or_a_file(cls, value: str | None) -> str | None:
+        if _is_csv(value):
+            return value
         known = ["all", *(error.code for error in error_classes())]
         if value is not None and value not in known:
-            raise ValueError(f"no such error code. {nearest(value, known)}")
+            raise ValueError(f"no such error code, and no .csv. {nearest(value, known)}")
         return value
+
+
+def _is_csv(retry: str | None) -> bool:
+    return retry is not None and retry.lower().endswith(".csv")

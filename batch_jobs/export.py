@@ -5,25 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import fsspec
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_jobs.export_lines import ExportLines, Shape
+from batch_jobs.ledger.entry import Status
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.order import by_id
 from batch_jobs.manifest.files import find_files
 from engine.errors import ManifestInvalid, OutputUnusable
 from storage.location import is_uri
 from storage.retrying import retrying
 from storage.storage import Storage
-
-_DIGITS = re.compile(r"(\d+)")
-
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -34,18 +32,23 @@ class Exported:
     unfinished_of: int | None  # rows of the job, where it has not finished
 
 
-def export_ledger(storage: Storage, to: Shape, dest: str | None = None) -> Exported:
+def export_ledger(
+    storage: Storage, to: Shape, dest: str | None = None, status: Status | None = None
+) -> Exported:
     """Write one line a row, failed ones included, by id: numbers in it by their value.
 
-    `dest`: default `export-<shape>.jsonl` in the output. Raises `OutputUnusable`.
+    `dest`: default `export-<shape>.jsonl` in the output; `status`: of the rows that are written,
+    default all. Raises `OutputUnusable`.
     """
     if not storage.exists(JOB):
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
     job = json.loads(storage.read(JOB))
-    dest = dest or storage.uri(f"export-{to}.jsonl")
+    dest = dest or storage.uri(f"export-{to}{f'-{status}' if status else ''}.jsonl")
     if dest in (files := _files_of(job["manifest"])) or os.path.abspath(dest) in files:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
-    table = _sorted(Ledger(storage).read())
+    table = by_id(Ledger(storage).read())
+    if status is not None:
+        table = table.filter(pc.equal(table["status"], status))
     _publish(dest, ExportLines(storage, job["manifest"], to).of(table))
     return Exported(dest, len(table), None if storage.exists(SUCCESS) else job["rows"])
 
@@ -55,18 +58,6 @@ def _files_of(manifest: str) -> list[str]:
         return find_files(manifest)
     except ManifestInvalid:  # it has gone
         return [manifest]
-
-
-def _sorted(table: pa.Table) -> pa.Table:
-    """Sort by id, numbers in it by their value."""
-    ids = table["id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda row: _natural(ids[row]))
-    return table.take(pa.array(order, pa.int64()))
-
-
-def _natural(id: str) -> list[tuple[int, int, str]]:
-    parts = _DIGITS.split(id)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def _publish(dest: str, lines: Iterable[str]) -> None:

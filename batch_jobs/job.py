@@ -106,7 +106,8 @@ class Job:
         plan = self.plan
         if len(known):
             previous.check(plan.manifest, plan.rows, not_among(known, plan.rows["id"]))
-        return Remaining.of(plan.rows, known, plan.config, previous.retry_since(plan.config))
+        since = previous.retry_since(plan.config)
+        return Remaining.of(plan.rows, known, plan.config, since, plan.only)
 
     def _is_finished(self) -> bool:
         done = self.storage.exists(SUCCESS) and self.success().get("digest")
@@ -126,6 +127,8 @@ class Job:
             lease.check()
         except OutputBusy as error:
             raise InternalError(error.message) from error
+        if left.others:
+            return self._end_retry(left)
         self.ledger.remove(not_among(left.outdated, self.plan.rows["id"]))
         return self._finish(facts)
 
@@ -149,6 +152,14 @@ class Job:
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
         for path in (SUCCESS, *self.storage.list(crash_journal.FOLDER)):
             self.storage.remove(path)
+
+    def _end_retry(self, left: Remaining) -> Exit:
+        """End a retry beside which rows of the manifest are left; the next one begins anew."""
+        job = json.loads(self.storage.read(JOB)) | {"retry_since": None}
+        self.storage.publish(JOB, json.dumps(job, indent=2).encode())
+        message = "%d rows beside those of %s are left: the same command without --retry edits them"
+        logger.warning(message, left.others, self.plan.config.retry)
+        return Exit.STOPPED
 
     def _edit(self, left: Remaining, lease: Lease) -> RunFacts | Exit:
         size = self.plan.config.commit_rows(len(left.todo))

@@ -9,6 +9,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from batch_jobs.config import JobConfig
+from batch_jobs.ledger.failed import read_ids
 from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.manifest.columns import PICTURES
@@ -29,6 +30,7 @@ class JobPlan:
     revision: str  # hub commit, or the digest of the folder's weights
     recipe: int  # of the fingerprints
     rows: pa.Table  # of `PLAN`, its styles written out, with a column `fingerprint`
+    only: pa.ChunkedArray | None = None  # the ids that a retry names, where it names some
 
     @classmethod
     def make(
@@ -47,6 +49,8 @@ class JobPlan:
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)
+        file = config.retry_file
+        only = None if file is None else read_ids(file, rows["id"])
         versions: dict[str, list[Any]] | None = None
         if config.check_sources:
             base = base_of(location)
@@ -55,4 +59,5 @@ class JobPlan:
             } | {"references": reference_versions(rows, base)}
         seeds = config.seed, previous.recipe, config.same_seed
         prints = Fingerprints(spec, revision, config.engine, *seeds)
-        return cls(location, config, spec, revision, previous.recipe, prints.add_to(rows, versions))
+        rows = prints.add_to(rows, versions)
+        return cls(location, config, spec, revision, previous.recipe, rows, only)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from batch_jobs.export import Shape, export_ledger
+from batch_jobs.ledger.entry import Status
 from storage.storage import Storage
 
 
@@ -17,13 +18,16 @@ def export(
         str | None,
         typer.Option(help="The file; path or URI. Default: OUTPUT/export-<shape>.jsonl."),
     ] = None,
+    status: Annotated[
+        Status | None, typer.Option(help="Only rows that are edited, or only those that failed.")
+    ] = None,
 ) -> None:
     """Write the ledger of OUTPUT as JSONL: one line a row, failed ones included.
 
     jsonl: the ledger's columns. dataflow: images, conversations, output_image. openai-batch:
     responses as OpenAI's Batch API writes them, images as base64.
     """
-    done = export_ledger(Storage.open(output), to, dest)
+    done = export_ledger(Storage.open(output), to, dest, status)
     rows = done.unfinished_of
     unfinished = "" if rows is None else f" of {rows:,}; the job has not finished"
     typer.echo(f"{done.dest} {done.rows:,} rows{unfinished}")

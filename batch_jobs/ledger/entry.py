@@ -16,6 +16,8 @@ from batch_jobs.records import from_table, schema_of, to_table
 from engine.edit import EditFailure, EditReport, StyleShift
 from engine.options import ResolvedOptions
 
+Status = Literal["ok", "error"]
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -36,7 +38,7 @@ class Entry:
     """Holds a ledger row, from the first stage of its edit to the end of its job."""
 
     id: str  # the manifest's
-    status: Literal["ok", "error"] = "ok"
+    status: Status = "ok"
     error_code: str | None = None  # of docs/errors.md
     error_message: str | None = None
     error_param: str | None = None  # the option or field that was wrong, if one was

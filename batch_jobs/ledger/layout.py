@@ -7,6 +7,7 @@ import hashlib
 JOB = "job.json"  # what the latest run was told
 SUCCESS = "_SUCCESS"  # counts and exit code, once every row is in the ledger
 RESULTS = "results"  # the parts of the ledger
+FAILED = "failed.csv"  # the rows that failed, where there are any
 
 
 def image_path(id: str, fingerprint: str, index: int) -> str:

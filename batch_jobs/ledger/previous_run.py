@@ -81,7 +81,8 @@ class PreviousRun:
         if not rows:
             return
         before, now = [{**told.get("config", {}), **told} for told in (self._job, job)]
-        changed = [name for name in ROW_SETTINGS if before.get(name) != now.get(name)]
+        names = [name for name in ROW_SETTINGS if name in before]  # later ones are at their defaults
+        changed = [name for name in names if before[name] != now.get(name)]
         logger.warning(
             "%d rows that are done are edited again, each kept until then: %s changed",
             rows,

@@ -24,20 +24,40 @@ class Remaining:
     # the manifest
     since: datetime  # when the retry began that this run goes on with, or now
     changed: int  # rows that were ok and are edited again, since something of them has changed
+    others: int = 0  # rows that are left beside those that were asked for
 
     @classmethod
-    def of(cls, plan: pa.Table, known: pa.Table, config: JobConfig, since: datetime) -> Remaining:
-        """Compare a plan with the rows of its ledger; see `rows_to_edit`."""
-        todo = rows_to_edit(plan, known, config, since)
+    def of(
+        cls,
+        plan: pa.Table,
+        known: pa.Table,
+        config: JobConfig,
+        since: datetime,
+        only: pa.ChunkedArray | None = None,
+    ) -> Remaining:
+        """Compare a plan with the rows of its ledger; see `rows_to_edit`.
+
+        `only`: the ids that a retry names, beside which nothing is edited.
+        """
+        todo, others = rows_to_edit(plan, known, config, since, only), 0
+        if only is not None:
+            others = len(not_among(todo, only))
+            todo = among(todo, only)
         outdated = not_among(known, not_among(plan, todo["id"])["id"])
-        return cls(todo, outdated, since, _changed_rows(plan, outdated))
+        return cls(todo, outdated, since, _changed_rows(plan, outdated), others)
 
 
-def rows_to_edit(plan: pa.Table, known: pa.Table, config: JobConfig, since: datetime) -> pa.Table:
+def rows_to_edit(
+    plan: pa.Table,
+    known: pa.Table,
+    config: JobConfig,
+    since: datetime,
+    only: pa.ChunkedArray | None = None,
+) -> pa.Table:
     """Select the rows of a plan that the ledger does not hold as done, and count their attempts.
 
     Done is what the ledger holds once, with the same fingerprint, unless it failed before `since`
-    and is to be retried. With `retry="all"`:
+    and is to be retried: for its code, or its id among `only`. With `retry="all"`:
 
         plan    the ledger's rows of that id          edited   attempts
         a, f1   -                                     yes      1
@@ -47,7 +67,7 @@ def rows_to_edit(plan: pa.Table, known: pa.Table, config: JobConfig, since: date
         e, f1   f1, error, attempts 2, since          no
         g, f1   f1, ok, twice: another job wrote      yes      2
     """
-    again = pc.or_(_to_retry(known, config, since), _is_repeated(known["id"]))
+    again = pc.or_(_to_retry(known, config, since, only), _is_repeated(known["id"]))
     done = known.filter(pc.invert(again))
     todo = plan.filter(pc.invert(pc.is_in(keys(plan), keys(done))))
     place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
@@ -55,11 +75,15 @@ def rows_to_edit(plan: pa.Table, known: pa.Table, config: JobConfig, since: date
     return todo.append_column("attempts", pc.add(before, 1))
 
 
-def _to_retry(known: pa.Table, config: JobConfig, since: datetime) -> pa.Array | pa.ChunkedArray:
+def _to_retry(
+    known: pa.Table, config: JobConfig, since: datetime, only: pa.ChunkedArray | None
+) -> pa.Array | pa.ChunkedArray:
     if config.retry is None:
         return pa.repeat(False, len(known))
     asked = pc.equal(known["status"], "error")
-    if config.retry != "all":
+    if only is not None:
+        asked = pc.and_(asked, pc.is_in(known["id"], only.combine_chunks()))
+    elif config.retry != "all":
         asked = pc.fill_null(pc.equal(known["error_code"], config.retry), False)
     return pc.and_(
         asked, pc.less(known["finished_at"], pa.scalar(since, pa.timestamp("us", "UTC")))

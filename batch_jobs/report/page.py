@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from batch_jobs.ledger.layout import image_path
+from batch_jobs.ledger.failed import failed_csv, failed_rows
+from batch_jobs.ledger.layout import FAILED, image_path
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.place import Place
 from batch_jobs.manifest.plan import base_of
@@ -38,6 +39,7 @@ COLUMNS = (
     "id",
     "status",
     "error_code",
+    "error_message",
     "instruction",
     "num_images",
     "model",
@@ -55,6 +57,7 @@ COLUMNS = (
 SHEET_SOURCES = 6
 SHEET_EDITS = 5
 SLOWEST = 5
+FAILED_SHOWN = 200  # rows; all of them are in failed.csv
 
 HEADLINE = {  # the figures that stand first, by what the page calls them
     "rows": "rows",
@@ -72,14 +75,18 @@ STYLES = 6  # whose outliers are drawn
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
-    """Publish report.html, report.json and contact_sheet.png beside the results, of which these
-    are `COLUMNS`."""
+    """Publish report.html, report.json, contact_sheet.png and failed.csv beside the results, of
+    which these are `COLUMNS`."""
     sheet = _sheet_rows(storage, results, manifest)
     styles = consistency(results)
     figures = _figures(results) | {"consistency": [asdict(style) for style in styles]} | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
     if sheet:
         storage.publish("contact_sheet.png", draw_contact_sheet(sheet))
+    if figures["failed"]:
+        storage.publish(FAILED, failed_csv(results).encode("utf-8-sig"))  # Excel asks for the BOM
+    else:
+        storage.remove(FAILED)
     storage.publish("report.html", _page(figures, results, sheet, _drawn(storage, styles)).encode())
 
 
@@ -176,6 +183,8 @@ def _page(
         .render(
             headline=[(name, figures.get(key)) for name, key in HEADLINE.items()],
             errors=figures["errors"],
+            failed=failed_rows(results)[:FAILED_SHOWN],
+            failed_count=figures["failed"],
             warnings=figures["warnings"],
             edit_report=figures["edit_report"],
             chart=speed_chart(figures.get("speed", ())),
