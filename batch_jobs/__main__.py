@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from batch_jobs.config import JobConfig
+from engine.counted import counted
 from batch_jobs.job import Job, over_ray
-from batch_jobs.ledger.layout import FAILED
 from batch_jobs.stopping import Exit
 from engine.config import load_config
 from engine.errors import EngineError
@@ -19,14 +19,14 @@ from storage.storage import Storage
 
 JOB_FLAGS = (
     *("style", "seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
-    *("image_root", "check_sources"),
+    *("image_root", "check_sources", "output_format", "output_compression"),
 )
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
 OUTPUT_FILES = {
     "results": "results/",
     "images": "images/",
     "report": "report.html",
-    "failed rows": FAILED,
+    "failed rows": "failed.csv",
     "contact sheet": "contact_sheet.png",
 }
 
@@ -74,7 +74,7 @@ def _run(
 def _summary(success: dict[str, Any], storage: Storage) -> str:
     errors = ", ".join(f"{code} {count}" for code, count in success["errors"].items())
     failed = f", {success['error']} failed ({errors})" if errors else ""
-    lines = [f"{success['rows']} rows: {success['ok']} ok{failed}"]
+    lines = [f"{counted(success['rows'], 'row')}: {success['ok']:,} ok{failed}"]
     written = {name: path for name, path in OUTPUT_FILES.items() if storage.exists(path)}
     lines += [f"  {name:<15}{storage.uri(path)}" for name, path in written.items()]
     return "\n".join(lines)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from engine.config import EngineConfig
 from engine.errors import error_classes
 from engine.fields import nearest
 from engine.options import MAX_SEED
+from engine.wire import OutputFormat
 
 BLOCKS_IN_A_COMMIT = 8  # blocks under way at a kill count among the rows of one commit
 COMMITS = 512  # about: each part of a ledger is read alone, and Ray takes 2 ms to plan a block
@@ -78,6 +79,13 @@ class JobConfig(BaseModel):
     ] = None
     num_gpus: Annotated[float, Field(ge=0, description="GPUs of one model actor")] = 0.0
     num_cpus: Annotated[float, Field(ge=0, description="logical CPUs of one model actor")] = 1.0
+    output_format: Annotated[
+        OutputFormat,
+        Field(description="of the pictures; jpeg and webp are lossy: nothing is kept to the byte"),
+    ] = "png"
+    output_compression: Annotated[
+        int | None, Field(ge=0, le=100, description="quality of jpeg and webp; default: 95")
+    ] = None
     image_root: Annotated[
         str | None, Field(description="the folder that local images and masks must lie in")
     ] = None
@@ -92,6 +100,13 @@ class JobConfig(BaseModel):
         return self.rows_per_commit or max(math.ceil(rows / COMMITS), least)
 
     @property
+    def encoding(self) -> dict[str, Any]:
+        """How pictures are written, as a part of their fingerprint: nothing for PNG."""
+        if self.output_format == "png":
+            return {}
+        return {name: getattr(self, name) for name in ("output_format", "output_compression")}
+
+    @property
     def retry_file(self) -> str | None:
         """The CSV that names the rows to edit again, where `retry` is one."""
         return self.retry if _is_csv(self.retry) else None
@@ -104,6 +119,13 @@ class JobConfig(BaseModel):
         known = ["all", *(error.code for error in error_classes())]
         if value is not None and value not in known:
             raise ValueError(f"no such error code, and no .csv. {nearest(value, known)}")
+        return value
+
+    @field_validator("output_compression")
+    @classmethod
+    def _png_has_no_quality(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if info.data.get("output_format") == "png" and value not in (None, 100):
+            raise ValueError("PNG is lossless: leave it out, or give output_format jpeg or webp")
         return value
 
 

@@ -57,7 +57,14 @@ class JobPlan:
             versions = {
                 name: source_versions(rows[name].to_pylist(), base) for name in PICTURES
             } | {"references": reference_versions(rows, base)}
-        seeds = config.seed, previous.recipe, config.same_seed
-        prints = Fingerprints(spec, revision, config.engine, *seeds)
+        prints = Fingerprints(
+            spec,
+            revision,
+            config.engine,
+            config.seed,
+            previous.recipe,
+            config.same_seed,
+            config.encoding,
+        )
         rows = prints.add_to(rows, versions)
         return cls(location, config, spec, revision, previous.recipe, rows, only)

@@ -13,6 +13,7 @@ from batch_jobs.ledger.failed import FAILED_COLUMNS, failed_csv
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.lease import BEAT_EVERY_S, is_alive, owner_of
 from batch_jobs.ledger.ledger import Ledger
+from engine.counted import counted
 from engine.errors import ManifestInvalid
 from storage.storage import Storage
 
@@ -35,8 +36,9 @@ def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
         state = "stopped; the same command goes on"
     started = datetime.fromisoformat(job["started_at"])
     done = pc.sum(pc.greater_equal(results["finished_at"], started)).as_py() or 0
-    state += f"; {done} of the {job['rows_to_edit']} rows of the last run are done"
-    lines = [f"{len(results)} of {job['rows']} rows: {counts['ok']} ok, {counts['error']} failed"]
+    state += f"; of the last run {done:,} of {counted(job['rows_to_edit'], 'row')}"
+    total = counted(job["rows"], "row")
+    lines = [f"{len(results):,} of {total}: {counts['ok']} ok, {counts['error']} failed"]
     lines += [f"  {code:<24}{count}" for code, count in errors.most_common()]
     lines += [f"{job['model']} on {job['manifest']}: {state}"]
     return "\n".join(lines)

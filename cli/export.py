@@ -1,4 +1,4 @@
-"""`rayedit export`: the ledger of a job, finished or not, in the shape that others read."""
+"""`rayedit export`: what a job made, finished or not, as others take it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,74 @@ from typing import Annotated
 
 import typer
 
-from batch_jobs.export import Shape, export_ledger
+from engine.counted import counted
+from batch_jobs.export.delivery import Delivered, deliver
+from batch_jobs.export.file import Exported, export_ledger
+from batch_jobs.export.lines import Shape
 from batch_jobs.ledger.entry import Status
+from engine.errors import OptionInvalid
 from storage.storage import Storage
+
+UNFINISHED = "the job has not finished"
 
 
 def export(
     output: Annotated[str, typer.Argument(help="The output of a job; path or URI.")],
-    to: Annotated[Shape, typer.Option(help="The shape of a line.")],
+    to: Annotated[Shape | None, typer.Option(help="The shape of a line.")] = None,
     dest: Annotated[
         str | None,
-        typer.Option(help="The file; path or URI. Default: OUTPUT/export-<shape>.jsonl."),
+        typer.Option(
+            help="The file, default OUTPUT/export-<shape>.jsonl; or, with --keep-names, the folder."
+        ),
     ] = None,
     status: Annotated[
         Status | None, typer.Option(help="Only rows that are edited, or only those that failed.")
     ] = None,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Deliver the pictures, under their sources' names.")
+    ] = False,
 ) -> None:
-    """Write the ledger of OUTPUT as JSONL: one line a row, failed ones included.
+    """Write the ledger of OUTPUT as JSONL, one line a row, failed ones included; or its pictures
+    under readable names.
 
-    jsonl: the ledger's columns. dataflow: images, conversations, output_image. openai-batch:
+    --to jsonl: the ledger's columns. dataflow: images, conversations, output_image. openai-batch:
     responses as OpenAI's Batch API writes them, images as base64.
+
+    --keep-names --dest FOLDER: every picture, in the folders of its source, with the instruction
+    where a source has several. No file is written over. Where they can be, they are hard links: the
+    same file twice, so save what you change under another name.
     """
-    done = export_ledger(Storage.open(output), to, dest, status)
+    storage = Storage.open(output)
+    if keep_names:
+        if to or status or dest is None:
+            raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
+        typer.echo(_told(deliver(storage, dest)))
+    elif to is None:
+        raise OptionInvalid("say --to SHAPE for a JSONL, or --keep-names --dest FOLDER for pictures")
+    else:
+        typer.echo(_exported(export_ledger(storage, to, dest, status)))
+
+
+def _exported(done: Exported) -> str:
     rows = done.unfinished_of
-    unfinished = "" if rows is None else f" of {rows:,}; the job has not finished"
-    typer.echo(f"{done.dest} {done.rows:,} rows{unfinished}")
+    unfinished = "" if rows is None else f" of {rows:,}; {UNFINISHED}"
+    return f"{done.dest} {counted(done.rows, 'row')}{unfinished}"
+
+
+def _told(done: Delivered) -> str:
+    """Say what was delivered, then what a person would stumble over, a line each."""
+    there = done.pictures - done.new
+    before = f", {there:,} there before" if there else ""
+    lines = [f"{done.dest} {counted(done.pictures, 'picture')}{before}"]
+    if done.beside:
+        lines.append(f"{done.beside:,} got a number: another file has the name, and is kept")
+    if done.changed:
+        names = counted(len(done.changed), "name")
+        was, is_now = next(iter(done.changed.items()))
+        lines.append(f"{names} changed for other systems, such as {was!r} to {is_now!r}")
+    if done.failed:
+        rows = counted(done.failed, "row")
+        lines.append(f"{rows} failed: see `rayedit status OUTPUT --failed`")
+    if not done.is_finished:
+        lines.append(UNFINISHED)
+    return "\n  ".join(lines)

@@ -12,6 +12,7 @@ from batch_jobs.manifest.plan import open_manifest
 from batch_jobs.stopping import Exit
 from batch_jobs.validation.check import ManifestCheck
 from engine.config import load_config
+from engine.counted import counted
 
 
 def validate(
@@ -42,7 +43,7 @@ def validate(
 
         timing = Estimate(check).run()
     if problems := check.problems:
-        kinds = f"{len(problems)} kind{'s' if len(problems) > 1 else ''} of fault"
+        kinds = f"{counted(len(problems), 'kind')} of fault"
         lines = [*problems, f"rayedit: {_counts(check)}: {kinds}"]
         typer.secho("\n".join(lines), err=True)
         raise typer.Exit(Exit.REFUSED)
@@ -52,11 +53,9 @@ def validate(
 
 
 def _counts(check: ManifestCheck) -> str:
-    files = len(check.manifest.files)
-    return (
-        f"{check.manifest.location}: {len(check.plan):,} rows in {files:,} "
-        f"file{'s' if files > 1 else ''}, {check.images_opened} images opened"
-    )
+    rows, files = counted(len(check.plan), "row"), counted(len(check.manifest.files), "file")
+    opened = counted(check.images_opened, "image")
+    return f"{check.manifest.location}: {rows} in {files}, {opened} opened"
 
 
 def _summary(check: ManifestCheck) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import uuid
@@ -18,6 +19,8 @@ from storage.location import absolute, normalized, scheme_of
 from storage.retrying import is_refused_as_present, retrying
 
 T = TypeVar("T")
+# `link` to another file system, or on one that has no links, such as exFAT
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
 class Storage:
@@ -119,6 +122,34 @@ class Storage:
             os.unlink(part)
         return True
 
+    def files(self, folder: str) -> list[str]:
+        """List the files in `folder` and below it, as paths; none where it is missing."""
+        found = self._ask(lambda: self._fs.find(self._full(folder)))
+        paths = sorted(path[len(self._root) :].lstrip("/") for path in found)
+        return [path for path in paths if posixpath.basename(path)[:1] != "."]
+
+    def copy_new(self, path: str, source: Storage, source_path: str) -> bool:
+        """Bring a file of another storage here unless there is one at `path`: as a hard link where
+        both are of one file system, as a copy elsewhere. Returns False where there is."""
+        full = self._full(path)
+        if self._local and source._local:
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            try:
+                os.link(source._full(source_path), full)
+                return True
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+        data = source.read(source_path)
+        try:
+            return self.publish_new(path, data)
+        except OSError as error:
+            if not self._local or error.errno not in NO_LINKS:
+                raise
+        return _write_new(full, data)
+
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where it is missing."""
         with suppress(FileNotFoundError):
@@ -164,3 +195,16 @@ def _write_part(full: str, data: bytes) -> str:
             os.unlink(part)
         raise
     return part
+
+
+def _write_new(full: str, data: bytes) -> bool:
+    """Write a file where there are no links, unless there is one; it appears before it is whole."""
+    try:
+        with open(full, "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    except BaseException:
+        os.unlink(full)
+        raise
+    return True

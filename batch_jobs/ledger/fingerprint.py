@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ class Fingerprints:
     job_seed: int
     recipe: int = RECIPE
     same_seed: bool = False
+    encoding: Mapping[str, Any] = field(default_factory=dict)  # of the files, where not PNG
 
     def add_to(
         self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None
@@ -63,6 +64,8 @@ class Fingerprints:
         precision: list[Any] = [engine.dtype, engine.device, engine.determinism]
         if engine.text_encoder == "cpu":  # other bits than a GPU's; "swap" computes what it does
             precision.append({"text_encoder": "cpu"})
+        if self.encoding:
+            precision.append(dict(self.encoding))
         if self.recipe > 1:
             return [spec.identity(), self.revision, *precision]
         defaults = [spec.defaults.get(name) for name in _DEFAULTS_1]

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 
+from engine.wire import OutputFormat
+
 JOB = "job.json"  # what the latest run was told
 SUCCESS = "_SUCCESS"  # counts and exit code, once every row is in the ledger
 RESULTS = "results"  # the parts of the ledger
 FAILED = "failed.csv"  # the rows that failed, where there are any
+IMAGES, MASKS = "images", "masks"
+ENDINGS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
-def image_path(id: str, fingerprint: str, index: int) -> str:
+def image_path(id: str, fingerprint: str, index: int, format: OutputFormat = "png") -> str:
     """Name image `index` of a row: never by user text, never as the file of another fingerprint,
     so that a row that is edited again does not change a committed image."""
-    return f"images/{_name(id, fingerprint, index)}"
+    return f"{IMAGES}/{_name(id, fingerprint, index)}.{ENDINGS[format]}"
 
 
 def mask_path(id: str, fingerprint: str, index: int) -> str:
     """Name where image `index` of a row was edited."""
-    return f"masks/{_name(id, fingerprint, index)}"
+    return f"{MASKS}/{_name(id, fingerprint, index)}.png"
+
+
+def published_path(uri: str) -> str:
+    """Find the name of a published file in its uri: the output may have been moved since."""
+    return "/".join(uri.split("/")[-3:])
 
 
 def _name(id: str, fingerprint: str, index: int) -> str:
     name = hashlib.sha256(id.encode()).hexdigest()[:32]
-    return f"{name[:2]}/{name}-{fingerprint[:8]}-{index}.png"
+    return f"{name[:2]}/{name}-{fingerprint[:8]}-{index}"

@@ -14,6 +14,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.fingerprint import RECIPE
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.manifest.plan import base_of, has_relative
+from engine.counted import counted
 from engine.errors import OutputUnusable
 from engine.spec import ModelSpec
 from engine.weights import find_revision
@@ -22,7 +23,10 @@ from storage.storage import Storage
 logger = logging.getLogger(__name__)
 
 # of every row
-ROW_SETTINGS = ("model", "spec", "revision", "seed", "same_seed", "engine", "check_sources")
+ROW_SETTINGS = (
+    *("model", "spec", "revision", "seed", "same_seed", "engine", "check_sources"),
+    *("output_format", "output_compression"),
+)
 
 
 class PreviousRun:
@@ -65,7 +69,7 @@ class PreviousRun:
             return
         if len(stale):
             raise OutputUnusable(
-                f"{self._storage.url} holds {len(stale)} rows of another manifest, such as "
+                f"{self._storage.url} holds {counted(len(stale), 'row')} of another manifest, such as "
                 f"{stale['id'][0]}: give another output"
             )
         moved = before is not None and base_of(before) != base_of(manifest)
@@ -84,7 +88,7 @@ class PreviousRun:
         names = [name for name in ROW_SETTINGS if name in before]  # later ones are at their defaults
         changed = [name for name in names if before[name] != now.get(name)]
         logger.warning(
-            "%d rows that are done are edited again, each kept until then: %s changed",
-            rows,
+            "%s will be edited again, each kept until then: %s changed",
+            counted(rows, "finished row"),
             ", ".join(changed) or "their instruction, options, image or mask",
         )

@@ -30,6 +30,7 @@ from batch_jobs.manifest.row import Row
 from batch_jobs.manifest.source_versions import version_of
 from batch_jobs.manifest.thin import THIN, FileRows, embedded_sha256, thin_references
 from batch_jobs.records import to_array
+from engine.counted import counted
 from engine.errors import ManifestInvalid
 
 # Of images and masks in a row group: a page may be as large, so whoever reads some of them holds
@@ -71,7 +72,7 @@ def _check_group(size_bytes: int, rows: int, group: int, file: str) -> None:
     if size_bytes > MAX_GROUP_BYTES:
         raise ManifestInvalid(
             f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images and masks in "
-            f"{rows:,} rows, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
+            f"{counted(rows, 'row')}, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
             f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
             param="image",
         )

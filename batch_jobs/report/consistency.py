@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.ledger.layout import image_path
+from batch_jobs.ledger.layout import published_path
 from engine.options import EditOptions
 
 OUTLIERS = 5
@@ -96,13 +96,10 @@ def _shifts(
     outputs = rows["outputs"].combine_chunks()
     shifts = pc.struct_field(outputs.flatten(), "style_shift")
     measured = pc.is_valid(shifts).to_numpy(zero_copy_only=False)
-    parents = pc.list_parent_indices(outputs).to_numpy()
-    order = np.arange(len(parents)) - np.searchsorted(parents, parents)  # of an image in its row
-    named = rows.select(["id", "fingerprint"]).to_pylist()
-    images = [
-        (named[row]["id"], image_path(named[row]["id"], named[row]["fingerprint"], int(index)))
-        for row, index in zip(parents[measured], order[measured], strict=True)
-    ]
+    parents = pc.list_parent_indices(outputs).to_numpy()[measured]
+    uris = pc.struct_field(outputs.flatten(), "uri").filter(pa.array(measured)).to_pylist()
+    ids = rows["id"].take(pa.array(parents)).to_pylist()
+    images = [(id, published_path(uri)) for id, uri in zip(ids, uris, strict=True)]
     shifts = shifts.drop_null()
     lab, border = (
         pc.struct_field(shifts, name).flatten().to_numpy().reshape(-1, 3)

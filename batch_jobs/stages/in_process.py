@@ -66,4 +66,8 @@ class StagesHere:
 
     def publish(self, edited: pa.Table) -> pa.Table:
         """See `publish_rows`."""
-        return publish_rows(edited, self._run.storage)
+        run = self._run
+        config = run.config
+        return publish_rows(
+            edited, run.storage, config.output_format, config.output_compression
+        )

@@ -6,7 +6,7 @@ The images never reach the driver.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -18,32 +18,49 @@ from engine.finishing import Finished
 from engine.images import encode
 from engine.masks import encode_mask
 from engine.results import finished_images
+from engine.wire import OutputFormat
 from storage.storage import Storage
 
 
-def publish_rows(block: pa.Table, storage: Storage) -> pa.Table:
-    """Finish, encode and publish the images of a table of `EditedRow`; returns its ledger rows."""
+def publish_rows(
+    block: pa.Table, storage: Storage, format: OutputFormat = "png", quality: int | None = None
+) -> pa.Table:
+    """Finish, encode and publish the images of a table of `EditedRow`; returns its ledger rows.
+
+    `quality`: 0-100 for JPEG and WebP (default 95).
+    """
+    files = Files(storage, format, quality)
     rows = from_table(EditedRow, block)
     for row in rows:
         if row.result is not None and row.finishing is not None:
             finished = finished_images(row.result, row.finishing)
             for index, (made, seed) in enumerate(zip(finished, row.result.seeds, strict=True)):
-                output = _publish(storage, row.entry, index, made, seed)
+                output = files.publish(row.entry, index, made, seed)
                 shifts = row.style_shifts[index : index + 1]
                 row.entry.outputs.append(replace(output, style_shift=next(iter(shifts), None)))
                 row.entry.warnings += [w for w in made.warnings if w not in row.entry.warnings]
     return to_ledger(row.entry for row in rows)
 
 
-def _publish(storage: Storage, entry: Entry, index: int, made: Finished, seed: int) -> Output:
-    png = encode(made.image)
-    path = image_path(entry.id, entry.fingerprint, index)
-    storage.publish(path, png)
-    mask_uri = None
-    if made.edited is not None:
-        mask = mask_path(entry.id, entry.fingerprint, index)
-        storage.publish(mask, encode_mask(made.edited))
-        mask_uri = storage.uri(mask)
-    width, height = made.image.size
-    digest = hashlib.sha256(png).hexdigest()
-    return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Writes the files of a job."""
+
+    storage: Storage
+    format: OutputFormat  # of the pictures; masks are PNG
+    quality: int | None
+
+    def publish(self, entry: Entry, index: int, made: Finished, seed: int) -> Output:
+        """Encode and publish image `index` of a row, and its mask where there is one."""
+        storage = self.storage
+        data = encode(made.image, self.format, self.quality)
+        path = image_path(entry.id, entry.fingerprint, index, self.format)
+        storage.publish(path, data)
+        mask_uri = None
+        if made.edited is not None:
+            mask = mask_path(entry.id, entry.fingerprint, index)
+            storage.publish(mask, encode_mask(made.edited))
+            mask_uri = storage.uri(mask)
+        width, height = made.image.size
+        digest = hashlib.sha256(data).hexdigest()
+        return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)

@@ -23,6 +23,7 @@ from batch_jobs.manifest.styled import with_styles
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.decode import DecodedRow, decode_rows
+from engine.counted import counted
 from engine.errors import EngineError, RequestError
 from engine.geometry import plan_geometry
 from engine.images import decode
@@ -50,7 +51,7 @@ class Problem:
     offenders: list[str] = field(default_factory=list)  # the first rows, "id: why"
 
     def __str__(self) -> str:
-        rows = "1 row" if self.count == 1 else f"{self.count:,} rows"
+        rows = counted(self.count, "row")
         lines = [f"{self.file}, column {self.column}: {rows}, {self.code}"]
         lines += [f"  {offender}" for offender in self.offenders]
         if self.count > len(self.offenders):

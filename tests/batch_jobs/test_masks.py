@@ -116,7 +116,7 @@ def test_images_and_masks_of_a_row_group_are_counted_together(
     pq.write_table(table.drop_columns("mask"), tmp_path / "m.parquet", use_dictionary=False)
     assert len(read_manifest(str(tmp_path / "m.parquet"))) == 1
     pq.write_table(table, tmp_path / "m.parquet", use_dictionary=False)
-    with pytest.raises(ManifestInvalid, match="holds 1 MiB of images and masks in 1 rows"):
+    with pytest.raises(ManifestInvalid, match="holds 1 MiB of images and masks in 1 row,"):
         read_manifest(str(tmp_path / "m.parquet"))
 
 

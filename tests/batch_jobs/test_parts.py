@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.export import export_ledger
+from batch_jobs.export.file import export_ledger
 from batch_jobs.job import Job
 from batch_jobs.ledger.entry import SCHEMA
 from batch_jobs.ledger.layout import JOB

@@ -53,5 +53,5 @@ def test_who_changes_a_setting_is_told_what_it_costs(
     before.warn_of_reruns({"model": "pocket", "revision": "a", "config": config}, 0)
     assert not caplog.text
     before.warn_of_reruns({"model": "pocket", "revision": "b", "config": {**config, "seed": 1}}, 12)
-    assert "12 rows that are done are edited again" in caplog.text
+    assert "12 finished rows will be edited again" in caplog.text
     assert caplog.text.strip().endswith("revision, seed changed")

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from batch_jobs.ledger.entry import Entry, Output, from_ledger
-from batch_jobs.ledger.layout import image_path
+from batch_jobs.ledger.layout import ENDINGS, published_path
 from batch_jobs.manifest.plan import base_of
 from engine.edit import EditFailure
 from engine.errors import OutputUnusable
-from engine.wire import error_body
+from engine.wire import OutputFormat, error_body
 from storage.location import located
 from storage.storage import Storage
 
@@ -125,7 +125,7 @@ def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
             for image, output in zip(images, entry.outputs, strict=True)
         ],
         "background": "opaque",
-        "output_format": "png",
+        "output_format": _format_of(first),
         "size": f"{first.width_px}x{first.height_px}",
         "model": entry.model,
         "warnings": entry.warnings or [],
@@ -136,7 +136,11 @@ def _report(output: Output) -> dict[str, float] | None:
     return None if output.edit_report is None else asdict(output.edit_report)
 
 
+def _format_of(output: Output) -> OutputFormat:
+    ending = output.uri.rpartition(".")[2]
+    return next(format for format, known in ENDINGS.items() if known == ending)
+
+
 def _images(entry: Entry) -> list[str]:
-    """Name the images of a row in the output, which may have been moved."""
-    count = len(entry.outputs or ()) if entry.status == "ok" else 0
-    return [image_path(entry.id, entry.fingerprint, index) for index in range(count)]
+    """Name the images of a row in the output."""
+    return [published_path(output.uri) for output in entry.outputs or ()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import fsspec
 import pyarrow.compute as pc
 
-from batch_jobs.export_lines import ExportLines, Shape
+from batch_jobs.export.lines import ExportLines, Shape
 from batch_jobs.ledger.entry import Status
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.ledger import Ledger
