@@ -19,7 +19,7 @@ from storage.storage import Storage
 
 JOB_FLAGS = (
     *("style", "seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
-    *("image_root", "check_sources", "output_format", "output_compression"),
+    *("image_root", "check_sources", "output_format", "output_compression", "prune"),
 )
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
 OUTPUT_FILES = {

@@ -66,6 +66,13 @@ class JobConfig(BaseModel):
             "whose ids are edited and nothing else"
         ),
     ] = None
+    prune: Annotated[
+        bool,
+        Field(
+            description="remove the pictures of rows that were edited again or have left the manifest, "
+            "once the job has finished"
+        ),
+    ] = False
     min_workers: Annotated[
         int, Field(ge=1, description="model actors to start with, where max_workers is given")
     ] = 1

@@ -22,13 +22,15 @@ from batch_jobs.ledger.fingerprint import digest
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.lease import Lease
 from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.leftovers import prune
 from batch_jobs.ledger.previous_run import PreviousRun
-from batch_jobs.ledger.remaining import KNOWN_COLUMNS, Remaining, not_among
+from batch_jobs.ledger.remaining import KNOWN_COLUMNS, Remaining, left_behind, not_among
 from batch_jobs.report import page as report
 from batch_jobs.stages import crash_journal
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.run import BlockRun, RunBlocks
 from batch_jobs.stopping import Exit
+from engine.counted import counted
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
 from engine.spec import ModelSpec
 from storage.storage import Storage
@@ -88,6 +90,9 @@ class Job:
         self.storage.make()
         try:
             if not len(self.remaining(PreviousRun(self.storage)).todo) and self._is_finished():
+                if self.plan.config.prune:
+                    with Lease(self.storage):
+                        self._prune()
                 return Exit(self.success()["exit_code"])
             with Lease(self.storage) as lease:
                 return self._run(lease)
@@ -130,7 +135,16 @@ class Job:
         if left.others:
             return self._end_retry(left)
         self.ledger.remove(not_among(left.outdated, self.plan.rows["id"]))
-        return self._finish(facts)
+        code = self._finish(facts)
+        if self.plan.config.prune:
+            self._prune()
+        elif behind := left_behind(self.plan.rows, left.outdated):
+            logger.warning(
+                "the pictures of %s that changed or left the manifest stay in images/: --prune "
+                "removes them",
+                counted(behind, "row"),
+            )
+        return code
 
     def _begin(self, previous: PreviousRun, left: Remaining) -> None:
         plan = self.plan
@@ -152,6 +166,10 @@ class Job:
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
         for path in (SUCCESS, *self.storage.list(crash_journal.FOLDER)):
             self.storage.remove(path)
+
+    def _prune(self) -> None:
+        if removed := prune(self.storage):
+            logger.warning("removed %s that no row names", counted(removed, "file"))
 
     def _end_retry(self, left: Remaining) -> Exit:
         """End a retry beside which rows of the manifest are left; the next one begins anew."""

@@ -99,8 +99,13 @@ def _is_repeated(ids: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _changed_rows(plan: pa.Table, outdated: pa.Table) -> int:
     """Count the outdated rows that were ok, and are rows of the plan in another form."""
-    ok = among(outdated.filter(pc.equal(outdated["status"], "ok")), plan["id"])
-    return len(ok) - pc.sum(pc.is_in(keys(ok), keys(plan))).as_py() if len(ok) else 0
+    return left_behind(plan, among(outdated, plan["id"]))
+
+
+def left_behind(plan: pa.Table, outdated: pa.Table) -> int:
+    """Count the outdated rows whose pictures nothing names once they are gone."""
+    ok = outdated.filter(pc.equal(outdated["status"], "ok"))
+    return len(ok) - (pc.sum(pc.is_in(keys(ok), keys(plan))).as_py() or 0)
 
 
 def among(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
