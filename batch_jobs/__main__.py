@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +69,22 @@ def _run(
     code = job.run()
     if code in (Exit.OK, Exit.FAILED_ROWS):
         typer.echo(_summary(job.success(), job.storage))
+    else:
+        _say_how_far(job, code)
     return code
+
+
+def _say_how_far(job: Job, code: Exit) -> None:
+    """Have the last word after a job that was stopped: what is done, and how it goes on."""
+    try:
+        statuses = Counter(job.ledger.read(["status"])["status"].to_pylist())
+    except OSError:  # the storage that stopped it: that was said
+        return
+    total = counted(len(job.plan.rows), "row")
+    line = f"rayedit: {statuses.total():,} of {total} done, {statuses['error']:,} failed"
+    if code is not Exit.STOPPED:  # then the reason said how to go on
+        line += ": the same command goes on"
+    typer.echo(line, err=True)
 
 
 def _summary(success: dict[str, Any], storage: Storage) -> str:

@@ -13,6 +13,7 @@ import ray
 from batch_jobs.config import JobConfig
 from batch_jobs.ray_private import quieten_ray_data
 from cluster.session import joined_ray, local_ray
+from cluster.stderr import python_stderr
 from engine.config import EngineConfig, cores
 from engine.spec import ModelSpec
 from engine.weights import weights_bytes
@@ -35,7 +36,8 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         return
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     named = address or os.environ.get("RAY_ADDRESS")
-    with joined_ray(address or "auto", **quiet) if named else local_ray(IDLE_WORKERS, **quiet):
+    ours = joined_ray(address or "auto", **quiet) if named else local_ray(IDLE_WORKERS, **quiet)
+    with python_stderr(), ours:
         yield
 
 

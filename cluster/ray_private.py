@@ -6,6 +6,7 @@ write its version here.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -15,6 +16,20 @@ import ray
 CHECKED_RAY = "2.60.0"
 
 _RAY_FOLDER = os.path.dirname(ray.__file__)
+_TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"
+
+
+def quieten_ray() -> None:
+    """Leave out of Ray's words that its processes know each other by a token, as they do unless
+    somebody decides otherwise; that they do not is still told.
+
+    The logger is that of _private/authentication/authentication_token_setup.py.
+    """
+    logging.getLogger(_TOKEN_LOGGER).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "Token authentication is enabled" not in str(record.msg)
 
 
 def local_settings(idle_workers: int) -> dict[str, Any]:

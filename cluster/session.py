@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import ray
 
-from cluster.ray_private import is_rays, local_settings
+from cluster.ray_private import is_rays, local_settings, quieten_ray
 from engine.errors import ClusterUnavailable, OptionInvalid
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
 
     `options` are `ray.init`'s. Raises `OptionInvalid` where there is no cluster.
     """
+    quieten_ray()
     try:
         with chdir(OURS):
             ray.init(address=address, **options)
@@ -71,6 +72,7 @@ def _start(arguments: dict[str, Any]) -> None:
     """Start Ray, or leave no process of it behind: it forgets them when it gives up, and they would
     take the cores of the next try."""
     before = set(psutil.Process().children())
+    quieten_ray()
     try:
         with chdir(OURS):
             ray.init(address="local", **arguments)

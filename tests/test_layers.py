@@ -131,7 +131,7 @@ BATCH_ORDER = [
 
 # The two packages below the doors.
 STORAGE_ORDER = ["location", "backends", "sources", "retrying", "storage"]
-CLUSTER_ORDER = ["ray_private", "session"]
+CLUSTER_ORDER = ["ray_private", "session", "stderr"]
 
 ORDER = {
     "engine": ENGINE_ORDER,

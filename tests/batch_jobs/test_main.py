@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from batch_jobs.config import JobConfig
@@ -13,6 +18,7 @@ from batch_jobs.stopping import Exit
 from cli.main import app
 from engine.edit import EditFailure
 from engine.errors import ImageNotFound
+from tests.cli.test_cli import ROOT
 
 
 def test_the_summary_names_only_what_was_written(tmp_path: Path) -> None:
@@ -24,4 +30,27 @@ def test_the_summary_names_only_what_was_written(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["batch", str(tmp_path / "m.csv"), str(tmp_path / "out")])
     assert done.exit_code == Exit.FAILED_ROWS
     named = [line.split()[-1].rpartition("/out/")[2] for line in done.stdout.splitlines()[1:]]
-    assert named == ["results/", "report.html"]
+    assert done.stdout.startswith("1 row: 0 ok, 1 failed (image_not_found 1)\n")
+    assert named == ["results/", "report.html", "failed.csv"]
+
+
+@pytest.mark.slow
+def test_a_run_says_nothing_that_is_not_rayedits(
+    tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
+    (tmp_path / "m.csv").write_text("id,image,instruction\na,coffee.jpg,add fog\n")
+    flags = ["--num-inference-steps", "1", "--no-restore-size", "--detail", "model"]
+    environment = {name: v for name, v in os.environ.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run(
+        [sys.executable, "-m", "batch_jobs", tmp_path / "m.csv", tmp_path / "out", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == Exit.OK, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines[-1]["done"] == lines[-1]["total"] == 1
+    assert done.stdout.startswith("1 row: 1 ok\n")

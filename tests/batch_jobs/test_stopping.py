@@ -72,6 +72,9 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert process.wait(60) == code
     done = ledger(output)
     assert 0 < len(done) < 60 and not (output / "_SUCCESS").exists()
+    if code > 0 and process.stderr is not None:
+        words = process.stderr.read().splitlines()[-1]
+        assert words == f"rayedit: {len(done)} of 60 rows done, 0 failed: the same command goes on"
 
     assert f"{len(done)} of 60 rows: {len(done)} ok" in describe(Storage(str(output)))
     assert run_job(path, output) == Exit.OK
