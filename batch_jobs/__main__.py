@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from batch_jobs.config import JobConfig
-from engine.counted import counted
 from batch_jobs.job import Job, over_ray
 from batch_jobs.stopping import Exit
 from engine.config import load_config
+from engine.counted import counted
 from engine.errors import EngineError
 from engine.flags import with_flags
 from engine.options import Determinism, EditOptions

@@ -69,7 +69,7 @@ class JobConfig(BaseModel):
     prune: Annotated[
         bool,
         Field(
-            description="remove the pictures of rows that were edited again or have left the manifest, "
+            description="remove the pictures of rows that were edited again or left the manifest, "
             "once the job has finished"
         ),
     ] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -19,9 +20,26 @@ class RunFacts:
     """Says what a run did, as the report tells it."""
 
     config: JobConfig  # with the workers and threads that it ran with
-    images_per_s: float
     elapsed_s: float
-    speed: list[tuple[float, float]]  # (seconds since the start, images/s)
+    begin_s: float  # until editing began: Ray starts, and the model is loaded
+    editing_s: float
+    rows: int  # done in that time, failed ones included
+    images: int
+    images_per_s: float
+    speed: list[tuple[float, float]]  # (seconds since editing began, images/s)
+
+    def told(self) -> dict[str, Any]:
+        """Return the facts as report.json has them."""
+        run = {
+            name: getattr(self, name)
+            for name in ("rows", "images", "begin_s", "editing_s", "images_per_s")
+        }
+        return {
+            "images_per_s": self.images_per_s,
+            "elapsed_s": self.elapsed_s,
+            "speed": self.speed,
+            "run": run,
+        }
 
 
 def edit_rows(run: BlockRun, run_blocks: RunBlocks, commits: CommitBuffer) -> RunFacts | Exit:
@@ -48,7 +66,11 @@ def edit_rows(run: BlockRun, run_blocks: RunBlocks, commits: CommitBuffer) -> Ru
         return Exit.STOPPED
     return RunFacts(
         config,
-        images_per_s=round(progress.images_per_s, 3),
         elapsed_s=round(progress.elapsed_s, 1),
+        begin_s=round(progress.begin_s, 1),
+        editing_s=round(progress.editing_s, 1),
+        rows=progress.done,
+        images=progress.images,
+        images_per_s=round(progress.images_per_s, 3),
         speed=progress.speed_over_time(),
     )

@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Self
@@ -204,7 +204,7 @@ class Job:
         counts = Counter(results["status"].to_pylist())
         code = Exit.FAILED_ROWS if counts["error"] else Exit.OK
         config = self.plan.config if facts is None else facts.config
-        told = {} if facts is None else asdict(facts)
+        told = {} if facts is None else facts.told()
         told |= {"config": config.model_dump(), "versions": _versions()}
         report.write_report(self.storage, results, self.plan.manifest, told)
         success = {

@@ -1,8 +1,9 @@
 """How far a job is: a bar on a terminal, a JSON line every few seconds elsewhere.
 
-Speed is counted from the moment at which as many blocks are done as there are workers: until then
-they load the model, each for itself. What was done by then, and the time it took, counts only while
-nothing came later. It ends with the latest block: Ray's own end does not count either.
+Speed is rows over the time of editing. It ends with the latest block: Ray's own end does not count.
+It begins when the models are loaded, which nobody tells: until as many blocks are done as there are
+workers, each may have loaded its own. What was done by then is taken to have been done at the speed
+that came later; while nothing came later, editing begins with the run.
 """
 
 from __future__ import annotations
@@ -87,28 +88,38 @@ class JobProgress:
             self._print()
 
     @property
+    def begin_s(self) -> float:
+        """Seconds from the start of the run to that of editing, as the module counts them."""
+        later = self.done - self._loaded.rows
+        if later <= 0 or not self._loaded.rows:
+            return 0.0
+        row_s = (self._latest_s - self._loaded.elapsed_s) / later
+        return max(self._loaded.elapsed_s - self._loaded.rows * row_s, 0.0)
+
+    @property
+    def editing_s(self) -> float:
+        """Seconds of editing so far."""
+        return self._latest_s - self.begin_s
+
+    @property
     def images_per_s(self) -> float:
-        """Images a second, as the module counts speed."""
-        return self._per_s(self.images, self._loaded.images)
+        """Images a second of editing."""
+        return self.images / max(self.editing_s, 1e-9)
 
     @property
     def rows_per_s(self) -> float:
-        """Rows a second, failed ones included, over the same time."""
-        return self._per_s(self.done, self._loaded.rows)
-
-    def _per_s(self, now: int, loaded: int) -> float:
-        """Divide what came after loading by its time; where nothing did, all by all of it."""
-        if now > loaded:
-            return (now - loaded) / max(self._latest_s - self._loaded.elapsed_s, 1e-9)
-        return now / max(self._latest_s, 1e-9)
+        """Rows a second of editing, failed ones included."""
+        return self.done / max(self.editing_s, 1e-9)
 
     def speed_over_time(self) -> list[tuple[float, float]]:
-        """Return (seconds since the start, images/s) over equal numbers of blocks, at most `POINTS`
-        times."""
-        step = max(math.ceil(len(self._speeds) / POINTS), 1)
-        marks = [(0.0, 0), *self._speeds[step - 1 :: step]]
+        """Return (seconds since editing began, images/s) over equal numbers of blocks, at most
+        `POINTS` times."""
+        begin_s = self.begin_s
+        known = [mark for mark in self._speeds if mark[0] >= self._loaded.elapsed_s]
+        step = max(math.ceil(len(known) / POINTS), 1)
+        marks = [(begin_s, 0), *known[step - 1 :: step]]
         return [
-            (round(later, 2), round((images - before) / max(later - earlier, 1e-9), 3))
+            (round(later - begin_s, 2), round((images - before) / max(later - earlier, 1e-9), 3))
             for (earlier, before), (later, images) in pairwise(marks)
         ]
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from engine.counted import counted
 from batch_jobs.export.delivery import Delivered, deliver
 from batch_jobs.export.file import Exported, export_ledger
 from batch_jobs.export.lines import Shape
 from batch_jobs.ledger.entry import Status
+from engine.counted import counted
 from engine.errors import OptionInvalid
 from storage.storage import Storage
 
@@ -49,7 +49,9 @@ def export(
             raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
         typer.echo(_told(deliver(storage, dest)))
     elif to is None:
-        raise OptionInvalid("say --to SHAPE for a JSONL, or --keep-names --dest FOLDER for pictures")
+        raise OptionInvalid(
+            "say --to SHAPE for a JSONL, or --keep-names --dest FOLDER for pictures"
+        )
     else:
         typer.echo(_exported(export_ledger(storage, to, dest, status)))
 

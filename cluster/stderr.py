@@ -32,8 +32,7 @@ def python_stderr() -> Iterator[None]:
     finally:
         sys.stderr.flush()
         sys.stderr = before
-        os.dup2(kept, STDERR)
-        os.close(kept)
+        os.dup2(kept, STDERR)  # `kept` stays open: Ray has Python write there should it crash
 
 
 def _is_the_process_own() -> bool:

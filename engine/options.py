@@ -1,8 +1,8 @@
 """The options of an edit, each written here and nowhere else.
 
-A field of `EditOptions` is by that a flag of `rayedit edit` and of `rayedit batch`, a key of `options`
-in YAML, a form and a JSON field, in OpenAPI, a column of manifests and of the ledger, and a part of
-the fingerprint.
+A field of `EditOptions` is by that a flag of `rayedit edit` and of `rayedit batch`, a key of
+`options` in YAML, a form and a JSON field, in OpenAPI, a column of manifests and of the ledger, and
+a part of the fingerprint.
 """
 
 from __future__ import annotations

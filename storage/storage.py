@@ -83,6 +83,12 @@ class Storage:
         """Read a file. Raises `FileNotFoundError` where there is none."""
         return self._ask(lambda: self._fs.cat_file(self._full(path)))
 
+    def files(self, folder: str) -> list[str]:
+        """List the files in `folder` and below it, as paths; none where it is missing."""
+        found = self._ask(lambda: self._fs.find(self._full(folder)))
+        paths = sorted(path[len(self._root) :].lstrip("/") for path in found)
+        return [path for path in paths if posixpath.basename(path)[:1] != "."]
+
     def list(self, folder: str, suffix: str = "") -> list[str]:
         """List the files directly in `folder`, as sorted paths; none where it is missing."""
         try:
@@ -121,12 +127,6 @@ class Storage:
         finally:
             os.unlink(part)
         return True
-
-    def files(self, folder: str) -> list[str]:
-        """List the files in `folder` and below it, as paths; none where it is missing."""
-        found = self._ask(lambda: self._fs.find(self._full(folder)))
-        paths = sorted(path[len(self._root) :].lstrip("/") for path in found)
-        return [path for path in paths if posixpath.basename(path)[:1] != "."]
 
     def copy_new(self, path: str, source: Storage, source_path: str) -> bool:
         """Bring a file of another storage here unless there is one at `path`: as a hard link where

@@ -56,15 +56,6 @@ def test_a_config_may_set_options_for_every_edit_that_does_not() -> None:
     assert spec.identity() != find_model("flux-kontext").identity()
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"image_guidance_scale": 1.5}, "flux-kontext has no image_guidance_scale; it takes"),
-        ({"seed": 3}, "seed is of each edit"),
-        ({"style": "sketch"}, "style is of each edit"),
-        ({"size": "500x512"}, "500 px is not possible with model flux-kontext"),
-    ],
-)
 def test_an_edit_that_says_something_else_than_the_config_wins() -> None:
     options = {"num_images": 3, "resize": "pad", "return_mask": True, "restore_size": True}
     spec = EngineConfig(options=EditOptions.parse(options)).find_model()
@@ -81,6 +72,15 @@ def test_a_size_for_every_edit_is_not_the_sources() -> None:
     assert spec.resolve(EditOptions(restore_size=True), seed=1).restore_size is True
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"image_guidance_scale": 1.5}, "flux-kontext has no image_guidance_scale; it takes"),
+        ({"seed": 3}, "seed is of each edit"),
+        ({"style": "sketch"}, "style is of each edit"),
+        ({"size": "500x512"}, "500 px is not possible with model flux-kontext"),
+    ],
+)
 def test_an_option_that_cannot_be_a_default_is_refused_by_name(
     options: dict[str, object], says: str
 ) -> None:

@@ -31,7 +31,9 @@ class Delivered:
     pictures: int  # masks included
     new: int  # of them; the others were there already
     beside: int  # of the new ones: another file had their name, and they got a number
-    changed: dict[str, str]  # parts of names that other systems cannot hold, and what became of them
+    changed: dict[
+        str, str
+    ]  # parts of names that other systems cannot hold, and what became of them
     failed: int  # rows without a picture
     is_finished: bool  # the job
 
@@ -39,8 +41,8 @@ class Delivered:
 def deliver(storage: Storage, dest: str) -> Delivered:
     """Bring every edited picture into the folder `dest`, as hard links where that can be.
 
-    A file that is there is never written over: one of the same content is the picture itself, beside
-    any other the picture gets a number. Raises `OutputUnusable`.
+    A file that is there is never written over: one of the same content is the picture itself,
+    beside any other the picture gets a number. Raises `OutputUnusable`.
     """
     if not storage.exists(JOB):
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")

@@ -23,6 +23,7 @@ from storage.location import is_uri
 from storage.retrying import retrying
 from storage.storage import Storage
 
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """Says what an export wrote."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import fsspec
@@ -66,8 +68,12 @@ def read_ids(location: str, known: pa.ChunkedArray) -> pa.ChunkedArray:
     except Exception as error:  # storage clients raise dozens of kinds
         reason = getattr(error, "strerror", None) or error
         raise ManifestInvalid(f"--retry {location}: {reason}", param="retry") from None
-    ids = pa.array(dict.fromkeys(_ids(location, data)), pa.string())
-    found = ids.filter(pc.is_in(ids, known.combine_chunks()))
+    read = [ids for text in _readings(data) if (ids := _ids(text)) is not None]
+    if not read:
+        raise ManifestInvalid(
+            f'--retry {location} has no column "id": give the failed.csv of a job', param="retry"
+        )
+    found, ids = max(((_among(ids, known), ids) for ids in read), key=lambda pair: len(pair[0]))
     if not len(found):
         raise ManifestInvalid(
             f"--retry {location}: the manifest has none of its {len(ids)} ids", param="retry"
@@ -77,15 +83,23 @@ def read_ids(location: str, known: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([found])
 
 
-def _ids(location: str, data: bytes) -> list[str]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:  # Excel saves CSV in the encoding of its system
-        text = data.decode("gb18030", "replace")
+def _among(ids: list[str], known: pa.ChunkedArray) -> pa.Array:
+    asked = pa.array(ids, pa.string())
+    return asked.filter(pc.is_in(asked, known.combine_chunks()))
+
+
+def _readings(data: bytes) -> Iterator[str]:
+    """Decode as UTF-8, and as the Chinese Windows on which Excel may have saved it: a few bytes may
+    be both."""
+    for encoding in ("utf-8-sig", "gb18030"):
+        with suppress(UnicodeDecodeError):
+            yield data.decode(encoding)
+    yield data.decode("latin-1")  # reads anything: its ASCII is right
+
+
+def _ids(text: str) -> list[str] | None:
     for delimiter in ",;\t":
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         if "id" in (rows.fieldnames or ()):
-            return [row["id"] for row in rows if row["id"]]
-    raise ManifestInvalid(
-        f'--retry {location} has no column "id": give the failed.csv of a job', param="retry"
-    )
+            return list(dict.fromkeys(row["id"] for row in rows if row["id"]))
+    return None

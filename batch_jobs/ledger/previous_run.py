@@ -69,8 +69,8 @@ class PreviousRun:
             return
         if len(stale):
             raise OutputUnusable(
-                f"{self._storage.url} holds {counted(len(stale), 'row')} of another manifest, such as "
-                f"{stale['id'][0]}: give another output"
+                f"{self._storage.url} holds {counted(len(stale), 'row')} of another manifest, such "
+                f"as {stale['id'][0]}: give another output"
             )
         moved = before is not None and base_of(before) != base_of(manifest)
         if moved and has_relative(plan):
@@ -85,7 +85,9 @@ class PreviousRun:
         if not rows:
             return
         before, now = [{**told.get("config", {}), **told} for told in (self._job, job)]
-        names = [name for name in ROW_SETTINGS if name in before]  # later ones are at their defaults
+        names = [
+            name for name in ROW_SETTINGS if name in before
+        ]  # later ones are at their defaults
         changed = [name for name in names if before[name] != now.get(name)]
         logger.warning(
             "%s will be edited again, each kept until then: %s changed",

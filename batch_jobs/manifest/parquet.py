@@ -72,8 +72,8 @@ def _check_group(size_bytes: int, rows: int, group: int, file: str) -> None:
     if size_bytes > MAX_GROUP_BYTES:
         raise ManifestInvalid(
             f"{file}: row group {group} holds {size_bytes >> 20:,} MiB of images and masks in "
-            f"{counted(rows, 'row')}, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file again with "
-            f"row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
+            f"{counted(rows, 'row')}, more than {MAX_GROUP_BYTES >> 20:,} MiB: write the file "
+            f"again with row_group_size={max(rows * MAX_GROUP_BYTES // (8 * size_bytes), 1)}",
             param="image",
         )
 

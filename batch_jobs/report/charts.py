@@ -11,7 +11,7 @@ LEFT_PX, BOTTOM_PX = 48, 20  # room for the labels
 
 @dataclass(frozen=True, slots=True)
 class SpeedChart:
-    """Images/s over the seconds of a run."""
+    """Images/s over the seconds of editing."""
 
     end_s: float
     """The end of the horizontal axis, which begins at 0."""
@@ -27,7 +27,8 @@ class SpeedChart:
 
 
 def speed_chart(points: Sequence[tuple[float, float]]) -> SpeedChart | None:
-    """Place (seconds since the start, images/s) in a drawing; None for fewer than two points."""
+    """Place (seconds since editing began, images/s until then) in a drawing; None for fewer than
+    two points."""
     if len(points) < 2:
         return None
     end_s = max(seconds for seconds, _ in points)
@@ -35,6 +36,6 @@ def speed_chart(points: Sequence[tuple[float, float]]) -> SpeedChart | None:
     corners = " ".join(
         f"{LEFT_PX + PLOT_WIDTH_PX * seconds / end_s:.1f},"
         f"{PLOT_HEIGHT_PX - PLOT_HEIGHT_PX * speed / top:.1f}"
-        for seconds, speed in points
+        for seconds, speed in [(0.0, points[0][1]), *points]
     )
     return SpeedChart(end_s, top, corners)

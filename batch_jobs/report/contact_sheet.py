@@ -35,6 +35,10 @@ class SheetRow:
     source: Image.Image
     edits: list[tuple[str, Image.Image]] = field(default_factory=list)
     """Each with the instruction that made it."""
+    source_url: str | None = None
+    """Relative to the output, where the source can be reached from there."""
+    files: list[str] = field(default_factory=list)
+    """Where each edit is in the output."""
 
 
 def draw_contact_sheet(rows: Sequence[SheetRow]) -> bytes:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from batch_jobs.ledger.failed import failed_csv, failed_rows
-from batch_jobs.ledger.layout import FAILED, image_path
-from batch_jobs.manifest.embedded import read_embedded
-from batch_jobs.manifest.place import Place
-from batch_jobs.manifest.plan import base_of
-from batch_jobs.manifest.thin import image_sha256
+from batch_jobs.ledger.layout import FAILED
 from batch_jobs.report.charts import speed_chart
-from batch_jobs.report.consistency import Outlier, StyleConsistency, consistency
-from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
-from engine.images import decode
+from batch_jobs.report.consistency import consistency
+from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet
+from batch_jobs.report.pairs import write_pairs
+from batch_jobs.report.sample import DrawnStyle, drawn_outliers, sample_rows
+from batch_jobs.report.templates import environment
+from engine.counted import counted
 from engine.options import EditOptions
-from storage.sources import read_source
 from storage.storage import Storage
-
-logger = logging.getLogger(__name__)
-
-DrawnStyle = tuple[StyleConsistency, list[tuple[Outlier, Image.Image]]]
 
 # of the ledger, what a report is drawn from
 COLUMNS = (
@@ -54,8 +43,6 @@ COLUMNS = (
     "outputs",
     *(name for name in EditOptions.model_fields if name != "num_images"),
 )
-SHEET_SOURCES = 6
-SHEET_EDITS = 5
 SLOWEST = 5
 FAILED_SHOWN = 200  # rows; all of them are in failed.csv
 
@@ -68,16 +55,15 @@ HEADLINE = {  # the figures that stand first, by what the page calls them
     "samples a step": "mean_batch_size",
 }
 DRAWN = {
-    *("rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed"),
+    *("rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed", "run"),
     "consistency",
 }
-STYLES = 6  # whose outliers are drawn
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
-    """Publish report.html, report.json, contact_sheet.png and failed.csv beside the results, of
-    which these are `COLUMNS`."""
-    sheet = _sheet_rows(storage, results, manifest)
+    """Publish report.html with its pages, report.json, contact_sheet.png and failed.csv beside the
+    results, of which these are `COLUMNS`."""
+    sheet = sample_rows(storage, results, manifest)
     styles = consistency(results)
     figures = _figures(results) | {"consistency": [asdict(style) for style in styles]} | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
@@ -87,7 +73,9 @@ def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict
         storage.publish(FAILED, failed_csv(results).encode("utf-8-sig"))  # Excel asks for the BOM
     else:
         storage.remove(FAILED)
-    storage.publish("report.html", _page(figures, results, sheet, _drawn(storage, styles)).encode())
+    pairs = write_pairs(storage, results, manifest)
+    drawn = drawn_outliers(storage, styles)
+    storage.publish("report.html", _page(figures, results, sheet, drawn, pairs).encode())
 
 
 def _figures(results: pa.Table) -> dict[str, Any]:
@@ -117,102 +105,46 @@ def _mean_report(ok: pa.Table) -> dict[str, float] | None:
     return {name: round(pc.mean(pc.struct_field(reports, name)).as_py(), 3) for name in names}
 
 
-def _sheet_rows(storage: Storage, results: pa.Table, manifest: str) -> list[SheetRow]:
-    """A sample of the edited rows, grouped by source; one that is gone or another is left out."""
-    sheet = []
-    for group in _fullest_groups(results):
-        try:
-            data = _source_bytes(group[0], manifest)
-            if image_sha256(data) != group[0]["source_sha256"]:
-                continue  # another picture lies in its place now
-            source = thumbnail(decode(data).image)
-            edits = [(row["instruction"], thumbnail(_output(storage, row))) for row in group]
-        except Exception as error:  # gone since: the sheet is a sample, and never ends a job
-            logger.info("row %s is not in the report: %s", group[0]["id"], error)
-            continue
-        sheet.append(SheetRow(source, edits))
-    return sheet
-
-
-def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
-    """Rows of the sources that were edited most, in the order of their ids."""
-    names = ["id", "status", "instruction", "fingerprint", "source", "place", "source_sha256"]
-    ok = results.select(names).filter(pc.equal(results["status"], "ok")).sort_by("id")
-    counts = Counter(ok["source_sha256"].to_pylist())
-    fullest = sorted(counts, key=lambda digest: -min(counts[digest], SHEET_EDITS))
-    for digest in fullest[:SHEET_SOURCES]:
-        yield ok.filter(pc.equal(ok["source_sha256"], digest))[:SHEET_EDITS].to_pylist()
-
-
-def _source_bytes(row: dict[str, Any], manifest: str) -> bytes:
-    if row["place"] is None:
-        return read_source(row["source"], base_of(manifest))
-    found = dict(read_embedded([Place(**row["place"])])).get(0)
-    return found.image or b"" if found else b""
-
-
-def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:
-    return _opened(storage, image_path(row["id"], row["fingerprint"], 0))
-
-
-def _opened(storage: Storage, path: str) -> Image.Image:
-    """Open an image by its place in the output, which may have been moved."""
-    return Image.open(io.BytesIO(storage.read(path)))
-
-
-def _drawn(storage: Storage, styles: list[StyleConsistency]) -> list[DrawnStyle]:
-    """Draw the outliers of the styles that most rows have; one that is gone is left out."""
-    drawn = []
-    for style in styles[:STYLES]:
-        pictures = []
-        for outlier in style.outliers:
-            try:
-                pictures.append((outlier, thumbnail(_opened(storage, outlier.path))))
-            except Exception as error:  # gone since: as of a sheet
-                logger.info("%s is not in the report: %s", outlier.path, error)
-        drawn.append((style, pictures))
-    return drawn
-
-
 def _page(
-    figures: dict[str, Any], results: pa.Table, sheet: list[SheetRow], styles: list[DrawnStyle]
+    figures: dict[str, Any],
+    results: pa.Table,
+    sheet: list[SheetRow],
+    styles: list[DrawnStyle],
+    pairs: int,
 ) -> str:
-    return (
-        _templates()
-        .get_template("page.html.j2")
-        .render(
-            headline=[(name, figures.get(key)) for name, key in HEADLINE.items()],
-            errors=figures["errors"],
-            failed=failed_rows(results)[:FAILED_SHOWN],
-            failed_count=figures["failed"],
-            warnings=figures["warnings"],
-            edit_report=figures["edit_report"],
-            chart=speed_chart(figures.get("speed", ())),
-            sheet=sheet,
-            styles=styles,
-            slowest=_slowest(results),
-            settings={name: value for name, value in figures.items() if name not in DRAWN},
-        )
-    )
+    told = {
+        "headline": [(name, figures.get(key)) for name, key in HEADLINE.items()],
+        "run": _run(figures.get("run")),
+        "errors": figures["errors"],
+        "failed": failed_rows(results)[:FAILED_SHOWN],
+        "failed_count": figures["failed"],
+        "ok_count": figures["ok"],
+        "pair_count": pairs,
+        "warnings": figures["warnings"],
+        "edit_report": figures["edit_report"],
+        "chart": speed_chart(figures.get("speed", ())),
+        "sheet": sheet,
+        "styles": styles,
+        "slowest": _slowest(results),
+        "settings": dict(_settings({k: v for k, v in figures.items() if k not in DRAWN})),
+    }
+    return environment().get_template("page.html.j2").render(told)
 
 
-def _templates() -> Environment:
-    """Make the environment of the page: what a manifest says is text in it, never markup."""
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"data_url": _data_url, "json": json.dumps}
-    return environment
+def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    counts = {f"counted_{name}s": counted(run[f"{name}s"], name) for name in ("row", "image")}
+    return run | counts
 
 
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _settings(told: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List what is set, section by section, as YAML would name it."""
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
 def _slowest(results: pa.Table) -> list[dict[str, Any]]:

@@ -68,6 +68,4 @@ class StagesHere:
         """See `publish_rows`."""
         run = self._run
         config = run.config
-        return publish_rows(
-            edited, run.storage, config.output_format, config.output_compression
-        )
+        return publish_rows(edited, run.storage, config.output_format, config.output_compression)

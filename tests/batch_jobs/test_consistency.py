@@ -23,7 +23,7 @@ SPOILED = {"row-3", "row-8", "row-14"}
 
 def entry(id: str, shift: StyleShift | None, style: str | None = "line", **options: Any) -> Entry:
     given = {"seed": 42, "num_inference_steps": 20, "style": style, **options}
-    output = Output("x.png", "0", 8, 8, 42, style_shift=shift)
+    output = Output(f"/out/images/ab/{id}.png", "0", 8, 8, 42, style_shift=shift)
     return Entry(id, options=ResolvedOptions(**given), fingerprint="0" * 32, outputs=[output])
 
 

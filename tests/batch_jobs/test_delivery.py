@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from batch_jobs.config import JobConfig
 from batch_jobs.export.names import MAX_STEM_BYTES, Asked, stems
 from batch_jobs.stopping import Exit
 from cli.main import app
 from engine.errors import OptionInvalid
 from engine.fields import validate
-from batch_jobs.config import JobConfig
 from tests.batch_jobs.jobs import CONFIG, job_here, ledger, left, run_here
 
 Write = Callable[..., str]
@@ -129,7 +129,9 @@ def test_a_delivery_says_what_it_did_and_links_the_files(job: tuple[str, Path]) 
         "  1 row failed: see `rayedit status OUTPUT --failed`",
     ]
     assert files(folder) == NAMES
-    made = {row["id"]: [Path(out["uri"]) for out in row["outputs"]] for row in ledger(output).values()}
+    made = {
+        row["id"]: [Path(out["uri"]) for out in row["outputs"]] for row in ledger(output).values()
+    }
     assert (folder / "rocket.png").samefile(made["4"][0])
     assert (folder / "b_c" / "coffee 1-1.png").samefile(made["3"][1])
     assert delivered(output, folder).output.startswith(f"{folder} 5 pictures, 5 there before\n")

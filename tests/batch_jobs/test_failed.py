@@ -167,7 +167,11 @@ def test_a_file_that_names_no_row_is_refused(
 
 def test_ids_that_excel_saved_are_read(tmp_path: Path) -> None:
     known = pa.chunked_array([["夜-1", "夜-2", "3"]])
-    for name, encoding, comma in (("a", "utf-8-sig", ","), ("b", "gb18030", ";"), ("c", "utf-8", "\t")):
+    for name, encoding, comma in (
+        ("a", "utf-8-sig", ","),
+        ("b", "gb18030", ";"),
+        ("c", "utf-8", "\t"),
+    ):
         file = tmp_path / f"{name}.csv"
         file.write_text(f"id{comma}code\n夜-1{comma}x\n3{comma}y\ngone{comma}z\n", encoding)
         assert read_ids(str(file), known).to_pylist() == ["夜-1", "3"]

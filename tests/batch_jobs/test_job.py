@@ -69,7 +69,7 @@ def test_rows_that_left_the_manifest_leave_the_ledger_and_another_manifest_is_re
     rows, output = good_rows(3), tmp_path / "out"
     rows[0]["instruction"] = ""
     assert run_here(manifest(rows), output) == Exit.FAILED_ROWS
-    with pytest.raises(OutputUnusable, match="rows of another manifest, such as row-0"):
+    with pytest.raises(OutputUnusable, match="1 row of another manifest, such as row-0"):
         run_here(manifest(rows[1:], "other.parquet"), output)
     assert len(ledger(output)) == 3
     assert run_here(manifest(rows[1:]), output) == Exit.OK

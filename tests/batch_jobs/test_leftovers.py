@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_jobs.ledger.leftovers import leftovers
 from batch_jobs.ledger.lease import owner_of
+from batch_jobs.ledger.leftovers import leftovers
 from batch_jobs.stopping import Exit
 from storage.storage import Storage
 from tests.batch_jobs.jobs import CONFIG, digests, good_rows, ledger, run_here

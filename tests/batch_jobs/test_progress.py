@@ -52,6 +52,24 @@ def test_the_speed_of_few_blocks_is_that_of_the_whole_run() -> None:
     assert progress.speed_over_time() == [(8.0, 0.5)]
 
 
+def test_the_curve_begins_when_editing_does_and_agrees_with_the_rows() -> None:
+    clock = Clock()
+    progress = JobProgress(40, clock=clock)
+    progress.workers = 2
+    for seconds in (29.5, 1.5, 1, 1, 1, 1):  # the models load: one is a little faster
+        clock.now_s += seconds
+        progress.add(done=4, failed=0, images=4)
+    assert (progress.begin_s, progress.editing_s) == (29.0, 6.0)
+    assert progress.images_per_s == pytest.approx(24 / 6)
+    assert progress.speed_over_time() == [
+        (2.0, 4.0),
+        (3.0, 4.0),
+        (4.0, 4.0),
+        (5.0, 4.0),
+        (6.0, 4.0),
+    ]
+
+
 def test_lines_come_before_the_first_row_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     lines: list[dict[str, Any]] = []
     with JobProgress(40, line_every_s=0.01):
