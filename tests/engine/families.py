@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -162,13 +163,36 @@ def request_of(spec: ModelSpec, edit: Edit, id: str = "edit") -> EditRequest:
 class Twins:
     """One tiny folder behind diffusers' pipeline and behind an editor of rayedit; float32."""
 
-    def __init__(self, family: Family, folder: Path) -> None:
+    def __init__(self, family: Family, folder: Path, **settings: Any) -> None:
+        """`settings`: further ones of the engine, for the editor alone."""
         self.family = family
         self.folder = folder
         self.spec: ModelSpec = find_model(str(folder))
-        config = EngineConfig(device="cpu", dtype="float32")
+        config = EngineConfig(device="cpu", dtype="float32", **settings)
         self.editor: Editor = load_model(self.spec, config).editor
-        self.pipeline = load(folder)
+
+    @cached_property
+    def pipeline(self) -> Any:
+        return load(self.folder)
+
+    @cached_property
+    def inpainting(self) -> Any:
+        """diffusers' pipeline for masked edits."""
+        return load(self.folder, self.family.inpainting)
+
+    @cached_property
+    def edits(self) -> list[Edit]:
+        return edits_of(self.family)
+
+    @cached_property
+    def expected(self) -> list[Drawn]:
+        """The edits as diffusers makes them."""
+        return [self.diffusers(edit) for edit in self.edits]
+
+    @cached_property
+    def alone(self) -> list[Drawn]:
+        """The edits as rayedit makes them, each alone."""
+        return [self.rayedit([edit])[0] for edit in self.edits]
 
     def diffusers(self, edit: Edit, pipeline: Any = None) -> Drawn:
         """The edit as diffusers makes it; `pipeline`: another than the folder's."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,33 +16,28 @@ from engine.sampling import Schedule
 from tests.conftest import photograph
 from tests.engine.families import (
     BOUND,
-    FAMILIES,
     Twins,
     check_same,
     difference,
-    edits_of,
     one_thread,
 )
 from tests.tiny.edits import source
-from tests.tiny.pipelines import load
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=str)
-def twins(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iterator[Twins]:
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
     with one_thread():
-        yield Twins(request.param, tiny(request.param.name))
+        yield
 
 
 def test_edits_are_those_of_diffusers_alone_and_joining_a_mixed_batch(twins: Twins) -> None:
-    edits = edits_of(twins.family)
-    expected = [twins.diffusers(edit) for edit in edits]
-    for edit, theirs in zip(edits, expected, strict=True):
-        check_same(twins.rayedit([edit])[0], theirs, twins.family.bound)
+    for mine, theirs in zip(twins.alone, twins.expected, strict=True):
+        check_same(mine, theirs, twins.family.bound)
 
     loop = twins.loop()
-    for mine, theirs in zip(twins.rayedit(edits, loop=loop), expected, strict=True):
+    for mine, theirs in zip(twins.rayedit(twins.edits, loop=loop), twins.expected, strict=True):
         check_same(mine, theirs, twins.family.bound)
-    alone = sum(edit.options["num_inference_steps"] for edit in edits)
+    alone = sum(edit.options["num_inference_steps"] for edit in twins.edits)
     assert loop.counters.calls < alone
 
 
@@ -51,7 +45,7 @@ def test_the_shift_of_another_canvas_is_another_picture(
     twins: Twins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bound sees the noise levels: 1.15 is the shift of a megapixel."""
-    edit = edits_of(twins.family)[1]
+    edit = twins.edits[1]
     schedule = twins.editor.schedule
     mine = schedule(twins.request(edit))
     if mine.mu is None:
@@ -61,7 +55,7 @@ def test_the_shift_of_another_canvas_is_another_picture(
         return replace(mine, mu=1.15)
 
     monkeypatch.setattr(twins.editor, "schedule", shifted)
-    assert difference(twins.rayedit([edit])[0], twins.diffusers(edit)) > 100 * BOUND
+    assert difference(twins.rayedit([edit])[0], twins.expected[1]) > 100 * BOUND
 
 
 def test_a_stretched_photograph_is_the_one_that_kontext_sees_in_diffusers() -> None:
@@ -103,16 +97,15 @@ def test_masked_edits_are_those_of_diffusers_inpainting(
     """The mask lies on the grid of latents: diffusers drops what is thinner."""
     if twins.family.inpainting is None:
         pytest.skip("diffusers cannot inpaint with this family")
-    pipeline = load(twins.folder, twins.family.inpainting)
-    edit = edits_of(twins.family)[0]
+    edit = twins.edits[0]
     mask = np.zeros(edit.sources[0].shape[:2], np.uint8)
     mask[16:48, 16:64] = 255
     options = {**edit.options, "num_inference_steps": steps, "strength": strength}
     edit = replace(edit, mask=mask, options=options)
-    theirs = twins.diffusers(edit, pipeline)
+    theirs = twins.diffusers(edit, twins.inpainting)
     loop = twins.loop()
     check_same(twins.rayedit([edit], loop=loop)[0], theirs)
     assert loop.counters.calls == {1.0: 4, 0.8: 4, 0.55: 4}[strength]
 
     everywhere = replace(edit, mask=np.full_like(mask, 255))
-    assert difference(twins.diffusers(everywhere, pipeline), theirs) > 100 * BOUND
+    assert difference(twins.diffusers(everywhere, twins.inpainting), theirs) > 100 * BOUND

@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,9 @@ from engine.models import Conditioning, Editor
 from engine.options import Determinism
 from tests.engine.company import in_random_company
 from tests.engine.families import (
-    FAMILIES,
     INSTRUCTIONS,
     Twins,
     check_same,
-    edits_of,
     one_thread,
 )
 from tests.engine.test_loop import run
@@ -36,10 +33,10 @@ SAMPLES = 4
 ROWS_THAT_FIT = 3
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=str)
-def twins(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Iterator[Twins]:
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
     with one_thread():
-        yield Twins(request.param, tiny(request.param.name))
+        yield
 
 
 def changed(editor: Editor, **methods: Callable[..., Any]) -> Editor:
@@ -81,7 +78,7 @@ def neighbours_of(twins: Twins, canvas: Edit, seed: int) -> Iterator[EditRequest
 def test_random_neighbours_cancelled_and_poisoned_change_no_byte(
     twins: Twins, determinism: Determinism
 ) -> None:
-    edit = edits_of(twins.family)[1]
+    edit = twins.edits[1]
     subject = twins.request(edit, "subject")
     editor = changed(twins.editor, encode=poison)
     loop = DenoiseLoop(editor, Capacity(SAMPLES), determinism=determinism)
@@ -93,14 +90,12 @@ def test_random_neighbours_cancelled_and_poisoned_change_no_byte(
     }
     assert len(seen) == 1
     if determinism == "strict":
-        alone = run(loop, [subject])["subject"]
-        assert isinstance(alone, EditResult)
-        assert seen == {alone.images[0].tobytes()}
+        assert seen == {twins.alone[1].pixels.tobytes()}
 
 
 def test_poison_fails_alone(twins: Twins) -> None:
     loop = twins.loop(changed(twins.editor, encode=poison))
-    edits = edits_of(twins.family)[:2]
+    edits = twins.edits[:2]
     requests = [twins.request(edits[0], "poison"), twins.request(edits[1], "calm")]
     outcomes = run(loop, requests)
     failure, calm = outcomes["poison"], outcomes["calm"]
@@ -116,16 +111,15 @@ def test_a_batch_that_does_not_fit_is_halved(twins: Twins) -> None:
             raise torch.OutOfMemoryError(f"{len(latents)} rows do not fit")
         return predict(latents, *others)
 
-    edits = edits_of(twins.family)[:3]
     loop = twins.loop(changed(twins.editor, predict=small))
-    edits += [replace(edit, seed=edit.seed + 100) for edit in edits]
-    for edit, mine in zip(edits, twins.rayedit(edits, loop=loop), strict=True):
-        check_same(mine, twins.diffusers(edit), twins.family.bound)
+    expected = 2 * twins.expected[:3]
+    for mine, theirs in zip(twins.rayedit(2 * twins.edits[:3], loop=loop), expected, strict=True):
+        check_same(mine, theirs, twins.family.bound)
     assert loop.counters.out_of_memory > 0
 
 
 def test_partial_images_come_and_change_no_byte_of_the_edit(twins: Twins) -> None:
-    edit = edits_of(twins.family)[2]
+    edit = twins.edits[2]
     request = twins.request(edit)
     shown: dict[int, np.ndarray] = {}
 
@@ -133,9 +127,8 @@ def test_partial_images_come_and_change_no_byte_of_the_edit(twins: Twins) -> Non
         shown[k] = image
 
     watched = run(twins.loop(partial_image=show), [replace(request, partial_images=2)])["edit"]
-    plain = run(twins.loop(), [request])["edit"]
-    assert isinstance(watched, EditResult) and isinstance(plain, EditResult)
-    assert watched.images[0].tobytes() == plain.images[0].tobytes()
+    assert isinstance(watched, EditResult)
+    assert watched.images[0].tobytes() == twins.alone[2].pixels.tobytes()
     assert {k: image.shape for k, image in shown.items()} == dict.fromkeys(
         (0, 1), edit.sources[0].shape
     )
@@ -144,7 +137,7 @@ def test_partial_images_come_and_change_no_byte_of_the_edit(twins: Twins) -> Non
 
 def test_what_a_mask_keeps_is_the_source_in_every_bit_of_the_latents(twins: Twins) -> None:
     """Also a stroke of one pixel may change, and where nothing may, nothing does."""
-    edit = edits_of(twins.family)[1]
+    edit = twins.edits[1]
     mask = np.zeros(edit.sources[0].shape[:2], np.uint8)
     mask[20, 10:50] = 255
     decoded: list[torch.Tensor] = []
@@ -177,7 +170,7 @@ def reconstruction(vae: Any, pixels: np.ndarray) -> np.ndarray:
 
 def test_the_source_that_a_mask_keeps_is_in_the_scale_of_the_state(twins: Twins) -> None:
     """Decoded as a finished sample is, it is what the VAE makes of the photograph."""
-    edit = edits_of(twins.family)[1]
+    edit = twins.edits[1]
     mask = np.full(edit.sources[0].shape[:2], 255, np.uint8)
     with torch.inference_mode():
         [conditioning] = twins.editor.encode([twins.request(replace(edit, mask=mask))])
