@@ -118,6 +118,14 @@ class ModelSpec:
         defaults = {name: value for name, value in self.defaults.items() if name != option}
         return replace(self, options=self.options - {option}, defaults=defaults)
 
+    def of_folder(self, folder: Path, **found: Any) -> Self:
+        """Return the spec of a model like this one in a folder, which gives it its name.
+
+        `found`: fields that the folder's configuration tells; its licence is in none of them.
+        """
+        place = {"name": folder.name, "source": str(folder), "revision": None}
+        return replace(self, **{**place, "licence": "unknown", **found})
+
     def has(self, option: str) -> bool:
         """Tell whether edits by this model have an option."""
         return option not in FAMILY_OPTIONS or option in self.options

@@ -85,14 +85,11 @@ class ControlNet:
             _check_fits(unet, read_json(folder / "controlnet" / "config.json"), folder)
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = unet.get("sample_size")
-        described = replace(
-            SD15_CANNY,
-            name=folder.name,
-            source=str(folder),
+        described = SD15_CANNY.of_folder(
+            folder,
             resolution=side * factor if isinstance(side, int) else 512,
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             parts={} if own else SD15_CANNY.parts,
-            licence="unknown",
         )
         if index["_class_name"] != IMG2IMG:
             return described

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -77,14 +76,9 @@ class DreamLite:
             )
         pipeline = read_json(folder / "model_index.json")["_class_name"]
         factor = 2 ** (len(vae["encoder_block_out_channels"]) - 1)
-        return replace(
-            DREAMLITE_MOBILE if pipeline == "DreamLiteMobilePipeline" else DREAMLITE,
-            name=folder.name,
-            source=str(folder),
-            revision=None,
-            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
-            licence="unknown",
-        )
+        known = DREAMLITE_MOBILE if pipeline == "DreamLiteMobilePipeline" else DREAMLITE
+        multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
+        return known.of_folder(folder, multiple=multiple)
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:

@@ -4,7 +4,6 @@ tokens."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -74,13 +73,8 @@ class Flux2:
                 f"{folder} is no FLUX.2: its transformer takes "
                 f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
             )
-        return replace(
-            _kind(folder),
-            name=folder.name,
-            source=str(folder),
-            multiple=2 * 2 ** (len(vae["block_out_channels"]) - 1),
-            licence="unknown",
-        )
+        multiple = 2 * 2 ** (len(vae["block_out_channels"]) - 1)
+        return _kind(folder).of_folder(folder, multiple=multiple)
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:

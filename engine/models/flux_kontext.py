@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,13 +62,8 @@ class FluxKontext:
                 f"{folder} is no FLUX.1 Kontext: its transformer takes "
                 f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
             )
-        described = replace(
-            FLUX_KONTEXT,
-            name=folder.name,
-            source=str(folder),
-            multiple=2 * 2 ** (len(vae["block_out_channels"]) - 1),
-            licence="unknown",
-        )
+        multiple = 2 * 2 ** (len(vae["block_out_channels"]) - 1)
+        described = FLUX_KONTEXT.of_folder(folder, multiple=multiple)
         return described if transformer["guidance_embeds"] else described.without("guidance_scale")
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,13 +67,10 @@ class InstructPix2Pix:
         unet = read_json(folder / "unet" / "config.json")
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = unet.get("sample_size")
-        return replace(
-            INSTRUCT_PIX2PIX,
-            name=folder.name,
-            source=str(folder),
+        return INSTRUCT_PIX2PIX.of_folder(
+            folder,
             resolution=side * factor if isinstance(side, int) else 512,
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
-            licence="unknown",
         )
 
     @classmethod

@@ -4,7 +4,6 @@ tokens, whose text encoder sees the sources too."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -74,7 +73,7 @@ class QwenImageEdit:
                 f"{transformer['in_channels']} channels, not {4 * vae['z_dim']}"
             )
         known = QWEN_IMAGE_EDIT_2511 if is_plus(folder) else QWEN_IMAGE_EDIT
-        return replace(known, name=folder.name, source=str(folder), licence="unknown")
+        return known.of_folder(folder)
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:

@@ -73,15 +73,12 @@ class SdxlInstructPix2Pix:
             _check_scheduler(folder)
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         side = (unet.get("sample_size") or 128) * factor  # 128: diffusers' pipeline
-        return replace(
-            SDXL_INSTRUCT_PIX2PIX,
-            name=folder.name,
-            source=str(folder),
+        return SDXL_INSTRUCT_PIX2PIX.of_folder(
+            folder,
             resolution=side,
             sizes=((side, side),),
             multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
             max_side=2 * side,
-            licence="unknown",
         )
 
     @classmethod
