@@ -149,6 +149,15 @@ FLUX2_KLEIN_BASE = replace(
     defaults={"num_inference_steps": 50, "guidance_scale": 4.0},
 )
 
+# Read by Qwen3-8B. Licence and 4 steps from the model card, 50 and 4.0 from its makers' own code.
+FLUX2_KLEIN_9B, FLUX2_KLEIN_BASE_9B = (
+    replace(spec, name=f"{spec.name}-9b", source=source, licence="FLUX Non-Commercial")
+    for spec, source in (
+        (FLUX2_KLEIN, "black-forest-labs/FLUX.2-klein-9B"),
+        (FLUX2_KLEIN_BASE, "black-forest-labs/FLUX.2-klein-base-9B"),
+    )
+)
+
 # Black Forest Labs 2025; 50 steps, 4.0 and the licence from the model card's example, at most 6
 # sources as its makers recommend. The scripts are of the languages on Mistral Small 3.1's card.
 FLUX2_DEV = replace(
@@ -234,10 +243,8 @@ DREAMLITE_MOBILE = replace(
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        *(POCKET, INSTRUCT_PIX2PIX, SDXL_INSTRUCT_PIX2PIX),
-        *(SD15_CANNY, FLUX_KONTEXT),
-        *(FLUX2_KLEIN, FLUX2_KLEIN_BASE, FLUX2_DEV),
-        *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511),
-        *(DREAMLITE, DREAMLITE_MOBILE),
+        *(POCKET, INSTRUCT_PIX2PIX, SDXL_INSTRUCT_PIX2PIX, SD15_CANNY, FLUX_KONTEXT),
+        *(FLUX2_KLEIN, FLUX2_KLEIN_BASE, FLUX2_KLEIN_9B, FLUX2_KLEIN_BASE_9B, FLUX2_DEV),
+        *(QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2509, QWEN_IMAGE_EDIT_2511, DREAMLITE, DREAMLITE_MOBILE),
     )
 }

@@ -46,6 +46,7 @@ def _card_gb(parameters: float) -> int | None:
 # that are public for the parts named here. Where diffusers' own defaults are that configuration, or
 # the weights are here, tests/engine/test_model_sizes.py counts again.
 _KLEIN = ModelSize(3.960, 3.215, 0.490)  # 3.876 and the VAE; 28 of the 36 layers of Qwen3-4B
+_KLEIN_9B = ModelSize(9.163, 6.025, 0.815)  # 9.079 and the VAE; the same of Qwen3-8B
 _QWEN = ModelSize(20.557, 7.747, 0.824)  # 20.430 and the VAE; Qwen2.5-VL-7B without its head
 # 0.39 from the model's repository and diffusers' tiny VAE; Qwen3-VL-2B. Of the first that is all
 # there is: its public 5.07 GB are 2 bytes for each of the two.
@@ -59,6 +60,8 @@ SIZES: dict[str, ModelSize] = {
     "flux-kontext": ModelSize(11.985, 4.885, 0.325),  # 11.901 and the VAE; T5-v1.1-XXL, CLIP-L
     "flux2-klein": _KLEIN,
     "flux2-klein-base": _KLEIN,
+    "flux2-klein-9b": _KLEIN_9B,
+    "flux2-klein-base-9b": _KLEIN_9B,
     # 32.223 and the VAE; 31 of the 40 layers of Mistral Small 3 (24B)
     "flux2-dev": ModelSize(32.307, 17.900, 1.227),
     "qwen-image-edit": _QWEN,
