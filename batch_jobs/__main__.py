@@ -18,11 +18,22 @@ from engine.flags import with_flags
 from engine.options import Determinism, EditOptions
 from storage.storage import Storage
 
+# of how the manifest is read
+MANIFEST_FLAGS = (
+    *("instruction", "glob", "image_column", "instruction_column"),
+    *("image_base", "image_root", "style"),
+)
 JOB_FLAGS = (
-    *("style", "seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
-    *("image_root", "check_sources", "output_format", "output_compression", "prune"),
+    *MANIFEST_FLAGS,
+    "carry",
+    *("seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
+    *("check_sources", "output_format", "output_compression", "prune"),
 )
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
+MANIFEST = (
+    "Parquet, JSONL, JSON, CSV or XLSX: file, folder or glob; with --instruction a folder of "
+    "pictures."
+)
 OUTPUT_FILES = {
     "results": "results/",
     "images": "images/",
@@ -34,7 +45,7 @@ OUTPUT_FILES = {
 
 @with_flags((JobConfig, JOB_FLAGS), (EditOptions, EDIT_FLAGS))
 def batch(
-    manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
+    manifest: Annotated[str, typer.Argument(help=MANIFEST)],
     output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
@@ -45,6 +56,9 @@ def batch(
     **flags: Any,
 ) -> None:
     """Edit every row of MANIFEST into OUTPUT. Run it again to resume.
+
+    A folder of pictures needs no manifest: --instruction edits every picture below it, given again
+    every picture with each.
 
     An option of an edit, such as --guidance-scale, is for the rows that do not say.
 

@@ -94,8 +94,29 @@ class JobConfig(BaseModel):
         int | None, Field(ge=0, le=100, description="quality of jpeg and webp; default: 95")
     ] = None
     image_root: Annotated[
-        str | None, Field(description="the folder that local images and masks must lie in")
+        str | None,
+        Field(description="a fence: local images and masks outside of this folder are refused"),
     ] = None
+    image_base: Annotated[
+        str | None,
+        Field(description="the folder that relative paths start from; default: the manifest's"),
+    ] = None
+    instruction: Annotated[
+        tuple[str, ...],
+        Field(description="for a folder of pictures as the manifest: each edits every picture"),
+    ] = ()
+    glob: Annotated[
+        str | None, Field(description="which pictures of that folder, such as **/*.jpg")
+    ] = None
+    image_column: Annotated[
+        str | None, Field(description="the column of images, whatever it is called")
+    ] = None
+    instruction_column: Annotated[
+        str | None, Field(description="the column of instructions, whatever it is called")
+    ] = None
+    carry: Annotated[
+        bool, Field(description="keep columns that mean nothing to an edit in the ledger")
+    ] = True
 
     def for_style(self) -> Self:
         """Take the model of the style, where this configuration names none: see `EngineConfig`."""

@@ -110,7 +110,8 @@ class Job:
         known = self.ledger.read(KNOWN_COLUMNS, placed=True)
         plan = self.plan
         if len(known):
-            previous.check(plan.manifest, plan.rows, not_among(known, plan.rows["id"]))
+            stale = not_among(known, plan.rows["id"])
+            previous.check(plan.manifest, plan.rows, stale, plan.reading)
         since = previous.retry_since(plan.config)
         return Remaining.of(plan.rows, known, plan.config, since, plan.only)
 

@@ -14,6 +14,7 @@ from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import base_of, read_manifest
+from batch_jobs.manifest.reading import AS_IT_IS, Reading
 from batch_jobs.manifest.source_versions import reference_versions, source_versions
 from batch_jobs.manifest.styled import with_styles
 from engine.spec import ModelSpec
@@ -31,6 +32,7 @@ class JobPlan:
     recipe: int  # of the fingerprints
     rows: pa.Table  # of `PLAN`, its styles written out, with a column `fingerprint`
     only: pa.ChunkedArray | None = None  # the ids that a retry names, where it names some
+    reading: Reading = AS_IT_IS  # how the manifest was read
 
     @classmethod
     def make(
@@ -43,8 +45,9 @@ class JobPlan:
         """
         location = absolute(manifest)
         spec = spec or config.engine.find_model()
+        reading = Reading.of(config.model_dump())
         rows = with_styles(
-            read_manifest(manifest, config.style), config.engine.find_styles(), spec, config.style
+            read_manifest(manifest, reading), config.engine.find_styles(), spec, config.style
         )
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source):
@@ -53,7 +56,7 @@ class JobPlan:
         only = None if file is None else read_ids(file, rows["id"])
         versions: dict[str, list[Any]] | None = None
         if config.check_sources:
-            base = base_of(location)
+            base = base_of(location, reading)
             versions = {
                 name: source_versions(rows[name].to_pylist(), base) for name in PICTURES
             } | {"references": reference_versions(rows, base)}
@@ -67,4 +70,4 @@ class JobPlan:
             config.encoding,
         )
         rows = prints.add_to(rows, versions)
-        return cls(location, config, spec, revision, previous.recipe, rows, only)
+        return cls(location, config, spec, revision, previous.recipe, rows, only, reading)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from batch_jobs.export.delivery import Delivered, deliver
-from batch_jobs.export.file import Exported, export_ledger
-from batch_jobs.export.lines import Shape
+from batch_jobs.export.file import Exported, Shape, export_ledger
 from batch_jobs.ledger.entry import Status
 from engine.counted import counted
 from engine.errors import OptionInvalid
@@ -23,7 +22,7 @@ def export(
     dest: Annotated[
         str | None,
         typer.Option(
-            help="The file, default OUTPUT/export-<shape>.jsonl; or, with --keep-names, the folder."
+            help="The file, default OUTPUT/export-SHAPE; or, with --keep-names, the folder."
         ),
     ] = None,
     status: Annotated[
@@ -33,11 +32,12 @@ def export(
         bool, typer.Option("--keep-names", help="Deliver the pictures, under their sources' names.")
     ] = False,
 ) -> None:
-    """Write the ledger of OUTPUT as JSONL, one line a row, failed ones included; or its pictures
-    under readable names.
+    """Write the ledger of OUTPUT, one line a row, failed ones included; or its pictures under
+    readable names.
 
     --to jsonl: the ledger's columns. dataflow: images, conversations, output_image. openai-batch:
-    responses as OpenAI's Batch API writes them, images as base64.
+    responses as OpenAI's Batch API writes them, images as base64. csv, xlsx: a table for people.
+    triplets: Parquet in UltraEdit's columns, the pictures in it, edited rows alone.
 
     --keep-names --dest FOLDER: every picture, in the folders of its source, with the instruction
     where a source has several. No file is written over. Where they can be, they are hard links: the
@@ -49,9 +49,7 @@ def export(
             raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
         typer.echo(_told(deliver(storage, dest)))
     elif to is None:
-        raise OptionInvalid(
-            "say --to SHAPE for a JSONL, or --keep-names --dest FOLDER for pictures"
-        )
+        raise OptionInvalid("say --to SHAPE for a file, or --keep-names --dest FOLDER for pictures")
     else:
         typer.echo(_exported(export_ledger(storage, to, dest, status)))
 

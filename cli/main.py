@@ -1,4 +1,5 @@
-"""`rayedit edit | batch | validate | status | export | serve | calibrate | models | styles`."""
+"""`rayedit edit | batch | manifest | validate | status | export | serve | calibrate | models |
+styles`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from batch_jobs.__main__ import batch
 from cli.calibrate import calibrate
 from cli.edit import edit
 from cli.export import export
+from cli.manifest import manifest
 from cli.models import models
 from cli.serve import serve
 from cli.status import status
@@ -30,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(edit)
 app.command()(batch)
+app.command()(manifest)
 app.command()(validate)
 app.command()(status)
 app.command()(export)

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from batch_jobs.__main__ import MANIFEST, MANIFEST_FLAGS
 from batch_jobs.config import JobConfig
 from batch_jobs.manifest.plan import open_manifest
+from batch_jobs.manifest.reading import Reading
 from batch_jobs.stopping import Exit
 from batch_jobs.validation.check import ManifestCheck
 from engine.config import load_config
 from engine.counted import counted
+from engine.flags import with_flags
 
 
+@with_flags((JobConfig, MANIFEST_FLAGS))
 def validate(
-    manifest: Annotated[str, typer.Argument(help="Parquet, JSONL or CSV: file, folder or glob.")],
+    manifest: Annotated[str, typer.Argument(help=MANIFEST)],
     config: Annotated[Path | None, typer.Option(help="YAML of a job; see configs/batch/.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
-    style: Annotated[str | None, typer.Option(help="The style of rows without one.")] = None,
-    image_root: Annotated[str | None, typer.Option(help="Images must lie in this folder.")] = None,
     images: Annotated[int, typer.Option(min=0, help="How many images to open.")] = 20,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Edit 5 rows and estimate the job's time.")
     ] = False,
+    **flags: Any,
 ) -> None:
     """Check MANIFEST before a job is run on it: every row, and a sample of its images.
 
     Exit codes: 0 nothing is wrong; 2 something is: the file, the column and the first ten rows of
     each kind of fault are named. Of a row, the first wrong option is.
     """
-    overrides = {"engine": {"model": model}, "style": style, "image_root": image_root}
-    settings = load_config(config, JobConfig, **overrides).for_style()
+    settings = load_config(config, JobConfig, engine={"model": model}, **flags).for_style()
     spec = settings.engine.find_model()
-    check = ManifestCheck(open_manifest(manifest, settings.style), settings, spec)
+    opened = open_manifest(manifest, Reading.of(settings.model_dump()))
+    check = ManifestCheck(opened, settings, spec)
     check.check_rows()
     check.check_images(images)
     timing = None
@@ -55,10 +58,9 @@ def validate(
 def _counts(check: ManifestCheck) -> str:
     rows, files = counted(len(check.plan), "row"), counted(len(check.manifest.files), "file")
     opened = counted(check.images_opened, "image")
-    return f"{check.manifest.location}: {rows} in {files}, {opened} opened"
+    place = rows if check.manifest.reading.instructions else f"{rows} in {files}"
+    return f"{check.manifest.location}: {place}, {opened} opened"
 
 
 def _summary(check: ManifestCheck) -> str:
-    ignored = sorted({name for rows in check.manifest.files.values() for name in rows.ignored})
-    unused = f"\n  columns that are not used: {', '.join(ignored)}" if ignored else ""
-    return _counts(check) + unused
+    return "\n  ".join([_counts(check), *check.manifest.notes])

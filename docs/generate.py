@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.entry import SCHEMA
-from batch_jobs.manifest.columns import ALIASES
+from batch_jobs.manifest.columns import ALIASES, BESIDE, OTHERS_OPTIONS
 from docs.reference import api_page
 from engine.config import EngineConfig
 from engine.edit import WARNINGS
@@ -33,6 +33,7 @@ COLUMN_NOTES = {
     "attempts": "how often the row was run",
     "fingerprint": "what the result depends on; the same fingerprint is never edited twice",
     "source": "image as the manifest names it; null where the manifest holds the bytes",
+    "carried": "columns that mean nothing to an edit, as a JSON object",
     "place": "where: file, row group (0 in JSONL), row (in JSONL the byte where it starts)",
     "source_sha256": "of the source's bytes",
     "references": "further images as the manifest names them; null where it holds the bytes",
@@ -48,6 +49,36 @@ COLUMN_NOTES = {
     "style": "of the edit; what it says stands in the other columns",
 }
 
+
+FILES = """\
+Of a folder every manifest below it is read. Other files, outputs of jobs and a `.json` (more often
+a description: name it) are left out and named; hidden ones, and what begins with `_`, are passed
+over. A folder `split=train` gives what lies below it a column `split`. An empty file has no rows,
+and is named. Relative images start from `--image-base`, where it is given; `--image-root` is a
+fence, and moves nothing. Windows' `\\` in a path is a `/`, where no file has it in its name.
+
+A CSV is UTF-8, or what Excel makes of it: UTF-16, GBK (with a line that says so), semicolons or
+tabs in place of commas. Of a workbook the first sheet is read, of a formula its value.
+`--image-column` and `--instruction-column` say which columns are meant, whatever they are called.
+
+A folder of pictures needs no manifest: `--instruction TEXT` edits every picture below it, given
+again every picture with each, `--glob` says which; the id of a row is the path of its picture.
+`rayedit manifest FOLDER -o m.xlsx` writes them down, to be edited.
+
+"""
+NAMES = """\
+## Other names that are understood
+
+Those of public data sets, so that these are read as they are; of a list of instructions the last
+one. Their ids (`idx`, `key`, `img_id`) are carried, since not all of them are unique.
+"""
+REFUSED = """\
+## Columns that mean nothing to an edit
+
+They are named at the start, and go into the ledger's `carried` (`--no-carry`: they do not), but
+files and what is longer than 10,000 characters as JSON. One that looks like an option is refused,
+with the right name: in another spelling (`Seed`), or as other programs call it.
+"""
 
 SHAPES = """\
 ## JSONL of others
@@ -68,6 +99,11 @@ instruction, as in DataFlow itself. OpenAI Batch: the body is that of the HTTP A
 ([api.md](api.md)), `image_url` (also that of `mask`) a data URL, a path or a URI; a request that
 failed has the API's status and error body in `response`. Lines come out by id, numbers in it by
 their value; any output can be exported as any shape.
+
+Tables come out by `--to csv` and `--to xlsx`: a row for each row of the manifest, its outputs,
+its options and what it carried. `--to triplets` writes Parquet in UltraEdit's columns (`idx`,
+`source_image`, `edited_image`, `edit_prompt`, `mask_image`, captions, scores), then what was
+carried: the pictures are in it, a row for each edited image, and rows that failed are not.
 """
 
 
@@ -122,12 +158,16 @@ def manifest_page() -> str:
         for name, field in EditOptions.model_fields.items()
     ]
     aliases = [(f"`{alias}`", f"`{name}`") for alias, name in ALIASES.items()]
+    aliases += [(f"`{alias}` beside `{by}`", f"`{name}`") for (alias, by), name in BESIDE.items()]
+    others = [(f"`{other}`", f"`{name}`") for other, name in OTHERS_OPTIONS.items()]
     ledger = [
         (f"`{field.name}`", f"`{field.type}`".replace("|", "\\|"), COLUMN_NOTES.get(field.name, ""))
         for field in SCHEMA
     ]
     intro = (
-        "A manifest is Parquet, JSONL or CSV: a file, a folder or a glob. One row is one edit.\n"
+        "A manifest is Parquet, JSONL, JSON (a list of objects), CSV or XLSX: a file, a folder or\n"
+        "a glob, in which `**` stands for any folders, none among them. All but Parquet and XLSX\n"
+        "may be packed by gzip. One row is one edit.\n"
         "`image` (a path or URI, absolute or relative to the manifest's folder, of a glob to the\n"
         "last folder before its first `*`, `?` or `[`; in Parquet also the bytes, or {bytes,\n"
         "path}; in Parquet and JSONL also a data URL) and `instruction` are required, but that a\n"
@@ -135,6 +175,7 @@ def manifest_page() -> str:
         "its `file:` URI, percents decoded; accents may be composed or not. `id` must be unique\n"
         "and is generated where it is absent. Every option of an edit is a column of its name,\n"
         "null (in CSV an empty cell) meaning the model's default.\n\n"
+        f"{FILES}"
         "In Parquet and JSONL `image` may be a list of such, for a model that edits from several:\n"
         "the first is edited and makes the canvas, the others are seen beside it. What is wrong\n"
         "with one of them is its row's own error, and `error_message` says which one.\n\n"
@@ -149,7 +190,8 @@ def manifest_page() -> str:
     body = "\n".join(
         [
             "## Options\n\n" + _table(("column", "type", "bounds", "meaning"), options),
-            "## Other names that are understood\n\n" + _table(("column", "means"), aliases),
+            f"{NAMES}\n{_table(('column', 'means'), aliases)}",
+            f"{REFUSED}\n{_table(('column', 'the option'), others)}",
             SHAPES,
             "## The ledger: `results/*.parquet`\n\n" + _table(("column", "type", ""), ledger),
         ]
@@ -189,6 +231,8 @@ def _first_line(cls: type) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
+    if get_origin(annotation) is tuple:
+        return f"list of {_type(get_args(annotation)[0])}"
     if get_origin(annotation) is Literal:
         return " \\| ".join(str(value) for value in get_args(annotation))
     if isinstance(annotation, UnionType) or get_args(annotation):
@@ -199,7 +243,7 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return "see above"
-    return "" if field.default is None else f"`{field.default}`"
+    return "" if field.default in (None, ()) else f"`{field.default}`"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

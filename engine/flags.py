@@ -48,7 +48,8 @@ def with_flags(
 
 
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
-    """`--NAME` of the field's type, and `--no-NAME` of a switch; not given, it is None."""
+    """`--NAME` of the field's type, and `--no-NAME` of a switch; not given, it is None. That of a
+    tuple may be given again."""
     kind = _plain_type(field.annotation)
     dashed = name.replace("_", "-")
     choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
@@ -72,5 +73,7 @@ def _plain_type(annotation: Any) -> Any:
         return annotation
     if get_origin(annotation) is Annotated:
         return _plain_type(get_args(annotation)[0])
+    if get_origin(annotation) is tuple:  # a flag that may be given again
+        return list[_plain_type(get_args(annotation)[0])]  # type: ignore[misc]
     parts = [part for part in get_args(annotation) if part is not type(None)]
     return _plain_type(parts[0]) if parts else annotation

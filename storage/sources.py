@@ -19,6 +19,7 @@ from storage.location import is_uri, located, normalized, scheme_of, spellings
 
 MAX_SHOWN = 300  # characters of a source in a message: paths are shorter, images as text are not
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{200,}")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _NO_FILE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -61,7 +62,9 @@ def places_of(source: str, base: str) -> list[str]:
         raise ImageSourceRefused(
             f"{_shown(source)} is a file of the machine {host}; write file:///path, or a path"
         )
-    return spellings(location)
+    slashed = source if is_uri(source) else source.replace("\\", "/")  # as Windows writes paths
+    places = [*spellings(location), *spellings(normalized(located(slashed, base)))]
+    return list(dict.fromkeys(places))
 
 
 def is_absent(error: OSError) -> bool:
@@ -100,6 +103,8 @@ def _shown(source: str) -> str:
 
 
 def _hint(source: str) -> str:
-    if not _BASE64.fullmatch(source):
-        return ""
-    return "; if it is base64, write it as data:image/jpeg;base64,..."
+    if _BASE64.fullmatch(source):
+        return "; if it is base64, write it as data:image/jpeg;base64,..."
+    if _DRIVE.match(source):
+        return "; it names a drive of Windows: write the path below --image-base"
+    return ""

@@ -17,6 +17,7 @@ from batch_jobs.ledger.layout import JOB, SUCCESS, published_path
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.order import by_id
 from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.reading import Reading
 from engine.errors import OutputUnusable
 from storage.storage import Storage
 
@@ -46,7 +47,8 @@ def deliver(storage: Storage, dest: str) -> Delivered:
     """
     if not storage.exists(JOB):
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
-    base = base_of(json.loads(storage.read(JOB))["manifest"])
+    job = json.loads(storage.read(JOB))
+    base = base_of(job["manifest"], Reading.of(job.get("config", {})))
     known = by_id(Ledger(storage).read(COLUMNS))
     rows = known.filter(pc.equal(known["status"], "ok")).to_pylist()
     asked = [Asked(row["id"], row["source"], row["instruction"] or "") for row in rows]

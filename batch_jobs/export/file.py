@@ -6,22 +6,31 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO, Literal
 
 import fsspec
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.export.lines import ExportLines, Shape
+from batch_jobs.export.columns import PeoplesTable
+from batch_jobs.export.lines import ExportLines
+from batch_jobs.export.triplets import Triplets
 from batch_jobs.ledger.entry import Status
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.order import by_id
 from batch_jobs.manifest.files import find_files
+from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.reading import Reading
 from engine.errors import ManifestInvalid, OutputUnusable
 from storage.location import is_uri
 from storage.retrying import retrying
 from storage.storage import Storage
+
+Shape = Literal["jsonl", "dataflow", "openai-batch", "csv", "xlsx", "triplets"]
+NAMES = {"csv": "export.csv", "xlsx": "export.xlsx", "triplets": "export-triplets.parquet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,42 +45,60 @@ class Exported:
 def export_ledger(
     storage: Storage, to: Shape, dest: str | None = None, status: Status | None = None
 ) -> Exported:
-    """Write one line a row, failed ones included, by id: numbers in it by their value.
+    """Write one line a row, failed ones included, by id: numbers in it by their value; of triplets
+    one an edited image.
 
-    `dest`: default `export-<shape>.jsonl` in the output; `status`: of the rows that are written,
-    default all. Raises `OutputUnusable`.
+    `dest`: default `export-<shape>.jsonl` or one of `NAMES` in the output; `status`: of the rows
+    that are written, default all. Raises `OutputUnusable`.
     """
     if not storage.exists(JOB):
         raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
     job = json.loads(storage.read(JOB))
-    dest = dest or storage.uri(f"export-{to}{f'-{status}' if status else ''}.jsonl")
+    name = NAMES.get(to, f"export-{to}.jsonl")
+    dest = dest or storage.uri(name.replace(".", f"-{status}.") if status else name)
     if dest in (files := _files_of(job["manifest"])) or os.path.abspath(dest) in files:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
     table = by_id(Ledger(storage).read())
+    if to == "triplets":
+        status = "ok"
     if status is not None:
         table = table.filter(pc.equal(table["status"], status))
-    _publish(dest, ExportLines(storage, job["manifest"], to).of(table))
+    reading = Reading.of(job.get("config", {}))
+    base = base_of(job["manifest"], reading) if to not in ("jsonl", "openai-batch") else ""
+    _publish(dest, _writer(storage, base, reading, to, table))
     return Exported(dest, len(table), None if storage.exists(SUCCESS) else job["rows"])
+
+
+def _writer(
+    storage: Storage, base: str, reading: Reading, to: Shape, table: pa.Table
+) -> Callable[[BinaryIO], object]:
+    """Choose what writes a table in a shape."""
+    if to == "triplets":
+        return Triplets(storage, base, reading, table).write
+    if to == "csv":
+        return lambda file: file.write(PeoplesTable(storage, base, table).as_csv())
+    if to == "xlsx":
+        return lambda file: file.write(PeoplesTable(storage, base, table).as_xlsx())
+    lines = ExportLines(storage, base, to).of(table)
+    return lambda file: file.writelines(f"{line}\n".encode() for line in lines)
 
 
 def _files_of(manifest: str) -> list[str]:
     try:
-        return find_files(manifest)
+        return find_files(manifest).files
     except ManifestInvalid:  # it has gone
         return [manifest]
 
 
-def _publish(dest: str, lines: Iterable[str]) -> None:
+def _publish(dest: str, write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all: beside its place and renamed, or in one upload."""
     is_remote = is_uri(dest)
     folder = None if is_remote else os.path.dirname(os.path.abspath(dest))
     part = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=folder, suffix=".part", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             part = file.name
-            file.writelines(f"{line}\n" for line in lines)
+            write(file)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         if is_remote:

@@ -18,14 +18,14 @@ import pyarrow as pa
 
 from batch_jobs.ledger.entry import Entry, Output, from_ledger
 from batch_jobs.ledger.layout import ENDINGS, published_path
-from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.carried import carried_values
 from engine.edit import EditFailure
 from engine.errors import OutputUnusable
 from engine.wire import OutputFormat, error_body
 from storage.location import located
 from storage.storage import Storage
 
-Shape = Literal["jsonl", "dataflow", "openai-batch"]
+LineShape = Literal["jsonl", "dataflow", "openai-batch"]
 
 ROWS_AT_ONCE = 64
 READERS = 8  # images read at a time: storage answers slowly, not little
@@ -34,9 +34,10 @@ READERS = 8  # images read at a time: storage answers slowly, not little
 class ExportLines:
     """Writes ledger rows in one of the shapes."""
 
-    def __init__(self, storage: Storage, manifest: str, to: Shape) -> None:
+    def __init__(self, storage: Storage, base: str, to: LineShape) -> None:
+        """`base`: the folder that relative paths start from."""
         self._storage = storage
-        self._base = base_of(manifest) if to == "dataflow" else ""
+        self._base = base
         self._to = to
 
     def of(self, table: pa.Table) -> Iterator[str]:
@@ -80,8 +81,10 @@ def dataflow_line(
 
     `sources`, `mask`: where they are, empty where the manifest holds them, or there is no mask;
     `edited`: where the edited images are, none where the row failed.
+    What the row carried is in the line too.
     """
     line: dict[str, Any] = {
+        **carried_values(entry.carried),
         "images": list(sources) if len(sources) > 1 else sources[0],
         "conversations": [{"role": "user", "content": entry.instruction or ""}],
         "output_image": list(edited),

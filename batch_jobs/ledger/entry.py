@@ -55,6 +55,7 @@ class Entry:
     # paths or URIs of further images, as the manifest names them; None where it holds the bytes
     references: list[str | None] = field(default_factory=list)
     mask: str | None = None  # path or URI, as the manifest names it
+    carried: str | None = None  # columns that mean nothing to an edit, as a JSON object
     outputs: list[Output] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # codes of what was softened
     batch_size: int | None = None  # the most samples that shared a model call with it

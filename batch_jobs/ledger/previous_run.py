@@ -14,6 +14,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.fingerprint import RECIPE
 from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.manifest.plan import base_of, has_relative
+from batch_jobs.manifest.reading import Reading
 from engine.counted import counted
 from engine.errors import OutputUnusable
 from engine.spec import ModelSpec
@@ -61,23 +62,26 @@ class PreviousRun:
         since = self._job.get("retry_since") if goes_on else None
         return datetime.fromisoformat(since) if since else datetime.now(UTC)
 
-    def check(self, manifest: str, plan: pa.Table, stale: pa.Table) -> None:
-        """Raises `OutputUnusable` where the output is of another manifest; `stale`: the rows of its
-        ledger that are not in the plan."""
+    def check(self, manifest: str, plan: pa.Table, stale: pa.Table, reading: Reading) -> None:
+        """Raises `OutputUnusable` where the output is of another manifest, or of images in another
+        folder; `stale`: the rows of its ledger that are not in the plan."""
         before = self._job.get("manifest")
-        if before == manifest:
+        was = Reading.of(self._job.get("config", {}))
+        if before == manifest and was.image_base == reading.image_base:
             return
-        if len(stale):
+        if len(stale) and before != manifest:
             raise OutputUnusable(
                 f"{self._storage.url} holds {counted(len(stale), 'row')} of another manifest, such "
                 f"as {stale['id'][0]}: give another output"
             )
-        moved = before is not None and base_of(before) != base_of(manifest)
-        if moved and has_relative(plan):
+        if before is None:
+            return
+        then, now = base_of(before, was), base_of(manifest, reading)
+        if then != now and has_relative(plan):
             raise OutputUnusable(
-                f"{self._storage.url} holds edits of the images beside {before}, not of those "
-                f"beside {manifest}: give another output; if they are the same ones, only "
-                f'moved, correct "manifest" in {self._storage.uri(JOB)}'
+                f"{self._storage.url} holds edits of the images in {then}, not of those in "
+                f"{now}: give another output; if they are the same ones, only moved, correct "
+                f'"manifest" in {self._storage.uri(JOB)}'
             )
 
     def warn_of_reruns(self, job: dict[str, Any], rows: int) -> None:

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from batch_jobs.manifest.columns import PictureColumn
-from engine.errors import ImageMissing, ImageNotFound, MaskInvalid, RequestError
+from engine.errors import (
+    ImageMissing,
+    ImageNotFound,
+    ImageUnreadable,
+    MaskInvalid,
+    RequestError,
+)
 from engine.sources import naming_image, read_data_url
 from engine.text import has_lone_surrogate
 
 NO_UNICODE = " is not valid Unicode (a lone surrogate)"
+NO_IMAGE = "image is empty: give a path, a URI or a data URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,10 @@ class Picture:
     @classmethod
     def of(cls, column: PictureColumn, value: Any) -> Self:
         """Read a path or URI, a data URL, bytes, or a struct {bytes, path}."""
-        value = _of_struct(value)
+        try:
+            value = _of_struct(value, column)
+        except RequestError as refused:
+            return cls(error=refused)
         if value is None or value == "" or (value == b"" and column == "image"):
             return cls()
         if isinstance(value, bytes):  # none of a mask are a mask, and a wrong one
@@ -86,9 +96,21 @@ def shown(value: Any) -> str:
     return written if len(written) <= 80 else written[:77] + "..."
 
 
-def _of_struct(value: Any) -> Any:
-    """Take the bytes of a struct; its path where it has none, or none but empty ones."""
-    if not isinstance(value, dict):
+def _of_struct(value: Any, column: PictureColumn) -> Any:
+    """Take the bytes of a struct, which JSON has as base64; its path where it has none, or none but
+    empty ones. Raises `ImageUnreadable`."""
+    if not isinstance(value, dict) or (value and not value.keys() & {"bytes", "path"}):
         return value
     data, path = value.get("bytes"), value.get("path")
+    if isinstance(data, str) and data and not path:
+        return _of_base64(data, column)
     return data if isinstance(data, bytes) and (data or not path) else path
+
+
+def _of_base64(text: str, column: PictureColumn) -> bytes:
+    try:
+        return read_data_url(f"data:;base64,{text}", column)
+    except ImageUnreadable:
+        raise ImageUnreadable(
+            f"{column}.bytes is not base64; got {shown(text)}", param=column
+        ) from None

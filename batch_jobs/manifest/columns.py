@@ -1,25 +1,42 @@
-"""The columns of a manifest: their names, other names that are understood, and their types."""
+"""The columns of a manifest: their names, and other names that are understood."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal, get_args
-
-import pyarrow as pa
-from pyarrow import types
 
 from engine.errors import ManifestInvalid
 from engine.options import EditOptions
 
 ALIASES = {
-    "edit_prompt": "instruction",
-    "prompt": "instruction",
-    "input_image": "image",
-    "source_image": "image",
-    "source_img": "image",
+    "edit_prompt": "instruction",  # InstructPix2Pix, UltraEdit
+    "prompt": "instruction",  # ImgEdit
+    "edit_instruction": "instruction",  # AnyEdit
+    "edited_prompt_list": "instruction",  # OmniEdit: the last one is the short one
+    "input_image": "image",  # HQ-Edit, GEdit-Bench
+    "input_images": "image",  # ImgEdit
+    "source_image": "image",  # UltraEdit, EditReward
+    "source_img": "image",  # MagicBrush
+    "src_img": "image",  # OmniEdit
+    "original_image": "image",  # InstructPix2Pix
+    "image_file": "image",  # AnyEdit
+    "local_input_image": "image",  # Pico-Banana-400K
     "text_guidance": "guidance_scale",
+}
+# Names that mean something only beside another column of a data set: (name, that) -> meaning.
+BESIDE = {
+    ("edit", "inverse_edit"): "instruction",  # HQ-Edit
+    ("edit", "edited_file"): "instruction",  # AnyEdit, as JSON
+    ("text", "summarized_text"): "instruction",  # Pico-Banana-400K
+}
+# Columns of data sets that only look like options -> a column beside which they are none.
+NO_OPTIONS = {
+    "width": "omni_edit_id",  # OmniEdit: of the source
+    "height": "omni_edit_id",
+    "instruction_language": "instruction_language",  # GEdit-Bench: en or cn, wherever it stands
 }
 OPTIONS = tuple(EditOptions.model_fields)
 PictureColumn = Literal["image", "mask"]
@@ -27,137 +44,97 @@ PICTURES: tuple[PictureColumn, ...] = get_args(PictureColumn)
 COLUMNS = ("id", *PICTURES, "instruction", *OPTIONS)
 REQUIRED = ("image", "instruction")
 WITH_A_STYLE = ("image",)  # which may be the whole instruction
+# What other programs call our options: read here it would be ignored, so it is refused by name.
+OTHERS_OPTIONS = {
+    **dict.fromkeys(
+        ("steps", "num_steps", "inference_steps", "sampler_steps"), "num_inference_steps"
+    ),
+    **dict.fromkeys(("cfg", "cfg_scale", "guidance", "text_cfg_scale"), "guidance_scale"),
+    **dict.fromkeys(("image_cfg_scale", "img_cfg_scale", "image_guidance"), "image_guidance_scale"),
+    **dict.fromkeys(("denoise", "denoising_strength"), "strength"),
+    **dict.fromkeys(("width", "height"), "size"),
+    **dict.fromkeys(("n", "num_images_per_prompt", "num_outputs"), "num_images"),
+    **dict.fromkeys(("sampler", "sampler_name"), "scheduler"),
+    **dict.fromkeys(("random_seed", "noise_seed"), "seed"),
+    "negative": "negative_prompt",
+}
+
+Chosen = Sequence[tuple[str, str]]  # (column of a file, what a user says that it means)
 
 
-def canonical_names(columns: Iterable[str], file: str) -> dict[str, str]:
+def canonical_names(columns: Iterable[str], file: str, chosen: Chosen = ()) -> dict[str, str]:
     """Column of the file -> its canonical name, for those that rayedit knows.
 
-    Raises `ManifestInvalid` for two columns of one meaning, and for one that looks like an
-    option or a mask.
+    What is chosen goes before what a name means. Raises `ManifestInvalid` for two columns of one
+    meaning, and for one that looks like an option or a mask.
     """
-    names: dict[str, str] = {}
+    columns = list(columns)
+    names = {column: name for column, name in chosen if column in columns}
+    settled = {name for _, name in chosen}
     for column in columns:
-        name = ALIASES.get(column, column)
+        if column in names:
+            continue
+        name = meaning_of(column, columns)
         if name in COLUMNS:
+            if name in settled:
+                continue
             if name in names.values():
-                raise ManifestInvalid(f"{file} has two columns for {name}: {column} is one")
+                first = next(known for known, meaning in names.items() if meaning == name)
+                raise ManifestInvalid(f"{file} has two columns for {name}: {first} and {column}")
             names[column] = name
-        elif near := _near(column):
+        elif near := _near(column, columns):
             raise ManifestInvalid(
-                f'{file}: column "{column}" is not an option. Did you mean "{near[0]}"? '
+                f'{file}: column "{column}" is not an option. Did you mean "{near}"? '
                 "Rename it, so that it is not ignored",
                 param=column,
             )
     return names
 
 
+def meaning_of(column: str, columns: Iterable[str] = ()) -> str:
+    """Find what a column means beside others of its file; its own name where that is nothing."""
+    for (name, neighbour), meaning in BESIDE.items():
+        if column == name and neighbour in columns:
+            return meaning
+    return ALIASES.get(column, column)
+
+
+def _near(column: str, columns: Iterable[str]) -> str | None:
+    if column in NO_OPTIONS and NO_OPTIONS[column] in columns:
+        return None
+    return _nearest(column)
+
+
 @lru_cache(10_000)  # a JSONL may have a key more on each line
-def _near(column: str) -> list[str]:
-    return difflib.get_close_matches(column, (*OPTIONS, "mask"), n=1, cutoff=0.8)
+def _nearest(column: str) -> str | None:
+    """Find the option, or "mask", that a name means in other spelling or in other programs."""
+    spelled = re.sub(r"[\W_]+", "_", column.casefold()).strip("_")
+    if spelled in (*OPTIONS, "mask"):
+        return spelled
+    if spelled in OTHERS_OPTIONS:
+        return OTHERS_OPTIONS[spelled]
+    return next(iter(difflib.get_close_matches(column, (*OPTIONS, "mask"), n=1, cutoff=0.8)), None)
 
 
 def check_required(
-    names: dict[str, str], columns: Iterable[str], file: str, required: Sequence[str]
+    names: dict[str, str],
+    columns: Iterable[str],
+    file: str,
+    chosen: Chosen = (),
+    required: Sequence[str] = REQUIRED,
 ) -> None:
-    """Raises `ManifestInvalid` where a column is missing that every edit needs."""
+    """Raises `ManifestInvalid` where a column is missing that every edit needs, or was chosen."""
+    columns = list(columns)
+    has = ", ".join(columns) or "none"
+    for column, name in chosen:
+        if column not in columns:
+            raise ManifestInvalid(
+                f'{file} has no column "{column}" (--{name}-column); it has {has}', param=name
+            )
     for name in WITH_A_STYLE if "style" in names.values() else required:
         if name not in names.values():
             raise ManifestInvalid(
-                f'{file} has no column "{name}"; it has {", ".join(columns) or "none"}', param=name
+                f'{file} has no column "{name}"; it has {has}. Name the one that is meant: '
+                f"--{name}-column NAME",
+                param=name,
             )
-
-
-def check_types(schema: pa.Schema, names: dict[str, str], file: str) -> None:
-    """Raises `ManifestInvalid` for a column whose type cannot hold what it is for.
-
-    Extension types are refused wherever they come from outside Arrow: reading one may run code.
-    """
-    for field in schema:
-        extension = _extension(field)
-        if extension and (field.name in names or not extension.startswith("arrow.")):
-            raise ManifestInvalid(
-                f'{file}: column "{field.name}" has the extension type {extension}, which is not '
-                "read: cast it to a plain type, or drop it",
-                param=field.name,
-            )
-        name = names.get(field.name)
-        if name is None:
-            continue
-        fits, wanted = _KINDS[_use(name)]
-        if not fits(_plain(field.type)):
-            raise ManifestInvalid(
-                f'{file}: column "{field.name}" is {field.type}; it must be {wanted}',
-                param=field.name,
-            )
-
-
-def _extension(field: pa.Field) -> str | None:
-    """Find the name of an extension type in a field or, however deep, in its parts."""
-    marked = (field.metadata or {}).get(b"ARROW:extension:name")
-    if marked is not None:
-        return str(marked.decode("utf-8", "replace"))
-    if isinstance(field.type, pa.BaseExtensionType):
-        return str(field.type.extension_name)
-    inner = (field.type.field(i) for i in range(field.type.num_fields))
-    return next((name for part in inner if (name := _extension(part))), None)
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if types.is_dictionary(kind) else kind
-
-
-def is_text(kind: pa.DataType) -> bool:
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    return any(test(kind) for test in tests)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
-    return any(test(kind) for test in tests) or types.is_fixed_size_binary(kind)
-
-
-def _is_picture(kind: pa.DataType) -> bool:
-    if not types.is_struct(kind):
-        return is_text(kind) or _is_binary(kind)
-    parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
-    path, data = parts.get("path", pa.null()), parts.get("bytes", pa.null())
-    return bool(parts.keys() & {"bytes", "path"}) and (
-        is_text(path) and (_is_binary(data) or types.is_null(data))
-    )
-
-
-def is_list(kind: pa.DataType) -> bool:
-    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-    return any(test(kind) for test in tests)
-
-
-def _are_images(kind: pa.DataType) -> bool:
-    return _is_picture(_plain(kind.value_type) if is_list(kind) else kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    """Text too: it is read as a number, row by row."""
-    tests = (is_text, types.is_integer, types.is_floating, types.is_decimal)
-    return any(test(kind) for test in tests)
-
-
-_PICTURE = "text (path or URI), bytes, or a struct of bytes and path"
-# What a column is for -> the types that can hold it, and how they are called. An option's use is
-# its type in JSON.
-_KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "id": (lambda kind: is_text(kind) or types.is_integer(kind), "text or whole numbers"),
-    "image": (_are_images, f"{_PICTURE}; or a list of such"),
-    "mask": (_is_picture, _PICTURE),
-    "string": (is_text, "text"),
-    "integer": (_is_number, "a number"),
-    "number": (_is_number, "a number"),
-    "boolean": (lambda kind: _is_number(kind) or types.is_boolean(kind), "true or false"),
-}
-
-
-def _use(name: str) -> str:
-    properties = EditOptions.model_json_schema()["properties"]
-    if name not in properties:
-        return name if name in _KINDS else "string"
-    choices = properties[name].get("anyOf", [properties[name]])
-    return str(choices[0]["type"])

@@ -1,91 +1,53 @@
-"""JSONL manifests: one object a line, as columns, as DataFlow's or as an OpenAI Batch."""
+"""JSONL manifests: one object a line, packed by gzip or not."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import fsspec
 
-from batch_jobs.manifest import dataflow, openai_batch
-from batch_jobs.manifest.columns import REQUIRED, canonical_names, check_required
+from batch_jobs.manifest.objects import Cells, ObjectRows, read_object, shape_of
+from batch_jobs.manifest.reading import Reading
 from batch_jobs.manifest.row import Row
-from batch_jobs.manifest.thin import FileRows, ThinRows
+from batch_jobs.manifest.thin import FileRows
 from engine.errors import ManifestInvalid
-
-Cells = dict[str, Any]
 
 LINE_BYTES = 2**20  # read at a time: fsspec's own files copy a block, 50 MiB of S3, for each line
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """`names`: the keys that make a line one of this shape, and what they mean here."""
-
-    read: Callable[[Cells], Row]
-    names: dict[str, str]
-    has_columns: bool = True
-
-
-def _read_dataflow(cells: Cells) -> Row:
-    row = dataflow.read_line(cells)
-    row.set_options(cells)
-    row.set_mask(cells.get("mask"))
-    return row
-
-
-COLUMNS = Shape(Row.of_columns, {})
-SHAPES = (
-    Shape(openai_batch.read_line, openai_batch.NAMES, has_columns=False),
-    Shape(_read_dataflow, dataflow.NAMES),
-)
-
-
-def shape_of(cells: Cells) -> Shape:
-    """Choose the shape of a file by its first line."""
-    return next((shape for shape in SHAPES if shape.names.keys() <= cells.keys()), COLUMNS)
-
-
-def read_jsonl(source: BinaryIO, file: str, required: Sequence[str]) -> FileRows:
+def read_jsonl(source: BinaryIO, file: str, reading: Reading) -> FileRows:
     """Raises `ManifestInvalid` naming the line."""
-    rows, shape, offset = ThinRows(), COLUMNS, 0
-    columns: dict[str, None] = {}
-    names: dict[str, str] = {}
+    rows, offset = ObjectRows(file, reading), 0
     for number, line in enumerate(io.BufferedReader(source, LINE_BYTES), start=1):  # type: ignore[type-var]
         start, offset = offset, offset + len(line)
         if not line.strip():
             continue
         try:
-            cells = parse_line(line)
-            shape = shape if columns else shape_of(cells)
-            rows.add(shape.read(cells), start)
+            rows.add(parse_line(line), start)
         except ManifestInvalid as error:
-            raise ManifestInvalid(f"{file}, line {number}: {error.message}") from None
-        if not cells.keys() <= columns.keys():
-            columns |= dict.fromkeys(cells)
-            names = _names(shape, columns, file)
-    if not shape.names:
-        check_required(names, columns, file, required)
-    ignored = [column for column in columns if column not in names and shape.has_columns]
-    return FileRows(rows.table(), names, ignored)
-
-
-def _names(shape: Shape, columns: dict[str, None], file: str) -> dict[str, str]:
-    if not shape.has_columns:
-        return shape.names
-    found = canonical_names([name for name in columns if name not in shape.names], file)
-    if shape.names:  # beside those, it can have an id and options
-        found = {column: name for column, name in found.items() if name not in REQUIRED}
-    return found | shape.names
+            raise ManifestInvalid(
+                f"{file}, line {number}: {error.message}", param=error.param
+            ) from None
+    return rows.of_file()
 
 
 def parse_line(line: bytes) -> Cells:
+    """Read an object of JSON; raises `ManifestInvalid`."""
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in line:
+        raise ManifestInvalid("this is UTF-16, and JSON is UTF-8: save it as that")
     try:
-        cells = json.loads(line)
+        cells = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ManifestInvalid(
+            f"byte {line[error.start]:#04x} is not UTF-8, which JSON is; from GBK: "
+            "iconv -f GB18030 -t UTF-8 FILE > NEW"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid(f"not JSON: {error}") from None
     if not isinstance(cells, dict):
@@ -98,11 +60,13 @@ def open_lines(file: str) -> Iterator[BinaryIO]:
     """Open a file to read single lines of it, by `read_line_at`."""
     fs, path = fsspec.core.url_to_fs(file)
     with fs.open(path, "rb", block_size=LINE_BYTES) as source:
-        yield io.BufferedReader(source, LINE_BYTES)
+        packed = file.lower().endswith(".gz")
+        lines = gzip.GzipFile(fileobj=source) if packed else source
+        yield io.BufferedReader(lines, LINE_BYTES)
 
 
-def read_line_at(source: BinaryIO, offset: int) -> Row:
+def read_line_at(source: BinaryIO, offset: int, reading: Reading) -> Row:
     """Read the row whose line starts at byte `offset`, with its image and mask."""
     source.seek(offset)
     cells = parse_line(source.readline())
-    return shape_of(cells).read(cells)
+    return read_object(cells, shape_of(cells), reading)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_jobs.manifest.columns import PICTURES, REQUIRED, WITH_A_STYLE
+from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.files import find_files, read_file
+from batch_jobs.manifest.partitions import with_partitions
+from batch_jobs.manifest.pictures import read_pictures
 from batch_jobs.manifest.planned import PLAN, reference_paths
+from batch_jobs.manifest.reading import AS_IT_IS, Reading
 from batch_jobs.manifest.thin import FileRows
-from engine.errors import ManifestInvalid
-from storage.location import FIXED, is_uri, normalized
+from engine.errors import EngineError, ManifestInvalid
+from storage.location import FIXED, absolute, is_uri, normalized
+
+logger = logging.getLogger(__name__)
 
 OFFENDERS = 10  # as many are named
+_WILD = r"[*?[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +37,80 @@ class Manifest:
     location: str
     plan: pa.Table  # with the columns of `PLAN`
     files: dict[str, FileRows]  # by path or URI
+    reading: Reading = AS_IT_IS
+    left_out: Sequence[str] = ()  # what is to be said of files beside them
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what was left out, how files were read, and what becomes of columns that mean nothing
+        to an edit; a line each."""
+        read = self.files.values()
+        notes = [*self.left_out, *(note for rows in read for note in rows.notes)]
+        carried = sorted({name for rows in read for name in rows.carried})
+        dropped = sorted({name for rows in read for name in rows.dropped})
+        if carried:
+            kept = "in the ledger's `carried`" if self.reading.carry else "left out"
+            notes.append(f"columns that mean nothing to an edit, {kept}: {', '.join(carried)}")
+        if dropped:
+            notes.append(f"columns of files or long texts, left out: {', '.join(dropped)}")
+        return notes
 
 
-def read_manifest(location: str, style: str | None = None) -> pa.Table:
-    """Read every row of a Parquet, JSONL or CSV file, folder or glob, with the columns of `PLAN`.
+def read_manifest(location: str, reading: Reading = AS_IT_IS) -> pa.Table:
+    """Read every row of a file, folder or glob, with the columns of `PLAN`; logs the notes.
 
-    `style`: of the job, with which rows may have no instruction of their own.
     Raises `ManifestInvalid` naming the file, the column and the first ten offenders.
     """
-    manifest = open_manifest(location, style)
+    manifest = open_manifest(location, reading)
+    for note in manifest.notes:
+        logger.warning("%s", note)
     for problem in id_problems(manifest.plan):
         raise ManifestInvalid(f"{location}: {problem}", param="id")
     return manifest.plan
 
 
-def open_manifest(location: str, style: str | None = None) -> Manifest:
+def open_manifest(location: str, reading: Reading = AS_IT_IS) -> Manifest:
     """Read a manifest without a look at its ids; raises `ManifestInvalid`."""
+    if reading.instructions:
+        return _open_pictures(location, reading)
+    with _reaching(location):
+        found = find_files(location)
+        folder = _folder_of(location)  # the same, however many files it holds later
+    files: dict[str, FileRows] = {}
+    tables = []
+    for name in found.files:
+        place = os.path.relpath(name, folder)
+        files[name] = with_partitions(read_file(name, reading), name, place, reading)
+        tables.append(_with_place(files[name], name, place))
+    manifest = Manifest(location, pa.concat_tables(tables), files, reading, found.notes)
+    if not len(manifest.plan):
+        raise ManifestInvalid("; ".join([f"{location} has no rows", *manifest.notes]))
+    return manifest
+
+
+def _open_pictures(location: str, reading: Reading) -> Manifest:
+    """Read the pictures of a folder, or of a glob, as a manifest."""
+    with _reaching(location):
+        folder = _folder_of(location)
+        pattern = absolute(location)[len(folder) :].strip("/")
+        if pattern and not re.search(_WILD, pattern):
+            raise ManifestInvalid(
+                f"--instruction is for a folder of pictures, and {location} is none: the rows of a "
+                "manifest have their own, and rayedit edit takes one picture",
+                param="instruction",
+            )
+        rows = read_pictures(folder, replace(reading, glob=pattern or reading.glob))
+    return Manifest(location, _with_place(rows, folder, ""), {folder: rows}, reading)
+
+
+@contextmanager
+def _reaching(location: str) -> Iterator[None]:
     try:
-        names = find_files(location)
-        folder = base_of(location)  # the same, however many files it holds later
-    except ManifestInvalid:
+        yield
+    except EngineError:
         raise
     except Exception as error:  # storage clients raise dozens of kinds
         raise ManifestInvalid(f"{location} cannot be reached: {error}") from None
-    required = REQUIRED if style is None else WITH_A_STYLE
-    files = {name: read_file(name, required) for name in names}
-    tables = [
-        _with_place(rows, name, os.path.relpath(name, folder)) for name, rows in files.items()
-    ]
-    plan = pa.concat_tables(tables)
-    if not len(plan):
-        raise ManifestInvalid(f"{location} has no rows")
-    return Manifest(location, plan, files)
 
 
 def _with_place(read: FileRows, file: str, name: str) -> pa.Table:
@@ -115,8 +165,15 @@ def _more(offenders: Sized) -> str:
     return f" and {left:,} more" if left > 0 else ""
 
 
-def base_of(location: str) -> str:
+def base_of(location: str, reading: Reading = AS_IT_IS) -> str:
     """Find the folder that relative paths of images and masks start from."""
+    if reading.image_base and not reading.instructions:
+        return absolute(reading.image_base).rstrip("/") or "/"
+    return _folder_of(location)
+
+
+def _folder_of(location: str) -> str:
+    """Find the folder of a manifest; of a glob the last one before its first wildcard."""
     location = normalized(location)
     if is_uri(location):
         fs, path = fsspec.core.url_to_fs(location)
@@ -124,7 +181,7 @@ def base_of(location: str) -> str:
     else:
         is_folder = os.path.isdir(location)
     base = location if is_folder else os.path.dirname(location)
-    while re.search(r"[*?[]", base) and not os.path.exists(base):
+    while re.search(_WILD, base) and not os.path.exists(base):
         base = os.path.dirname(base)
     return base.rstrip("/") if is_uri(location) else os.path.abspath(base)
 

@@ -47,6 +47,9 @@ class PlannedRow:
     model: str | None  # that the row asks for
     fault: Fault | None  # the first reason why it cannot be edited, known from reading it
     references: tuple[PlannedReference, ...] = ()  # further images
+    carried: str | None = (
+        None  # columns that mean nothing to an edit, as `Carried.json` writes them
+    )
     fingerprint: str = ""  # what its result depends on
     attempts: int = 1  # with this one
 

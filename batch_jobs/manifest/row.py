@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from batch_jobs.manifest.cells import NO_UNICODE, Picture, shown, text
-from batch_jobs.manifest.columns import ALIASES, OPTIONS
+from batch_jobs.manifest.columns import OPTIONS
 from batch_jobs.manifest.fault import Fault
 from engine.errors import EngineError, InstructionEmpty, ManifestInvalid, OptionInvalid
 from engine.text import has_lone_surrogate
@@ -26,24 +26,27 @@ class Row:
     instruction: str | None = None
     options: dict[str, Any] = field(default_factory=dict)  # as they were given, not yet checked
     model: str | None = None  # that it asks for
+    carried: dict[str, Any] = field(default_factory=dict)  # cells that mean nothing to an edit
     fault: Fault | None = None  # the first reason why it, and no other, cannot be edited
 
     @classmethod
-    def of_columns(cls, cells: Mapping[str, Any]) -> Self:
-        """Read the row of a table from its cells by column."""
+    def of_columns(cls, cells: Mapping[str, Any], names: Mapping[str, str]) -> Self:
+        """Read the row of a table from its cells by column; `names`: what the columns mean."""
         row = cls()
-        row.set_options(cells)
+        row.set_options(cells, names)
         setters = {"image": row.set_image, "mask": row.set_mask, "instruction": row.set_instruction}
         for column, value in cells.items():
-            if setter := setters.get(ALIASES.get(column, column)):
+            if setter := setters.get(names.get(column, "")):
                 setter(value)
         return row
 
-    def set_options(self, cells: Mapping[str, Any]) -> None:
-        """Take the id and the options from the cells of a row."""
+    def set_options(self, cells: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        """Take the id and the options from the cells of a row, and what means nothing here."""
         for column, value in cells.items():
-            name = ALIASES.get(column, column)
-            if name == "id":
+            name = names.get(column)
+            if name is None:
+                self.carried[column] = value
+            elif name == "id":
                 self.set_id(value)
             elif name in OPTIONS and value not in (None, ""):
                 self.options[name] = value
@@ -78,7 +81,9 @@ class Row:
             self.refuse(mask.error)
 
     def set_instruction(self, value: Any) -> None:
-        """Take text; anything else is the row's fault."""
+        """Take text, of a list of texts the last; anything else is the row's fault."""
+        if isinstance(value, list) and value:
+            value = value[-1]
         if isinstance(value, str):
             self.instruction = text(value)
             if has_lone_surrogate(value):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from batch_jobs.manifest.carried import Carried
 from batch_jobs.manifest.planned import PLAN, options_json
 from batch_jobs.manifest.row import Row
 
@@ -21,13 +23,16 @@ class FileRows:
 
     rows: pa.Table  # with the columns of `THIN`
     names: dict[str, str]  # column of the file -> what it means here
-    ignored: list[str]  # columns that mean nothing to an edit
+    carried: Sequence[str] = ()  # columns that mean nothing to an edit
+    dropped: Sequence[str] = ()  # such that go no further: files, and what is too long
+    notes: Sequence[str] = ()  # what is to be said of how it was read
 
 
 class ThinRows:
     """Rows on their way into a table of `THIN`; images and masks are hashed and forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, carry: bool = True) -> None:
+        self.carried = Carried(wanted=carry)
         self._chunks: list[pa.Table] = []
         self._pending: list[dict[str, Any]] = []
 
@@ -47,6 +52,7 @@ class ThinRows:
                 "model": row.model,
                 "fault": None if row.fault is None else asdict(row.fault),
                 "references": thin_references(row),
+                "carried": self.carried.json(row.carried),
             }
         )
         if len(self._pending) >= ROWS_PER_CHUNK:
@@ -56,6 +62,11 @@ class ThinRows:
         """Return all of them."""
         self._flush()
         return pa.concat_tables(self._chunks)
+
+    def of_file(self, names: dict[str, str], notes: Iterable[str] = ()) -> FileRows:
+        """Return all of them as the rows of a file; `names`: what its columns mean."""
+        table, carried = self.table(), self.carried
+        return FileRows(table, names, list(carried.columns), list(carried.dropped), list(notes))
 
     def _flush(self) -> None:
         self._chunks.append(pa.Table.from_pylist(self._pending, schema=THIN))

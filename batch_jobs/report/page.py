@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from batch_jobs.ledger.failed import failed_csv, failed_rows
 from batch_jobs.ledger.layout import FAILED
+from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.reading import Reading
 from batch_jobs.report.charts import speed_chart
 from batch_jobs.report.consistency import consistency
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet
@@ -63,7 +65,9 @@ DRAWN = {
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
     """Publish report.html with its pages, report.json, contact_sheet.png and failed.csv beside the
     results, of which these are `COLUMNS`."""
-    sheet = sample_rows(storage, results, manifest)
+    reading = Reading.of(facts.get("config", {}))
+    base = base_of(manifest, reading)
+    sheet = sample_rows(storage, results, base, reading)
     styles = consistency(results)
     figures = _figures(results) | {"consistency": [asdict(style) for style in styles]} | facts
     storage.publish("report.json", json.dumps(figures, indent=2, ensure_ascii=False).encode())
@@ -73,7 +77,7 @@ def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict
         storage.publish(FAILED, failed_csv(results).encode("utf-8-sig"))  # Excel asks for the BOM
     else:
         storage.remove(FAILED)
-    pairs = write_pairs(storage, results, manifest)
+    pairs = write_pairs(storage, results, base)
     drawn = drawn_outliers(storage, styles)
     storage.publish("report.html", _page(figures, results, sheet, drawn, pairs).encode())
 

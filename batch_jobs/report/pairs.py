@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from batch_jobs.ledger.layout import published_path
 from batch_jobs.ledger.order import by_id
-from batch_jobs.manifest.plan import base_of
 from batch_jobs.report.templates import environment
 from storage.location import located, normalized, scheme_of
 from storage.storage import Storage
@@ -23,15 +22,16 @@ ROWS_PER_PAGE = 60
 MOST_PAGES = 200  # then they grow
 
 
-def write_pairs(storage: Storage, results: pa.Table, manifest: str) -> int:
+def write_pairs(storage: Storage, results: pa.Table, base: str) -> int:
     """Publish the pages of all edited rows, by id; returns how many rows they show.
 
-    `results` has the columns id, status, instruction, source, outputs.
+    `results` has the columns id, status, instruction, source, outputs; `base`: the folder that
+    relative sources start from.
     """
     ok = by_id(results.filter(pc.equal(results["status"], "ok")))[:MOST_PAIRS]
     per_page = max(ROWS_PER_PAGE, math.ceil(len(ok) / MOST_PAGES))
     page_count = math.ceil(len(ok) / per_page)
-    base, template = base_of(manifest), environment().get_template("pairs.html.j2")
+    template = environment().get_template("pairs.html.j2")
     written = []
     for page in range(1, page_count + 1):
         rows = ok.slice((page - 1) * per_page, per_page).to_pylist()

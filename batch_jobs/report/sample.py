@@ -15,7 +15,7 @@ from PIL import Image
 from batch_jobs.ledger.layout import published_path
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.place import Place
-from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.reading import Reading
 from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.consistency import Outlier, StyleConsistency
 from batch_jobs.report.contact_sheet import SheetRow, thumbnail
@@ -35,12 +35,15 @@ EDITS = 5  # of one source
 COLUMNS = ["id", "status", "instruction", "source", "place", "source_sha256", "outputs"]
 
 
-def sample_rows(storage: Storage, results: pa.Table, manifest: str) -> list[SheetRow]:
-    """Draw a sample of the edited rows, grouped by source; what is gone or another is left out."""
+def sample_rows(storage: Storage, results: pa.Table, base: str, reading: Reading) -> list[SheetRow]:
+    """Draw a sample of the edited rows, grouped by source; what is gone or another is left out.
+
+    `base`: the folder that relative sources start from.
+    """
     sheet = []
     for group in _fullest_groups(results):
         try:
-            data = _source_bytes(group[0], manifest)
+            data = _source_bytes(group[0], base, reading)
             if image_sha256(data) != group[0]["source_sha256"]:
                 continue  # another picture lies in its place now
             source = thumbnail(decode(data).image)
@@ -49,7 +52,7 @@ def sample_rows(storage: Storage, results: pa.Table, manifest: str) -> list[Shee
             logger.info("row %s is not in the report: %s", group[0]["id"], error)
             continue
         files = [published_path(row["outputs"][0]["uri"]) for row in group]
-        sheet.append(SheetRow(source, edits, _source_url(storage, group[0], manifest), files))
+        sheet.append(SheetRow(source, edits, _source_url(storage, group[0], base), files))
     return sheet
 
 
@@ -62,16 +65,16 @@ def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
         yield ok.filter(pc.equal(ok["source_sha256"], digest))[:EDITS].to_pylist()
 
 
-def _source_bytes(row: dict[str, Any], manifest: str) -> bytes:
+def _source_bytes(row: dict[str, Any], base: str, reading: Reading) -> bytes:
     if row["place"] is None:
-        return read_source(row["source"], base_of(manifest))
-    found = dict(read_embedded([Place(**row["place"])])).get(0)
+        return read_source(row["source"], base)
+    found = dict(read_embedded([Place(**row["place"])], reading)).get(0)
     return found.image or b"" if found else b""
 
 
-def _source_url(storage: Storage, row: dict[str, Any], manifest: str) -> str | None:
+def _source_url(storage: Storage, row: dict[str, Any], base: str) -> str | None:
     source = row["source"]
-    return source and relative_url(located(source, base_of(manifest)), storage.url)
+    return source and relative_url(located(source, base), storage.url)
 
 
 def _output(storage: Storage, row: dict[str, Any]) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import Self
 
 from batch_jobs.config import JobConfig
 from batch_jobs.manifest.plan import base_of
+from batch_jobs.manifest.reading import AS_IT_IS, Reading
 from engine.spec import ModelSpec
 
 
@@ -20,9 +21,11 @@ class BlockContext:
     base: str  # the folder that relative paths start from
     image_root: str | None  # absolute: the folder that local images and masks must lie in
     same_seed: bool = False
+    reading: Reading = AS_IT_IS  # how the manifest is read again
 
     @classmethod
     def of(cls, manifest: str, config: JobConfig, spec: ModelSpec) -> Self:
         """Make the context of a job over `manifest`."""
         root = os.path.abspath(config.image_root) if config.image_root else None
-        return cls(spec, config.seed, base_of(manifest), root, config.same_seed)
+        reading = Reading.of(config.model_dump())
+        return cls(spec, config.seed, base_of(manifest, reading), root, config.same_seed, reading)

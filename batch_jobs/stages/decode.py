@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_jobs.ledger.entry import Entry
-from batch_jobs.manifest.cells import Embedded
+from batch_jobs.manifest.cells import NO_IMAGE, Embedded
 from batch_jobs.manifest.columns import PictureColumn
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.planned import PlannedReference, PlannedRow
@@ -19,7 +19,7 @@ from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, Journal
 from engine.edit import EditFailure
-from engine.errors import ImageError, ImageNotFound, WorkerCrashed
+from engine.errors import ImageError, ImageMissing, ImageNotFound, WorkerCrashed
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
 from engine.sources import Prepared, Source, naming_image, prepare
@@ -113,6 +113,7 @@ def _entry_of(row: PlannedRow) -> Entry:
         source_sha256=row.image_sha256,
         references=[reference.path for reference in row.references],
         mask=row.mask,
+        carried=row.carried,
     )
 
 
@@ -127,13 +128,13 @@ class _BlockPictures:
         self._error: Exception | None = None  # why the manifest cannot be read again
         places = [row.held_place for row in rows]
         try:
-            self._embedded = retrying(lambda: dict(read_embedded(places)))
+            self._embedded = retrying(lambda: dict(read_embedded(places, context.reading)))
         except Exception as error:  # storage clients and parsers raise dozens of kinds
             logger.warning("the manifest cannot be read again: %s", error)
             self._error = error
 
     def images(self, position: int) -> Iterator[bytes]:
-        """Read the images of a row, the source first; it is empty where the row has none."""
+        """Read the images of a row, the source first. Raises `ImageMissing` where it has none."""
         row, embedded = self._rows[position], self._embedded.get(position, Embedded())
         asked = [PlannedReference(row.image, row.image_sha256), *row.references]
         held = [embedded.image, *embedded.references, *[None] * len(asked)]
@@ -142,7 +143,10 @@ class _BlockPictures:
                 if image.path is not None:
                     yield self._named(image.path)
                 else:
-                    yield self._checked(position, "image", data, image.sha256) or b""
+                    held_image = self._checked(position, "image", data, image.sha256)
+                    if held_image is None:
+                        raise ImageMissing(NO_IMAGE)
+                    yield held_image
 
     def mask(self, position: int) -> bytes | None:
         """Read the mask of a row; None where all of the image may be edited."""

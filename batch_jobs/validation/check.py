@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.entry import Entry
+from batch_jobs.manifest.cells import NO_IMAGE
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.plan import OFFENDERS, Manifest, id_problems
 from batch_jobs.manifest.planned import check_model, parse_options, reference_paths
@@ -24,9 +25,8 @@ from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.decode import DecodedRow, decode_rows
 from engine.counted import counted
-from engine.errors import EngineError, RequestError
+from engine.errors import EngineError, ImageMissing, RequestError
 from engine.geometry import plan_geometry
-from engine.images import decode
 from engine.spec import ModelSpec
 from engine.text import clean_instruction
 
@@ -97,8 +97,7 @@ class ManifestCheck:
         names = ("image", "image_sha256")
         has_none = np.all([pc.is_null(self.plan[name]).to_numpy() for name in names], axis=0)
         rows = np.flatnonzero(has_none & ~self._is_bad)
-        missing = _error_in(decode, b"")
-        self._add(rows, [missing] * len(rows) if missing else [])
+        self._add(rows, [ImageMissing(NO_IMAGE)] * len(rows))
         self._check_counts()
 
     def _check_counts(self) -> None:

@@ -29,6 +29,8 @@ BYTES, EMPTY = {"bytes": b"png", "path": "x.png"}, {"bytes": b"", "path": "x.png
         ({"bytes": None, "path": data_url(b"png")}, None, b"png"),
         ({"bytes": None, "path": None}, None, None),
         ({}, None, None),
+        ({"bytes": "cG5n"}, None, b"png"),
+        ({"bytes": "cG\n5n", "path": None}, None, b"png"),
     ],
 )
 def test_a_cell_of_either_column_is_read_alike(
@@ -90,4 +92,21 @@ def test_no_bytes_are_no_image_but_a_mask_that_is_wrong(value: Any) -> None:
 def test_what_is_no_picture_says_whose_cell_it_is(value: Any, code: str, says: str) -> None:
     error = Picture.of("mask", value).error
     assert error is not None and (error.code, error.param) == (code, "mask")
+    assert says in error.message
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "says"),
+    [
+        (
+            {"bytes": "no base64!"},
+            "image_unreadable",
+            'image.bytes is not base64; got "no base64!"',
+        ),
+        ({"url": "x.png"}, "image_missing", 'must be a path or URI; got {"url": "x.png"}'),
+    ],
+)
+def test_an_object_that_holds_no_image_says_what_it_holds(value: Any, code: str, says: str) -> None:
+    error = Picture.of("image", value).error
+    assert error is not None and (error.code, error.param) == (code, "image")
     assert says in error.message

@@ -58,7 +58,7 @@ def test_every_kind_of_fault_is_named_with_file_column_and_ten_rows(
     ("name", "text", "says"),
     [
         ("m.parquet", "PAR1", "m.parquet cannot be read"),
-        ("m.xlsx", "PK", "a manifest ends in .parquet, .jsonl, .csv"),
+        ("m.xls", "PK", "a manifest ends in .parquet, .xlsx, .jsonl"),
         ("m.csv", "image,instruction,guidance_scal\nx,y,5\n", 'mean "guidance_scale"'),
         ("m.csv", "picture,instruction\nx,y\n", 'has no column "image"'),
         ("none.csv", None, "no manifest at"),

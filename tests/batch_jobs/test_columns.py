@@ -10,6 +10,7 @@ import pytest
 
 from batch_jobs.manifest.plan import read_manifest
 from engine.errors import ManifestInvalid
+from tests.batch_jobs.shapes import write_lines
 
 MARKED = {b"ARROW:extension:name": b"example.tensor"}
 
@@ -48,3 +49,44 @@ def test_a_column_of_a_wrong_type_is_refused_by_name(
         read_manifest(str(tmp_path / "m.parquet"))
     assert f"{tmp_path / 'm.parquet'}: column" in raised.value.message
     assert says in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        *(("Seed", "seed"), ("steps", "num_inference_steps"), ("cfg_scale", "guidance_scale")),
+        *(("guidance", "guidance_scale"), ("Guidance Scale", "guidance_scale")),
+        *(("width", "size"), ("height", "size"), ("n", "num_images"), ("N", "num_images")),
+        *(("Mask", "mask"), ("masks", "mask"), ("sampler", "scheduler"), ("Strength", "strength")),
+        *(
+            ("image_cfg_scale", "image_guidance_scale"),
+            ("num-inference-steps", "num_inference_steps"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_column_that_looks_like_an_option_is_refused_with_the_right_name(
+    tmp_path: Path, column: str, meant: str, ending: str
+) -> None:
+    cells = {"image": "a.jpg", "instruction": "add fog", column: "1"}
+    path = tmp_path / f"m.{ending}"
+    if ending == "csv":
+        path.write_text(f"{','.join(cells)}\n{','.join(cells.values())}\n")
+    elif ending == "jsonl":
+        write_lines(path, [cells])
+    else:
+        pq.write_table(pa.Table.from_pylist([cells]), path)
+    with pytest.raises(ManifestInvalid) as refused:
+        read_manifest(str(path))
+    assert f'column "{column}" is not an option. Did you mean "{meant}"?' in refused.value.message
+    assert refused.value.param == column
+
+
+def test_an_empty_id_is_none_in_every_format(tmp_path: Path) -> None:
+    rows = [{"id": id, "image": "a.jpg", "instruction": "add fog"} for id in ("a", "")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "m.parquet")
+    write_lines(tmp_path / "m.jsonl", rows)
+    (tmp_path / "m.csv").write_text("id,image,instruction\na,a.jpg,fog\n,a.jpg,fog\n")
+    for ending in ("parquet", "jsonl", "csv"):
+        with pytest.raises(ManifestInvalid, match="column id is null in rows 2 "):
+            read_manifest(str(tmp_path / f"m.{ending}"))

@@ -130,7 +130,7 @@ def test_dataflow_lines_come_back_with_their_edited_images(
     (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
     said = [{"role": "user", "content": "make it night"}]
     lines = [
-        {"images": "coffee.jpg", "conversations": said, **FEW},
+        {"images": "coffee.jpg", "conversations": said, "topic": ["night"], **FEW},
         {"images": [str(tmp_path / "coffee.jpg")], "conversations": said, "num_images": 2, **FEW},
         {"images": ["coffee.jpg", "coffee.jpg"], "conversations": said},
         {"images": "none.jpg", "conversations": said, "mask": "none.png"},
@@ -141,6 +141,7 @@ def test_dataflow_lines_come_back_with_their_edited_images(
     exported = lines_of(tmp_path / "x.jsonl")
     assert [line["id"] for line in exported] == [f"prompts.jsonl-0-{i}" for i in range(4)]
     assert [len(line["output_image"]) for line in exported] == [1, 2, 0, 0]
+    assert [line.get("topic") for line in exported] == [["night"], None, None, None]
     for line in exported[:2]:
         assert line["images"] == str(tmp_path / "coffee.jpg")
         assert line["conversations"] == said

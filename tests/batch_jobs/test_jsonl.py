@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from batch_jobs.manifest.columns import REQUIRED
 from batch_jobs.manifest.jsonl import read_jsonl
 from batch_jobs.manifest.plan import read_manifest
+from batch_jobs.manifest.reading import Reading
 from engine.errors import InstructionEmpty, ManifestInvalid
 from engine.wire import EditBody
 from tests.batch_jobs.shapes import batch_line, fault, planned, write_lines
@@ -20,7 +20,7 @@ from tests.batch_jobs.shapes import batch_line, fault, planned, write_lines
 @pytest.mark.parametrize(
     ("cells", "code", "says"),
     [
-        ({"instruction": ["a"]}, "instruction_empty", 'instruction must be text; got ["a"]'),
+        ({"instruction": [5]}, "instruction_empty", "instruction must be text; got 5"),
         ({"image": 5}, "image_missing", "image must be a path or URI; got 5"),
         ({"seed": True}, "option_invalid", "seed: must be a valid integer"),
         ({"seed": [1]}, "option_invalid", "seed: must be a valid integer"),
@@ -71,7 +71,7 @@ def test_lines_are_not_read_one_by_one() -> None:
     source = Reads(
         b"".join(json.dumps({"id": f"{i}", **line}).encode() + b"\n" for i in range(999))
     )
-    assert len(read_jsonl(source, "m.jsonl", REQUIRED).rows) == 999  # type: ignore[arg-type]
+    assert len(read_jsonl(source, "m.jsonl", Reading()).rows) == 999  # type: ignore[arg-type]
     assert source.count < 5
 
 
@@ -98,3 +98,35 @@ def test_half_a_character_is_refused_as_the_server_refuses_it(tmp_path: Path, ha
     named = [{"id": half, "image": "a.jpg", "instruction": "make it night"}]
     with pytest.raises(ManifestInvalid, match="line 1: id is not valid Unicode"):
         read_manifest(write_lines(tmp_path / "named.jsonl", named))
+
+
+def test_lines_may_call_a_column_by_different_names(tmp_path: Path) -> None:
+    lines = [
+        {"image": "a.jpg", "prompt": "one"},
+        {"source_image": "b.jpg", "instruction": "two"},
+        {"image": "c.jpg", "edit_prompt": ["long", "three"]},
+    ]
+    plan = read_manifest(write_lines(tmp_path / "m.jsonl", lines))
+    assert plan["image"].to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert plan["instruction"].to_pylist() == ["one", "two", "three"]
+    both = [*lines, {"image": "d.jpg", "prompt": "x", "instruction": "y"}]
+    says = "line 4: it has two columns for instruction: prompt and instruction"
+    with pytest.raises(ManifestInvalid, match=says):
+        read_manifest(write_lines(tmp_path / "m.jsonl", both))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ('{"image": "夜景"}'.encode("gbk"), "line 1: byte 0xbe is not UTF-8.*iconv -f GB18030"),
+        ('{"image": "a"}\n'.encode("utf-16"), "line 1: this is UTF-16, and JSON is UTF-8"),
+        ('{"image": "a"}\n'.encode("utf-16-be"), "line 1: this is UTF-16"),
+        (b'{"method": "POST", "url": "/v1/images/edits", "body": {}}', "custom_id must be text"),
+    ],
+)
+def test_the_encoding_and_the_key_that_are_wrong_are_named(
+    tmp_path: Path, data: bytes, says: str
+) -> None:
+    (tmp_path / "m.jsonl").write_bytes(data)
+    with pytest.raises(ManifestInvalid, match=says):
+        read_manifest(str(tmp_path / "m.jsonl"))

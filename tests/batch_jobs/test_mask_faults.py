@@ -99,7 +99,7 @@ def test_a_mask_that_cannot_be_had_is_told_from_an_image_that_cannot(
 
 def test_a_csv_holds_no_masks(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f'image,mask,instruction\nx.jpg,"{data_url(b"x")}",add fog\n')
-    with pytest.raises(ManifestInvalid, match="line 2: a CSV holds no images and no masks"):
+    with pytest.raises(ManifestInvalid, match="line 2: a CSV or sheet holds no images"):
         read_manifest(str(tmp_path / "m.csv"))
 
 

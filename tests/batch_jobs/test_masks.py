@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_jobs.manifest import parquet
+from batch_jobs.manifest import parquet_groups as parquet
 from batch_jobs.manifest.plan import read_manifest
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext

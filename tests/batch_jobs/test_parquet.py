@@ -87,7 +87,7 @@ def test_text_that_is_not_utf8_is_named_with_its_file(tmp_path: Path) -> None:
     text = pa.array([b"caf\xe9"], pa.binary())
     instruction = pa.StringArray.from_buffers(1, text.buffers()[1], text.buffers()[2])
     pq.write_table(pa.table({"image": ["x"], "instruction": instruction}), tmp_path / "m.parquet")
-    with pytest.raises(ManifestInvalid, match=r"m.parquet cannot be read: .*UTF8"):
+    with pytest.raises(ManifestInvalid, match='row group 0, row 0: column "instruction" is not'):
         read_manifest(str(tmp_path / "m.parquet"))
 
 

@@ -200,7 +200,7 @@ def test_every_picture_is_on_a_page_beside_its_source_and_linked_to_its_file(
         row["source"] = "夜 #1/a%b.jpg"
         storage.publish(image_path(row["id"], row["fingerprint"], 0), photographs["coffee"])
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    write_pairs(storage, table, str(tmp_path / "m.parquet"))
+    write_pairs(storage, table, str(tmp_path))
     pages = sorted((folder / "report").iterdir())
     assert [page.name for page in pages] == [f"pairs-{n}.html" for n in (1, 2, 3)]
     shown: list[str] = []

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs.ledger.entry import from_ledger, to_ledger
-from batch_jobs.manifest import parquet
+from batch_jobs.manifest import parquet_pictures
 from batch_jobs.manifest.plan import has_relative, open_manifest, read_manifest
 from batch_jobs.records import from_table
 from batch_jobs.stages.context import BlockContext
@@ -99,14 +99,14 @@ def test_a_row_group_is_read_once_for_all_images_of_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    read_group = parquet._read_group
+    read_group = parquet_pictures._read_group
     monkeypatch.setattr(
-        parquet, "_read_group", lambda *given: (reads.append(given), read_group(*given))[1]
+        parquet_pictures, "_read_group", lambda *given: (reads.append(given), read_group(*given))[1]
     )
     path = write_masked(tmp_path, "bytes.parquet", ROWS)
     plan = read_manifest(path)
     decode_rows(plan, BlockContext(KLEIN, 0, str(tmp_path), None))
-    assert reads == [(path, 0)]
+    assert [given[:2] for given in reads] == [(path, 0)]
 
 
 def test_images_of_one_row_may_be_named_and_held(tmp_path: Path) -> None:

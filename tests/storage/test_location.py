@@ -39,10 +39,10 @@ def test_a_manifest_is_found_by_its_uri(tmp_path: Path) -> None:
     folder = tmp_path / "夜 1"
     folder.mkdir()
     (folder / "m.csv").write_text("image,instruction\na.png,make it night\n")
-    assert find_files((folder / "m.csv").as_uri()) == [str(folder / "m.csv")]
+    assert find_files((folder / "m.csv").as_uri()).files == [str(folder / "m.csv")]
     assert base_of((folder / "m.csv").as_uri()) == str(folder)
     fsspec.filesystem("memory").pipe_file("/shelf/m.csv", b"image,instruction\n")
-    assert find_files("MEMORY://shelf/m.csv") == ["memory:///shelf/m.csv"]
+    assert find_files("MEMORY://shelf/m.csv").files == ["memory:///shelf/m.csv"]
 
 
 @pytest.mark.parametrize(
