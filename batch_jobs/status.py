@@ -40,6 +40,8 @@ def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
     total = counted(job["rows"], "row")
     lines = [f"{len(results):,} of {total}: {counts['ok']} ok, {counts['error']} failed"]
     lines += [f"  {code:<24}{count}" for code, count in errors.most_common()]
+    if errors:
+        lines.append(f"  named by `rayedit status {storage.url} --failed`")
     lines += [f"{job['model']} on {job['manifest']}: {state}"]
     return "\n".join(lines)
 

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.failed import read_ids
+from batch_jobs.status import describe
 from batch_jobs.stopping import Exit
 from cli.main import app
 from engine.errors import ManifestInvalid
+from storage.storage import Storage
 from tests.batch_jobs.jobs import CONFIG, good_rows, job_here, ledger, left, run_here
 from tests.batch_jobs.test_job import changed
 from tests.batch_jobs.test_report import Elements
@@ -72,6 +74,7 @@ def test_the_failed_rows_of_a_job_that_was_stopped_are_named_too(job: tuple[str,
         (output / file).unlink()
     told = CliRunner().invoke(app, ["status", str(output), "--failed"])
     assert [row["id"] for row in named(told.stdout)] == ["row-2", "row-10", "row-11"]
+    assert f"rayedit status {output} --failed" in describe(Storage(str(output)))
 
 
 def test_rows_that_were_mended_are_retried_alone(

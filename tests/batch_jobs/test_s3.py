@@ -111,6 +111,14 @@ def test_sixty_rows_in_and_out_of_s3_while_a_request_in_twenty_is_answered_503(
     digest_of = {id: [hashlib.sha256(file).hexdigest()] for id, file in files.items()}
     assert digest_of == {id: digests for id, (_, digests) in undisturbed.items()}
 
+    command = ["export", f"{BUCKET}/out", "--keep-names", "--dest", f"{BUCKET}/delivery"]
+    for there in ("", ", 60 there before"):
+        assert CliRunner().invoke(app, command).stdout == f"{BUCKET}/delivery 60 pictures{there}\n"
+        assert len(fs.find("bucket/delivery")) == 60
+    assert fs.exists("bucket/delivery/coffee - make it blue - row-1.png")
+    pages = fs.cat_file("bucket/out/report/pairs-1.html").decode()
+    assert pages.count('src="../../coffee.jpg"') == 15
+
 
 def test_a_bucket_that_nobody_made_is_refused_at_once(s3: FaultProxy) -> None:
     with pytest.raises(OutputUnusable, match="bucket does not exist"):
