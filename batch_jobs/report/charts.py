@@ -28,10 +28,10 @@ class SpeedChart:
 
 def speed_chart(points: Sequence[tuple[float, float]]) -> SpeedChart | None:
     """Place (seconds since editing began, images/s until then) in a drawing; None for fewer than
-    two points."""
-    if len(points) < 2:
+    two points, and where they took no time."""
+    end_s = max((seconds for seconds, _ in points), default=0.0)
+    if len(points) < 2 or end_s <= 0:
         return None
-    end_s = max(seconds for seconds, _ in points)
     top = max(speed for _, speed in points) or 1.0
     corners = " ".join(
         f"{LEFT_PX + PLOT_WIDTH_PX * seconds / end_s:.1f},"

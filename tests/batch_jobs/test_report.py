@@ -155,6 +155,7 @@ def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
 
 def test_a_run_of_one_block_has_no_chart() -> None:
     assert speed_chart([]) is speed_chart([(1.0, 2.0)]) is None
+    assert speed_chart([(0.0, 9.0), (0.0, 8.0)]) is None  # a job of a moment
     still = speed_chart([(1.0, 0.0), (2.0, 0.0)])
     assert still is not None and "nan" not in still.corners
 
