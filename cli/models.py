@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from engine.model_sizes import QUANTISED_BYTES
+
 if TYPE_CHECKING:
     from engine.model_sizes import ModelSize
     from engine.spec import ModelSpec
 
 HEADS = (
     *("name", "side", "steps", "guidance", "image", "scripts", "licence"),
-    *("parameters", "bf16", "card", "cpu/swap", "from"),
+    *("parameters", "bf16", "card", "cpu/swap", *QUANTISED_BYTES, "from"),
 )
 NOTES = (
     "card: the smallest GPU whose memory holds the weights, about, with text_encoder: device; then "
-    "with cpu or swap. `rayedit calibrate` measures how many samples fit beside them.",
+    "with cpu or swap; then with these and quantization. `rayedit calibrate` measures how many "
+    "samples fit beside them.",
     "Any folder or hub id of these families works too: --model FOLDER.",
 )
 
@@ -51,6 +54,7 @@ def _row(spec: ModelSpec, size: ModelSize) -> tuple[str, ...]:
         f"{size.gigabytes:.1f} GB" if size.gigabytes >= 1 else f"{1000 * size.gigabytes:.0f} MB",
         _card(size.card_gb()),
         _card(size.small_card_gb()),
+        *(_card(size.quantised_card_gb(kind)) for kind in QUANTISED_BYTES),
         "embedded" if Path(spec.source).is_dir() else spec.source,
     )
 

@@ -16,6 +16,7 @@ from engine.spec import ModelSpec
 from engine.styles import BUILT_IN, Styles, load_styles
 
 TextEncoderPlace = Literal["device", "cpu", "swap"]
+Quantization = Literal["none", "int8", "float8", "nf4"]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -50,6 +51,14 @@ class EngineConfig(BaseModel):
             "the device a layer at a time"
         ),
     ] = "device"
+    quantization: Annotated[
+        Quantization,
+        Field(
+            description="what the linear layers of the denoiser are kept as, and computed in dtype "
+            "from: int8 and float8 need rayedit[torchao], nf4 (4 bits) rayedit[bitsandbytes] and a "
+            "GPU"
+        ),
+    ] = "none"
     determinism: Annotated[
         Determinism,
         Field(

@@ -12,6 +12,7 @@ from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
 from engine.errors import ModelError
 from engine.models import Editor, Placement
+from engine.models.quantization import check_quantization, quiet_torchao
 from engine.registry import load_editor_class
 from engine.spec import ModelSpec
 from engine.weights import find_weights
@@ -53,15 +54,17 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
         raise ModelError(f"model {spec.name} cannot be captured: leave cuda_graphs out")
     if config.cuda_graphs and device.type != "cuda":
         raise ModelError(f"cuda_graphs needs a GPU, and the device is {device}: leave it out")
+    check_quantization(config.quantization, device)
     use_device(device)
+    quiet_torchao()
     if device.type == "cpu":
         keep_freed_memory()
     folder, revision = find_weights(spec)
-    placement = Placement(device, dtype, config.text_encoder)
+    placement = Placement(device, dtype, config.text_encoder, config.quantization)
     try:
         editor = load_editor_class(spec.editor).load(folder, spec, placement)
         editor.tune(channels_last=_channels_last(config, device), compile=config.compile)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
     logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)
     loaded = LoadedModel(editor, spec, revision, str(dtype).removeprefix("torch."))
@@ -106,4 +109,6 @@ def cost_settings(config: EngineConfig, device: torch.device) -> str:
     used = [name for name, on in switches.items() if on]
     if config.text_encoder != "device":  # what its weights leave free is room for samples
         used.append(f"text_encoder {config.text_encoder}")
+    if config.quantization != "none":
+        used.append(f"quantization {config.quantization}")
     return ", ".join([f"{config.threads} threads", *used])

@@ -60,12 +60,7 @@ class Fingerprints:
 
     def _identity(self) -> list[Any]:
         """List what of model and engine changes pixels: the whole spec, the weights, precision."""
-        spec, engine = self.spec, self.engine
-        precision: list[Any] = [engine.dtype, engine.device, engine.determinism]
-        if engine.text_encoder == "cpu":  # other bits than a GPU's; "swap" computes what it does
-            precision.append({"text_encoder": "cpu"})
-        if self.encoding:
-            precision.append(dict(self.encoding))
+        spec, precision = self.spec, self._precision()
         if self.recipe > 1:
             return [spec.identity(), self.revision, *precision]
         defaults = [spec.defaults.get(name) for name in _DEFAULTS_1]
@@ -74,6 +69,21 @@ class Fingerprints:
         known = {*_DEFAULTS_1, _UNLISTED_1}
         later = {name: value for name, value in spec.defaults.items() if name not in known}
         return [*identity, later] if later else identity
+
+    def _precision(self) -> list[Any]:
+        """List the settings of engine and files that change bits.
+
+        Those that came later have names, and stand there only where they are not their defaults:
+        fingerprints stay what they were.
+        """
+        engine = self.engine
+        precision: list[Any] = [engine.dtype, engine.device, engine.determinism]
+        later: dict[str, str] = {}
+        if engine.text_encoder == "cpu":  # other bits than a GPU's; "swap" computes what it does
+            later["text_encoder"] = "cpu"
+        if engine.quantization != "none":
+            later["quantization"] = engine.quantization
+        return [*precision, *(named for named in (later, dict(self.encoding)) if named)]
 
 
 def _later_parts(row: dict[str, Any]) -> list[Any]:

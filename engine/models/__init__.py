@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from engine.config import TextEncoderPlace
+from engine.config import Quantization, TextEncoderPlace
 from engine.edit import EditRequest
 from engine.sampling import Schedule
 from engine.spec import ModelSpec
@@ -33,6 +33,7 @@ class Placement:
     device: torch.device
     dtype: torch.dtype
     text_encoder: TextEncoderPlace = "device"  # of the text encoders alone
+    quantization: Quantization = "none"  # of the denoiser alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from engine.errors import ModelError, OptionInvalid
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
-from engine.models.parts import load_part, load_text_encoder, tune_parts
+from engine.models.parts import load_denoiser, load_part, load_text_encoder, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.texts import check_texts
 from engine.registry import read_json
@@ -114,8 +114,8 @@ class ControlNet:
                 placement.dtype,
             ),
             load_part(AutoencoderKL, folder / "vae", placement),
-            load_part(UNet2DConditionModel, folder / "unet", placement),
-            load_part(ControlNetModel, controlnet, placement),
+            load_denoiser(UNet2DConditionModel, folder / "unet", placement),
+            load_denoiser(ControlNetModel, controlnet, placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

@@ -14,7 +14,7 @@ from engine.edit import EditRequest, digest_of
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_part, tune_parts
+from engine.models.parts import load_denoiser, load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
     in_float32,
@@ -95,7 +95,7 @@ class DreamLite:
                 shown_at=lambda _: SHOWN_PX,
             ),
             load_part(AutoencoderTiny, folder / "vae", placement),
-            load_part(DreamLiteUNetModel, folder / "unet", placement),
+            load_denoiser(DreamLiteUNetModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

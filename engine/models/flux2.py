@@ -17,7 +17,7 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux2_text import Flux2Text, MistralText, Qwen3Text
-from engine.models.parts import load_part, tune_parts
+from engine.models.parts import load_denoiser, load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
     in_float32,
@@ -85,7 +85,7 @@ class Flux2:
             spec,
             (MistralText if _kind(folder) is FLUX2_DEV else Qwen3Text).load(folder, placement),
             load_part(AutoencoderKLFlux2, folder / "vae", placement),
-            load_part(Flux2Transformer2DModel, folder / "transformer", placement),
+            load_denoiser(Flux2Transformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

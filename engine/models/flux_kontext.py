@@ -15,7 +15,7 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux_text import FluxText
-from engine.models.parts import load_part, tune_parts
+from engine.models.parts import load_denoiser, load_part, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.texts import check_texts
 from engine.models.tokens import canvas_shift, first_step, grid, pack, unpack
@@ -75,7 +75,7 @@ class FluxKontext:
             spec,
             FluxText.load(folder, placement),
             load_part(AutoencoderKL, folder / "vae", placement),
-            load_part(FluxTransformer2DModel, folder / "transformer", placement),
+            load_denoiser(FluxTransformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

@@ -15,7 +15,7 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
-from engine.models.parts import load_part, load_text_encoder, tune_parts
+from engine.models.parts import load_denoiser, load_part, load_text_encoder, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.text_encoder import TextEncoder
 from engine.models.texts import check_texts
@@ -84,7 +84,7 @@ class InstructPix2Pix:
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
             load_part(AutoencoderKL, folder / "vae", placement),
-            load_part(UNet2DConditionModel, folder / "unet", placement),
+            load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

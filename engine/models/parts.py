@@ -9,22 +9,43 @@ from typing import Any
 
 import torch
 
+from engine.errors import ModelError
 from engine.models import Placement
+from engine.models.quantization import quantization_config
 from engine.models.text_encoder import TextEncoder
+from engine.registry import read_json
 
 
-def load_part(kind: Any, folder: Path, placement: Placement) -> Any:
+def load_part(kind: Any, folder: Path, placement: Placement, **settings: Any) -> Any:
     """Load the weights of `folder` as `kind`, a model class of diffusers or transformers.
 
-    Onto the device, to be read and not trained. Raises `OSError` for what is missing.
+    Onto the device, to be read and not trained. `settings` go to its `from_pretrained`. Raises
+    `OSError` for what is missing.
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     weights = kind.from_pretrained(
-        folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True
+        folder, dtype=placement.dtype, use_safetensors=True, local_files_only=True, **settings
     )
     return weights.to(placement.device).eval().requires_grad_(False)
+
+
+def load_denoiser(kind: Any, folder: Path, placement: Placement) -> Any:
+    """Load the weights of `folder` as `load_part` does, quantised as the placement says.
+
+    One weight after another, so that the host holds them once, quantised. Raises `ModelError` where
+    the folder's own are quantised.
+    """
+    config = quantization_config(placement.quantization, placement.dtype)
+    if config is None:
+        return load_part(kind, folder, placement)
+    if "quantization_config" in read_json(folder / "config.json"):
+        raise ModelError(
+            f"{folder} is quantised already, and quantization {placement.quantization} was asked "
+            "for: leave it out"
+        )
+    return load_part(kind, folder, placement, quantization_config=config)
 
 
 def tune_parts(

@@ -15,7 +15,7 @@ from engine.edit import EditRequest, digest_of
 from engine.errors import ModelError
 from engine.guidance import branches, weigh
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_part
+from engine.models.parts import load_denoiser, load_part
 from engine.models.pictures import (
     SourceLatents,
     in_float32,
@@ -92,7 +92,7 @@ class QwenImageEdit:
                 shown_at=shown_size if plus else None,
             ),
             load_part(AutoencoderKLQwenImage, folder / "vae", placement),
-            load_part(QwenImageTransformer2DModel, folder / "transformer", placement),
+            load_denoiser(QwenImageTransformer2DModel, folder / "transformer", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
         )
 

@@ -15,7 +15,7 @@ from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_part, tune_parts
+from engine.models.parts import load_denoiser, load_part, tune_parts
 from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
 from engine.models.sdxl_text import SdxlText
 from engine.models.texts import check_texts
@@ -98,7 +98,7 @@ class SdxlInstructPix2Pix:
                 no_text_is_zeros=index.get("force_zeros_for_empty_prompt", True),
             ),
             load_part(AutoencoderKL, folder / "vae", of_vae),
-            load_part(UNet2DConditionModel, folder / "unet", placement),
+            load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
             scales_source=index.get("is_cosxl_edit", False),
         )

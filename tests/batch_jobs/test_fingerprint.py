@@ -14,7 +14,7 @@ from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.planned import PLAN, PlannedReference, PlannedRow
 from batch_jobs.records import to_table
-from engine.config import EngineConfig, TextEncoderPlace
+from engine.config import EngineConfig, Quantization, TextEncoderPlace
 from engine.errors import ModelError
 from engine.registry import find_model
 from engine.seeding import row_seed
@@ -179,6 +179,15 @@ def test_texts_read_on_the_cpu_are_told_apart_and_swapped_weights_are_not(recipe
     }
     assert prints["device"] == prints["swap"] == of(recipe=recipe)
     assert prints["cpu"] != prints["device"]
+
+
+@pytest.mark.parametrize("recipe", [1, 2])
+def test_each_kind_of_quantised_weights_is_told_apart(recipe: int) -> None:
+    kinds = get_args(Quantization)
+    prints = {of(engine=EngineConfig(quantization=kind), recipe=recipe) for kind in kinds}
+    both = EngineConfig(quantization="int8", text_encoder="cpu")
+    assert len(prints | {of(engine=both, recipe=recipe)}) == len(kinds) + 1
+    assert of(engine=EngineConfig(quantization="none"), recipe=recipe) == of(recipe=recipe)
 
 
 def test_a_default_that_came_after_recipe_1_is_in_its_fingerprints_too() -> None:

@@ -42,21 +42,33 @@ def test_denoisers_are_as_large_as_diffusers_builds_them() -> None:
     )
 
     with torch.device("meta"):
-        flux = _billions(FluxTransformer2DModel(guidance_embeds=True))
-        dev = _billions(Flux2Transformer2DModel(), AutoencoderKLFlux2())
-        qwen = _billions(QwenImageTransformer2DModel(), AutoencoderKLQwenImage())
-        sd15 = _billions(
-            UNet2DConditionModel(cross_attention_dim=768), ControlNetModel(cross_attention_dim=768)
-        )
+        flux = FluxTransformer2DModel(guidance_embeds=True)
+        dev, dev_vae = Flux2Transformer2DModel(), AutoencoderKLFlux2()
+        qwen, qwen_vae = QwenImageTransformer2DModel(), AutoencoderKLQwenImage()
+        unet = UNet2DConditionModel(cross_attention_dim=768)
+        controlnet = ControlNetModel(cross_attention_dim=768)
+    for name, models in {
+        "sd15-canny": [unet, controlnet],
+        "flux-kontext": [flux],
+        "flux2-dev": [dev],
+        "qwen-image-edit": [qwen],
+    }.items():
+        assert SIZES[name].linear == pytest.approx(_linear_billions(*models), abs=1e-3)
     vae = 0.084  # of FLUX.1, and of Stable Diffusion
-    assert SIZES["sd15-canny"].denoiser == pytest.approx(sd15 + vae, abs=1e-3)
-    assert SIZES["flux-kontext"].denoiser == pytest.approx(flux + vae, abs=1e-3)
-    assert SIZES["flux2-dev"].denoiser == pytest.approx(dev, abs=1e-3)
-    assert SIZES["qwen-image-edit"].denoiser == pytest.approx(qwen, abs=1e-3)
+    sd15 = _billions(unet, controlnet) + vae
+    assert SIZES["sd15-canny"].denoiser == pytest.approx(sd15, abs=1e-3)
+    assert SIZES["flux-kontext"].denoiser == pytest.approx(_billions(flux) + vae, abs=1e-3)
+    assert SIZES["flux2-dev"].denoiser == pytest.approx(_billions(dev, dev_vae), abs=1e-3)
+    assert SIZES["qwen-image-edit"].denoiser == pytest.approx(_billions(qwen, qwen_vae), abs=1e-3)
 
 
 def _billions(*models: torch.nn.Module) -> float:
     return sum(weight.numel() for model in models for weight in model.parameters()) / 1e9
+
+
+def _linear_billions(*models: torch.nn.Module) -> float:
+    layers = (m for model in models for m in model.modules() if isinstance(m, torch.nn.Linear))
+    return sum(layer.weight.numel() for layer in layers) / 1e9
 
 
 @pytest.mark.parametrize(
@@ -73,3 +85,12 @@ def test_a_card_holds_the_weights_in_nine_tenths_of_it(
     size: ModelSize, cards: tuple[int | None, int | None]
 ) -> None:
     assert (size.card_gb(), size.small_card_gb()) == cards
+
+
+def test_quantised_weights_need_a_smaller_card() -> None:
+    """Of 12 billion weights in linear layers 12 GB are left, or 6.75, and 2 GB of others."""
+    size = ModelSize(denoiser=12.9, text_encoder=5.0, text_layer=0.1, linear=12.0)
+    assert (size.small_card_gb(), size.quantised_card_gb("int8")) == (48, 16)
+    assert size.quantised_card_gb("nf4") == 16
+    assert ModelSize(6.4, 5.0, 0.1, 6.0).quantised_card_gb("int8") == 8
+    assert ModelSize(12.1, 5.0, 0.1, 12.0).quantised_card_gb("nf4") == 8

@@ -14,15 +14,17 @@ import torch
 
 from engine import EditActor, EngineConfig
 from engine.capacity import Capacity
-from engine.config import TextEncoderPlace
+from engine.config import Quantization, TextEncoderPlace
 from engine.edit import EditResult
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
+from engine.models.quantization import PACKAGES
 from engine.registry import find_model
 from engine.sources import Prepared
 from engine.spec import ModelSpec
 from tests.engine.families import FAMILIES, Family, edits_of, request_of
 from tests.engine.test_loop import mixed_requests, pixels, run
+from tests.engine.test_quantization import linear_bytes
 from tests.engine.test_text_encoder import encoders_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
@@ -65,6 +67,26 @@ def test_text_encoders_leave_the_gpu_to_the_rest(
             kinds = {weight.device.type for weight in encoder.model.parameters()}
             assert kinds == {"cuda" if place == "device" else "cpu"}
     assert pictures["swap"] == pictures["device"]
+
+
+@pytest.mark.parametrize("quantization", PACKAGES)
+def test_quantised_weights_leave_the_gpu_to_samples(
+    quantization: Quantization, tiny: Callable[[str], Path]
+) -> None:
+    """And strict keeps its bytes in company."""
+    pytest.importorskip(PACKAGES[quantization])
+    family = next(family for family in FAMILIES if family.name == "flux-kontext")
+    spec = find_model(str(tiny(family.name)))
+    config = EngineConfig(device="cuda", dtype="bfloat16")
+    plain = load_model(spec, config).editor
+    config = config.model_copy(update={"quantization": quantization})
+    editor = load_model(spec, config).editor
+    assert linear_bytes(editor) < 0.8 * linear_bytes(plain)
+    request = request_of(spec, edits_of(family)[1])
+    others = [replace(request, id=id) for id in "abc"]
+    loop = DenoiseLoop(editor, Capacity(4), determinism="strict")
+    alone = pixels(run(loop, [request])["edit"])
+    assert pixels(run(loop, [*others, request])["edit"]) == alone
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
