@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import statistics
 import time
@@ -140,9 +141,9 @@ class Bench:
 
     def step_s(self, canvas: tuple[int, int], samples: int) -> float | None:
         """Time one denoising step of so many samples, whose encoding and decoding are also done, in
-        seconds; `None` where they do not fit."""
+        seconds; `None` where they do not fit. Raises `EngineError` for what else fails."""
         from engine.capacity import Capacity
-        from engine.edit import EditResult
+        from engine.edit import EditFailure
         from engine.loop import DenoiseLoop
 
         graphs = self._settings.cuda_graphs
@@ -154,16 +155,27 @@ class Bench:
             start = time.perf_counter()
             outcomes += loop.step()
             seconds.append(time.perf_counter() - start)
-        fit = not loop.counters.out_of_memory and all(isinstance(o, EditResult) for o in outcomes)
-        return statistics.median(seconds[1:-1]) if fit else None
+        failed = [outcome for outcome in outcomes if isinstance(outcome, EditFailure)]
+        for failure in failed:
+            if failure.code != OutOfMemory.code:
+                raise failure.error()
+        if failed or loop.counters.out_of_memory:
+            return None
+        return statistics.median(seconds[1:-1])
 
     def _request(self, canvas: tuple[int, int], seed: int) -> EditRequest:
         """Make an edit of noise: what is drawn changes neither time nor memory."""
         import numpy as np
+        from PIL import Image
 
-        from engine.edit import EditRequest
         from engine.options import EditOptions
+        from engine.sources import Source, prepare
 
-        pixels = np.random.default_rng(seed).integers(0, 256, (canvas[1], canvas[0], 3), np.uint8)
-        options = self.loaded.spec.resolve(EditOptions(num_inference_steps=STEPS), seed)
-        return EditRequest(str(seed), pixels, "make it night", options)
+        width, height = canvas
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        spec = self.loaded.spec
+        asked = EditOptions(num_inference_steps=STEPS, size=f"{width}x{height}")
+        options = spec.resolve(asked, seed)
+        return prepare(str(seed), Source(file.getvalue()), "make it night", options, spec).request
