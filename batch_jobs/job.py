@@ -84,8 +84,8 @@ class Job:
     def run(self) -> Exit:
         """Edit every row that is not done.
 
-        Raises `OutputBusy`, and `OutputUnusable` where the output is another manifest's or cannot
-        be made.
+        Raises `OutputBusy`, `OutputUnusable` where the output is another manifest's or cannot be
+        made, and `OptionInvalid` for a retry with other settings.
         """
         self.storage.make()
         try:
@@ -106,14 +106,27 @@ class Job:
         return json.loads(self.storage.read(SUCCESS))
 
     def remaining(self, previous: PreviousRun) -> Remaining:
-        """Compare the plan with the ledger as it is now; raises `OutputUnusable`."""
+        """Compare the plan with the ledger as it is now; raises `OutputUnusable`, and
+        `OptionInvalid` for a retry with other settings."""
         known = self.ledger.read(KNOWN_COLUMNS, placed=True)
         plan = self.plan
         if len(known):
             stale = not_among(known, plan.rows["id"])
             previous.check(plan.manifest, plan.rows, stale, plan.reading)
         since = previous.retry_since(plan.config)
-        return Remaining.of(plan.rows, known, plan.config, since, plan.only)
+        left = Remaining.of(plan.rows, known, plan.config, since, plan.only)
+        previous.check_retry(self._settings(), left.others_changed)
+        return left
+
+    def _settings(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "model": plan.spec.name,
+            "source": plan.spec.source,
+            "revision": plan.revision,
+            "spec": plan.spec.identity(),
+            "config": plan.config.model_dump(),
+        }
 
     def _is_finished(self) -> bool:
         done = self.storage.exists(SUCCESS) and self.success().get("digest")
@@ -153,13 +166,9 @@ class Job:
             "manifest": plan.manifest,
             "rows": len(plan.rows),
             "rows_to_edit": len(left.todo),
-            "model": plan.spec.name,
-            "source": plan.spec.source,
-            "revision": plan.revision,
-            "spec": plan.spec.identity(),
+            **self._settings(),
             "fingerprint_recipe": plan.recipe,
             "retry_since": left.since.isoformat(),
-            "config": plan.config.model_dump(),
             "rayedit": engine.__version__,
             "started_at": datetime.now(UTC).isoformat(),
         }

@@ -16,7 +16,7 @@ from batch_jobs.ledger.layout import JOB, SUCCESS
 from batch_jobs.manifest.plan import base_of, has_relative
 from batch_jobs.manifest.reading import Reading
 from engine.counted import counted
-from engine.errors import OutputUnusable
+from engine.errors import OptionInvalid, OutputUnusable
 from engine.spec import ModelSpec
 from engine.weights import find_revision
 from storage.storage import Storage
@@ -84,17 +84,31 @@ class PreviousRun:
                 f'"manifest" in {self._storage.uri(JOB)}'
             )
 
+    def check_retry(self, job: dict[str, Any], rows: int) -> None:
+        """Raises `OptionInvalid` where a retry has other settings than the `rows` beside it, which
+        would be edited again by them; `job`: this run's `job.json`."""
+        changed = self._changed(job)
+        if rows and changed:
+            raise OptionInvalid(
+                f"--retry edits rows as the others were, and {', '.join(changed)} changed since: "
+                f"give the job the same flags and YAML, or leave --retry out to edit "
+                f"{counted(rows, 'other row')} again too",
+                param="retry",
+            )
+
     def warn_of_reruns(self, job: dict[str, Any], rows: int) -> None:
         """Warn where so many finished rows are edited again; `job`: this run's `job.json`."""
         if not rows:
             return
-        before, now = [{**told.get("config", {}), **told} for told in (self._job, job)]
-        names = [
-            name for name in ROW_SETTINGS if name in before
-        ]  # later ones are at their defaults
-        changed = [name for name in names if before[name] != now.get(name)]
         logger.warning(
             "%s will be edited again, each kept until then: %s changed",
             counted(rows, "finished row"),
-            ", ".join(changed) or "their instruction, options, image or mask",
+            ", ".join(self._changed(job)) or "their instruction, options, image or mask",
         )
+
+    def _changed(self, job: dict[str, Any]) -> list[str]:
+        """List the settings of every row that another `job.json` has otherwise; those of later
+        versions are at their defaults here."""
+        before, now = [{**told.get("config", {}), **told} for told in (self._job, job)]
+        names = [name for name in ROW_SETTINGS if name in before]
+        return [name for name in names if before[name] != now.get(name)]

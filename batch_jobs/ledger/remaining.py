@@ -25,6 +25,7 @@ class Remaining:
     since: datetime  # when the retry began that this run goes on with, or now
     changed: int  # rows that were ok and are edited again, since something of them has changed
     others: int = 0  # rows that are left beside those that were asked for
+    others_changed: int = 0  # of them, what the ledger holds in another form
 
     @classmethod
     def of(
@@ -39,12 +40,13 @@ class Remaining:
 
         `only`: the ids that a retry names, beside which nothing is edited.
         """
-        todo, others = rows_to_edit(plan, known, config, since, only), 0
-        if only is not None:
-            others = len(not_among(todo, only))
-            todo = among(todo, only)
+        todo = rows_to_edit(plan, known, config, since, only)
+        others = todo[:0] if only is None else not_among(todo, only)
+        todo = not_among(todo, others["id"])
         outdated = not_among(known, not_among(plan, todo["id"])["id"])
-        return cls(todo, outdated, since, _changed_rows(plan, outdated), others)
+        others_changed = len(among(others, known["id"]))
+        changed = _changed_rows(plan, outdated)
+        return cls(todo, outdated, since, changed, len(others), others_changed)
 
 
 def rows_to_edit(

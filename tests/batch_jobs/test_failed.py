@@ -17,7 +17,7 @@ from batch_jobs.ledger.failed import read_ids
 from batch_jobs.status import describe
 from batch_jobs.stopping import Exit
 from cli.main import app
-from engine.errors import ManifestInvalid
+from engine.errors import ManifestInvalid, OptionInvalid
 from storage.storage import Storage
 from tests.batch_jobs.jobs import CONFIG, good_rows, job_here, ledger, left, run_here
 from tests.batch_jobs.test_job import changed
@@ -133,6 +133,15 @@ def test_rows_that_were_added_wait_for_the_command_without_a_retry(
     assert len(left(job_here(path, output, again)).todo) == 0
     assert run_here(path, output) == Exit.OK
     assert len(ledger(output)) == 14
+
+
+def test_a_retry_with_other_settings_than_the_job_had_is_refused(job: tuple[str, Path]) -> None:
+    path, output = job
+    before = ledger(output)
+    again = retry(output / "failed.csv").model_copy(update={"seed": 5, "same_seed": True})
+    with pytest.raises(OptionInvalid, match=r"and seed, same_seed changed since: .* 9 other rows"):
+        run_here(path, output, again)
+    assert ledger(output) == before and (output / "_SUCCESS").exists()
 
 
 def test_a_second_retry_of_the_same_file_tries_again(
