@@ -59,6 +59,7 @@ def run_server(
     """
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
     spec = spec or config.engine.find_model()
+    config.engine.find_styles()  # which `build` reads, when Ray has started
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
             deploy(config, spec, host, port)

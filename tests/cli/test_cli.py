@@ -34,6 +34,7 @@ def photo(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
     (tmp_path / "typo.yaml").write_text("engine: {modle: pocket}\n")
     (tmp_path / "wrong.yaml").write_text("x: {tempalte: y}\n")
     (tmp_path / "styles.yaml").write_text("styles: wrong.yaml\n")
+    (tmp_path / "lost.yaml").write_text("engine: {styles: none.yaml}\n")
     (tmp_path / "soft.yaml").write_text("grain: {negative_prompt: grain}\n")
     (tmp_path / "grain.yaml").write_text("engine: {model: flux2-klein, styles: soft.yaml}\n")
     (tmp_path / "a.csv").write_text("image,instruction\ncoffee.jpg,add fog\n")
@@ -129,6 +130,7 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (("batch", "none.parquet", "out"), "no manifest at none.parquet"),
         (("batch", "coffee.jpg", "out"), "cannot be read"),
         (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),
+        (("serve", "--config", "lost.yaml"), "cannot read none.yaml"),
         (("batch", "a.csv", "out", "--config", "text.yaml"), "'pocket' must be keys and values"),
         (
             ("batch", "a.csv", "out", "--config", "typo.yaml"),
