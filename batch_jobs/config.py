@@ -24,7 +24,8 @@ class JobConfig(BaseModel):
 
     engine: Annotated[EngineConfig, Field(description="the model and how it runs")] = EngineConfig()
     style: Annotated[
-        str | None, Field(description="the style of rows that name none; see styles.md")
+        str | None,
+        Field(description="of rows that name none; `engine.options` outrank it; see styles.md"),
     ] = None
     seed: Annotated[
         int, Field(ge=0, le=MAX_SEED, description="rows without a seed get one from this and id")
@@ -117,6 +118,12 @@ class JobConfig(BaseModel):
     carry: Annotated[
         bool, Field(description="keep columns that mean nothing to an edit in the ledger")
     ] = True
+
+    @property
+    def said(self) -> frozenset[str]:
+        """Options that it says itself, for all rows that do not, and so outrank its style."""
+        given = self.engine.options.model_dump(exclude_unset=True, exclude_none=True)
+        return frozenset(given) | ({"seed"} if self.same_seed else set())
 
     def for_style(self) -> Self:
         """Take the model of the style, where this configuration names none: see `EngineConfig`."""

@@ -46,9 +46,8 @@ class JobPlan:
         location = absolute(manifest)
         spec = spec or config.engine.find_model()
         reading = Reading.of(config.model_dump())
-        rows = with_styles(
-            read_manifest(manifest, reading), config.engine.find_styles(), spec, config.style
-        )
+        read, styles = read_manifest(manifest, reading), config.engine.find_styles()
+        rows = with_styles(read, styles, spec, config.style, config.said)
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)

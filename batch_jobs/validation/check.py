@@ -65,7 +65,7 @@ class ManifestCheck:
     def __init__(self, manifest: Manifest, config: JobConfig, spec: ModelSpec) -> None:
         self.manifest = manifest
         styles = config.engine.find_styles()
-        self.plan = with_styles(manifest.plan, styles, spec, config.style)
+        self.plan = with_styles(manifest.plan, styles, spec, config.style, config.said)
         self.images_opened = 0
         self.config = config
         self.spec = spec

@@ -13,7 +13,7 @@ import pytest
 
 from batch_jobs.config import JobConfig
 from batch_jobs.manifest.plan import read_manifest
-from engine.config import EngineConfig
+from engine.config import EngineConfig, load_config
 from engine.errors import ManifestInvalid, OptionUnknown
 from tests.batch_jobs.jobs import job_here, ledger, left, run_here
 from tests.batch_jobs.manifests import checked
@@ -66,6 +66,19 @@ def test_the_order_is_the_jobs_style_then_the_rows_style_then_the_row(shop: Path
         "its own seed": (LINE, of_line | {"seed": 7}, None),
         "its own steps": (LINE, of_line | {"num_inference_steps": 3}, None),
     }
+
+
+def test_what_a_job_says_beside_its_style_outranks_that_and_not_a_rows(shop: Path) -> None:
+    path = write_lines(shop / "m.jsonl", [row("of the job"), row("its own", style="line")])
+    told = config(shop, "line").model_dump(exclude={"engine": {"options"}, "same_seed": True})
+    told["engine"]["options"] = {"num_inference_steps": 5}
+    job = load_config(None, JobConfig, **told, same_seed=True)
+    rows = {
+        r["id"]: json.loads(r["options"])
+        for r in job_here(path, shop / "out", job).plan.rows.to_pylist()
+    }
+    assert rows["of the job"] == {"style": "line"}
+    assert rows["its own"] == {"style": "line", "seed": 42, "num_inference_steps": 2}
 
 
 def test_what_is_wrong_with_a_rows_style_is_its_own_fault(shop: Path) -> None:
