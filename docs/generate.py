@@ -63,6 +63,7 @@ tabs in place of commas. Of a workbook the first sheet is read, of a formula its
 
 A folder of pictures needs no manifest: `--instruction TEXT` edits every picture below it, given
 again every picture with each, `--glob` says which; the id of a row is the path of its picture.
+With a `--style` that is the whole instruction there may be none.
 `rayedit manifest FOLDER -o m.xlsx` writes them down, to be edited.
 
 """

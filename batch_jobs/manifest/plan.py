@@ -74,8 +74,13 @@ def open_manifest(location: str, reading: Reading = AS_IT_IS) -> Manifest:
     if reading.instructions:
         return _open_pictures(location, reading)
     with _reaching(location):
-        found = find_files(location)
         folder = _folder_of(location)  # the same, however many files it holds later
+        try:
+            found = find_files(location)
+        except ManifestInvalid:
+            if reading.style is None or folder != absolute(location):
+                raise
+            return _open_pictures(location, replace(reading, instructions=("",)))
     files: dict[str, FileRows] = {}
     tables = []
     for name in found.files:

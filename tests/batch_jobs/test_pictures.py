@@ -171,6 +171,15 @@ def test_a_flag_that_is_given_again_is_another_instruction(tmp_path: Path) -> No
     assert read_manifest(dest)["id"].to_pylist() == ["a.jpg", "a.jpg#2", "b/c.jpg", "b/c.jpg#2"]
 
 
+def test_a_folder_needs_no_sentence_where_the_job_has_a_style(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "b/c.jpg")
+    plan = read_manifest(str(tmp_path), Reading(style="anime"))
+    assert plan["id"].to_pylist() == ["a.jpg", "b/c.jpg"]
+    assert plan["instruction"].to_pylist() == ["", ""]
+    with pytest.raises(ManifestInvalid, match=r"no manifest at .*none"):
+        read_manifest(str(tmp_path / "none"), Reading(style="anime"))
+
+
 def test_a_folder_is_edited_and_gone_on_with(tmp_path: Path, photographs: dict[str, bytes]) -> None:
     """The job itself: its own output lies in the folder, and a second sentence is added."""
     shop, out = tmp_path / "shop", tmp_path / "shop" / "out"
