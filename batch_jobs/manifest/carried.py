@@ -25,9 +25,10 @@ class Carried:
         """Write the cells of a row that hold something as a JSON object, None where none does."""
         kept: dict[str, Any] = {}
         for column, value in cells.items():
-            if value in (None, ""):
+            plain = _plain(value)
+            if plain in (None, ""):
                 continue
-            written = json.dumps(_plain(value), ensure_ascii=False, default=str)
+            written = json.dumps(plain, ensure_ascii=False, default=str)
             if len(written) > MAX_CHARACTERS:
                 self.dropped[column] = None
             else:

@@ -65,10 +65,11 @@ Chosen = Sequence[tuple[str, str]]  # (column of a file, what a user says that i
 def canonical_names(columns: Iterable[str], file: str, chosen: Chosen = ()) -> dict[str, str]:
     """Column of the file -> its canonical name, for those that rayedit knows.
 
-    What is chosen goes before what a name means. Raises `ManifestInvalid` for two columns of one
-    meaning, and for one that looks like an option or a mask.
+    `file`: for a message, empty where its reader says where it is. What is chosen goes before what
+    a name means. Raises `ManifestInvalid` for two columns of one meaning, and for one that looks
+    like an option or a mask.
     """
-    columns = list(columns)
+    columns, at = list(columns), f"{file}: " if file else ""
     names = {column: name for column, name in chosen if column in columns}
     settled = {name for _, name in chosen}
     for column in columns:
@@ -80,11 +81,11 @@ def canonical_names(columns: Iterable[str], file: str, chosen: Chosen = ()) -> d
                 continue
             if name in names.values():
                 first = next(known for known, meaning in names.items() if meaning == name)
-                raise ManifestInvalid(f"{file} has two columns for {name}: {first} and {column}")
+                raise ManifestInvalid(f"{at}two columns for {name}: {first} and {column}")
             names[column] = name
         elif near := _near(column, columns):
             raise ManifestInvalid(
-                f'{file}: column "{column}" is not an option. Did you mean "{near}"? '
+                f'{at}column "{column}" is not an option. Did you mean "{near}"? '
                 "Rename it, so that it is not ignored",
                 param=column,
             )

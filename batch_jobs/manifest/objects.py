@@ -91,7 +91,7 @@ def _names(
     if not shape.has_columns:
         return shape.names
     own = [key for key in keys if key not in shape.names]
-    found = canonical_names(own, "it", () if shape.names else chosen)
+    found = canonical_names(own, "", () if shape.names else chosen)
     if shape.names:  # beside those, it can have an id and options
         found = {column: name for column, name in found.items() if name not in REQUIRED}
     return found | {key: name for key, name in shape.names.items() if key in keys}

@@ -116,8 +116,16 @@ def _carried(table: pa.Table, carried: Carried) -> pa.Array:
     names = [name for name in table.column_names if name.startswith(_CARRIED)]
     if not names:
         return pa.nulls(len(table), pa.string())
-    others = table.select(names).rename_columns([name[len(_CARRIED) :] for name in names])
+    others = pa.table({name[len(_CARRIED) :]: _without_dates(table[name]) for name in names})
     return pa.array([carried.json(cells) for cells in others.to_pylist()], pa.string())
+
+
+def _without_dates(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Write dates and times as text: Python cannot hold all of Arrow's."""
+    if types.is_duration(column.type):
+        return pc.cast(column, pa.int64())
+    is_date = types.is_temporal(column.type) and not types.is_interval(column.type)
+    return pc.cast(column, pa.string()) if is_date else column
 
 
 def _images(table: pa.Table) -> tuple[_Pictures, pa.Array]:

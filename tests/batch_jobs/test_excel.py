@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl import Workbook, load_workbook
 
 from batch_jobs.manifest.carried import carried_values
@@ -17,6 +20,7 @@ from storage.sources import places_of, read_source
 from tests.batch_jobs.shapes import options
 
 CHOSEN = Reading(columns=(("文件名", "image"), ("指令", "instruction")))
+CELLS = st.text("a夜é;,\t \"\n'=|", min_size=1).filter(lambda cell: cell.strip() == cell)
 TEXT = 'id,image,instruction\r\n1,夜.jpg,把它变成夜晚\r\n2,b.png,"加雾, 多一点"\r\n'
 WANTED = [("1", "夜.jpg", "把它变成夜晚"), ("2", "b.png", "加雾, 多一点")]
 
@@ -228,3 +232,26 @@ def test_backslashes_of_windows_are_folders_where_no_file_has_them_in_its_name(
     assert read_source(r"sub\a.jpg", str(tmp_path)) == b"name"
     assert places_of("s3://b/a\\b.jpg", "") == ["s3://b/a\\b.jpg"]
     assert places_of("a\\b.jpg", "s3://b") == ["s3://b/a\\b.jpg", "s3://b/a/b.jpg"]
+
+
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5),
+    separator=st.sampled_from(",;\t"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_whatever_cells_hold_is_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, str, str]],
+    separator: str,
+    encoding: str,
+    line_end: str,
+) -> None:
+    path = tmp_path_factory.mktemp("cells") / "m.csv"
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator=line_end)
+        writer.writerows([("image", "instruction", "note"), *rows])
+    plan = read_manifest(str(path))
+    notes = [carried_values(one)["note"] for one in plan["carried"].to_pylist()]
+    read = zip(plan["image"].to_pylist(), plan["instruction"].to_pylist(), notes, strict=True)
+    assert list(read) == rows

@@ -110,7 +110,7 @@ def test_lines_may_call_a_column_by_different_names(tmp_path: Path) -> None:
     assert plan["image"].to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
     assert plan["instruction"].to_pylist() == ["one", "two", "three"]
     both = [*lines, {"image": "d.jpg", "prompt": "x", "instruction": "y"}]
-    says = "line 4: it has two columns for instruction: prompt and instruction"
+    says = "line 4: two columns for instruction: prompt and instruction"
     with pytest.raises(ManifestInvalid, match=says):
         read_manifest(write_lines(tmp_path / "m.jsonl", both))
 

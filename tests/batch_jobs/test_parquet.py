@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_jobs.manifest.carried import carried_values
 from batch_jobs.manifest.plan import read_manifest
 from engine.errors import ManifestInvalid
 from tests.batch_jobs.shapes import (
@@ -125,3 +126,21 @@ def test_data_urls_are_images_in_jsonl_and_in_parquet(tmp_path: Path) -> None:
         assert embedded(plan) == {0: b"bytes"}
         assert plan["image"].to_pylist() == [None, "x.jpg", None]
         assert fault(planned(plan)[2]).code == "image_unreadable"
+
+
+def test_dates_that_python_cannot_hold_are_carried(tmp_path: Path) -> None:
+    columns = {
+        "image": ["a.jpg"],
+        "instruction": ["add fog"],
+        "made": pa.array([1], pa.timestamp("ns", "UTC")),
+        "day": pa.array([2**30], pa.date32()),
+        "took": pa.array([1], pa.duration("ns")),
+        "at": pa.array([1], pa.time64("ns")),
+        "no": [float("nan")],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    (carried,) = read_manifest(str(tmp_path / "m.parquet"))["carried"].to_pylist()
+    told = carried_values(carried)
+    assert set(told) == {"made", "day", "took", "at"}
+    assert (told["took"], told["at"]) == (1, "00:00:00.000000001")
+    assert told["made"].startswith("1970-01-01 00:00:00.000000001")
