@@ -36,7 +36,9 @@ def read_csv(source: BinaryIO, file: str, reading: Reading) -> FileRows:
     found = read_table(columns, records, file, reading, "line")
     if encoding not in TITLES:
         return found
-    note = f"{file} is {TITLES[encoding]} and is read as that; UTF-8 leaves no doubt"
+    texts = found.rows["instruction"].to_pylist()
+    shown = next((f', such as "{text[:20]}"' for text in texts if text and not text.isascii()), "")
+    note = f"{file} is {TITLES[encoding]} and is read as that{shown}; UTF-8 leaves no doubt"
     return FileRows(found.rows, found.names, found.carried, found.dropped, [note])
 
 

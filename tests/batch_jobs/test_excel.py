@@ -56,7 +56,7 @@ def test_a_csv_is_read_in_the_encodings_and_with_the_separators_of_excel(
     path = tmp_path / "m.csv"
     path.write_bytes(text.encode(encoding))
     assert cells(path) == WANTED
-    told = f"{path} is {title} and is read as that; UTF-8 leaves no doubt"
+    told = f'{path} is {title} and is read as that, such as "把它变成夜晚"; UTF-8 leaves no doubt'
     assert open_manifest(str(path)).notes == ([told] if title else [])
 
 
