@@ -216,6 +216,7 @@ class Job:
         config = self.plan.config if facts is None else facts.config
         told = {} if facts is None else facts.told()
         told |= {"config": config.model_dump(), "versions": _versions()}
+        told["settings"] = config.model_dump(exclude_defaults=True)
         report.write_report(self.storage, results, self.plan.manifest, told)
         success = {
             "rows": len(results),

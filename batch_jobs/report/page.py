@@ -56,10 +56,8 @@ HEADLINE = {  # the figures that stand first, by what the page calls them
     "images/s": "images_per_s",
     "samples a step": "mean_batch_size",
 }
-DRAWN = {
-    *("rows", "ok", "failed", "images", "errors", "warnings", "edit_report", "speed", "run"),
-    "consistency",
-}
+# of the figures, what the page tells of the model and the settings; the rest it draws
+TOLD = ("model", "model_revision", "settings", "versions")
 
 
 def write_report(storage: Storage, results: pa.Table, manifest: str, facts: dict[str, Any]) -> None:
@@ -130,7 +128,7 @@ def _page(
         "sheet": sheet,
         "styles": styles,
         "slowest": _slowest(results),
-        "settings": dict(_settings({k: v for k, v in figures.items() if k not in DRAWN})),
+        "settings": [row for name in TOLD for row in _settings(name, figures.get(name))],
     }
     return environment().get_template("page.html.j2").render(told)
 
@@ -142,13 +140,13 @@ def _run(run: dict[str, Any] | None) -> dict[str, Any] | None:
     return run | counts
 
 
-def _settings(told: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _settings(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """List what is set, section by section, as YAML would name it."""
-    for name, value in told.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{prefix}{name}.")
-        elif value is not None:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, Mapping):
+        for inner, part in value.items():
+            yield from _settings(inner if name in TOLD else f"{name}.{inner}", part)
+    elif value is not None:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _slowest(results: pa.Table) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def test_nothing_that_a_manifest_says_becomes_markup(
             row["outputs"] = [output(row["id"])] if row["status"] == "ok" else []
             storage.publish(image_path(row["id"], "0" * 32, 0), photographs["coffee"])
         table = pa.Table.from_pylist(rows, schema=SCHEMA).select(report.COLUMNS)
-        facts = {"config": {"image_root": hostile}}
+        facts = {"settings": {"image_root": hostile}}
         report.write_report(storage, table, str(tmp_path / "m.parquet"), facts)
         return Elements((tmp_path / "report.html").read_text())
 
@@ -228,7 +228,8 @@ def test_a_source_in_other_storage_is_named_and_not_linked() -> None:
 
 def test_the_speed_of_the_page_is_its_rows_over_its_time(tmp_path: Path) -> None:
     run = {"rows": 1, "images": 60, "begin_s": 9.5, "editing_s": 24.0, "images_per_s": 2.5}
-    facts = {"run": run, "config": {"engine": {"model": "pocket", "resolution": None}}}
+    settings = {"engine": {"options": {"guidance_scale": 4.0}, "resolution": None}}
+    facts = {"run": run, "settings": settings, "versions": {"ray": "2.60.0"}}
     report.write_report(Storage(str(tmp_path)), results(3), str(tmp_path / "m.parquet"), facts)
     texts = " ".join(Elements((tmp_path / "report.html").read_text()).texts)
     assert (
@@ -236,7 +237,8 @@ def test_the_speed_of_the_page_is_its_rows_over_its_time(tmp_path: Path) -> None
     )
     assert "1 行、60 张图片，修图用时 24.0 秒，每秒 2.5 张" in texts
     page = (tmp_path / "report.html").read_text()
-    assert "<td>config.engine.model</td><td>pocket</td>" in page and "resolution" not in page
+    assert "<td>engine.options.guidance_scale</td><td>4.0</td>" in page
+    assert "<td>ray</td><td>2.60.0</td>" in page and "resolution" not in page
 
 
 def test_a_long_list_of_failed_rows_is_cut_and_says_how_many_there_are(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_a_report_is_read_on_a_phone_and_in_chinese(
         row["source_sha256"] = hashlib.sha256(photographs["coffee"]).hexdigest()
         row["error_message"] = row["error_code"] and f"/a/very/long/path{'/of/folders' * 20}"
         storage.publish(image_path(row["id"], row["fingerprint"], 0), photographs["chelsea"])
-    facts = {"speed": [(1.0, 2.0), (2.0, 4.0)], "config": {"path": "/x" * 200}}
+    facts = {"speed": [(1.0, 2.0), (2.0, 4.0)], "settings": {"path": "/x" * 200}}
     table = pa.Table.from_pylist(rows, schema=SCHEMA).select(report.COLUMNS)
     report.write_report(storage, table, str(tmp_path / "m.parquet"), facts)
     for locale, words, others in (
