@@ -84,7 +84,8 @@ with the right name: in another spelling (`Seed`), or as other programs call it.
 SHAPES = """\
 ## JSONL of others
 
-A JSONL file has the shape of its first line.
+A JSONL file has the shape of its first line; names of columns may differ from line to line. Of an
+image as `{"bytes"}` the bytes are base64.
 
 | shape | a line | comes out by `rayedit export OUTPUT --to` |
 | --- | --- | --- |
