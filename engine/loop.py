@@ -1,6 +1,6 @@
 """DenoiseLoop: samples join and leave a running batch at step boundaries.
 
-Each step takes the lane of the most urgent sample, lets waiting samples of that lane join, makes
+Each step takes the requests of one lane whose turn it is, lets those of them that wait join, makes
 the model calls that the determinism level allows, and moves every sample one step along its own
 sampler table. Single-threaded; the actor owns the thread.
 """
@@ -33,6 +33,7 @@ from engine.samples import LiveRequest, Sample
 from engine.sampling import SamplerTable
 from engine.scheduler_tables import SamplerTables
 from engine.step import Call, Denoiser, Step, StepResult
+from engine.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class DenoiseLoop:
         self._partial_image = partial_image
         self._reconstructions = Reconstructions(editor)
         self._packer = Packer(editor, determinism, whole=cuda_graphs)
+        self._turns = Turns()
         # What a call packs stays the same while its samples do.
         self._last_calls: dict[tuple[Sample, ...], Call] = {}
         self._calls_now: dict[tuple[Sample, ...], Call] = {}
@@ -87,7 +89,8 @@ class DenoiseLoop:
 
     def admit(self, request: EditRequest, warnings: Iterable[str] = ()) -> None:
         """Queue a checked request; it joins its lane at the next step with room."""
-        self._waiting.append(LiveRequest(request, next(self._order), tuple(warnings)))
+        calls = self._table(request).num_calls
+        self._waiting.append(LiveRequest(request, next(self._order), tuple(warnings), calls))
 
     def cancel(self, ids: set[str]) -> list[EditOutcome]:
         """Drop these requests at this boundary; their branches are not computed any more."""
@@ -106,9 +109,10 @@ class DenoiseLoop:
         expired = self._expire(now)
         if self.idle:
             return expired
-        lane = min(self._waiting + self._running, key=lambda live: live.urgency).lane
-        failures = expired + self._join(lane, now)
-        samples = self._samples_of(lane)
+        turn = self._turns.next(self._waiting + self._running, self._capacity.samples)
+        lane = turn[0].lane
+        failures = expired + self._join(lane, [live for live in turn if not live.samples], now)
+        samples = self._samples_of(turn)
         self.counters.steps += 1
         self._last_calls, self._calls_now = self._calls_now, {}
         for group in self._calls(lane, samples):
@@ -116,7 +120,9 @@ class DenoiseLoop:
         self._pacer.launched()
         self._report(samples)
         self._decode(lane, [s for s in samples if s.finished and s.error is None])
-        self.counters.busy_s += time.monotonic() - now
+        took_s = time.monotonic() - now
+        self.counters.busy_s += took_s
+        self._turns.count(len(samples) * lane.area_px, took_s)
         return failures + self._collect()
 
     def _expire(self, now: float) -> list[EditOutcome]:
@@ -126,14 +132,8 @@ class DenoiseLoop:
         error = DeadlineExceeded("the edit was not done in time; ask for fewer steps or images")
         return [EditFailure.of(live.request.id, error) for live in late]
 
-    def _join(self, lane: Lane, now: float) -> list[EditOutcome]:
-        """Let waiting requests of the lane join while there is room, the most urgent first."""
-        room = self._capacity.samples(lane) - len(self._samples_of(lane))
-        joining: list[LiveRequest] = []
-        for live in sorted(self._waiting, key=lambda live: live.urgency):
-            if live.lane == lane and room > 0:
-                joining.append(live)
-                room -= live.request.options.num_images
+    def _join(self, lane: Lane, joining: Sequence[LiveRequest], now: float) -> list[EditOutcome]:
+        """Start waiting requests of the lane; returns what failed."""
         failures: list[EditOutcome] = []
 
         def fail(live: LiveRequest, error: BaseException) -> None:
@@ -146,9 +146,9 @@ class DenoiseLoop:
         self.counters.wait_s += sum(now - live.arrived for live in joining)
         return failures
 
-    def _samples_of(self, lane: Lane) -> list[Sample]:
-        samples = (s for live in self._running if live.lane == lane for s in live.samples)
-        return [sample for sample in samples if not sample.finished]
+    def _samples_of(self, turn: Sequence[LiveRequest]) -> list[Sample]:
+        """The samples of a turn that are left, in the order in which they joined."""
+        return [s for live in self._running if live in turn for s in live.samples if not s.finished]
 
     def _shrink(self, lane: Lane, size: int) -> None:
         self._capacity.shrink(lane, size)

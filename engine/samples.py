@@ -61,6 +61,7 @@ class LiveRequest:
     request: EditRequest
     order: int  # of arrival
     warnings: tuple[str, ...]
+    calls: int  # of the model, for each image
     arrived: float = field(default_factory=time.monotonic)  # s
     samples: list[Sample] = field(default_factory=list)
     images: dict[int, np.ndarray] = field(default_factory=dict)  # by the index of their sample
@@ -79,13 +80,22 @@ class LiveRequest:
         return math.inf if timeout is None else self.arrived + timeout
 
     @property
-    def urgency(self) -> tuple[float, int]:
-        """The order of service, smallest first.
+    def latest(self) -> float:
+        """The time in s by which it is wanted: of none the longest deadline that there is."""
+        return min(self.deadline, self.arrived + DEFAULT_DEADLINE_S)
 
-        A request without a deadline counts as if it had `DEFAULT_DEADLINE_S`, so that later
-        arrivals do not overtake it for ever.
-        """
-        return min(self.deadline, self.arrived + DEFAULT_DEADLINE_S), self.order
+    @property
+    def images_left(self) -> int:
+        """Count its images that are not denoised yet."""
+        if not self.samples:
+            return self.request.options.num_images
+        return sum(not sample.finished for sample in self.samples)
+
+    @property
+    def work_left(self) -> int:
+        """Count the pixels of the model calls that are left of it."""
+        calls = self.calls * self.request.options.num_images
+        return self.lane.area_px * (calls - sum(sample.calls_done for sample in self.samples))
 
     @property
     def error(self) -> BaseException | None:

@@ -85,6 +85,7 @@ ENGINE_ORDER = [
     "capacity",
     "isolation",
     "previews",
+    "turns",
     "loop",
     "actor",
 ]
