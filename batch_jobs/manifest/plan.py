@@ -99,6 +99,8 @@ def _open_pictures(location: str, reading: Reading) -> Manifest:
         folder = _folder_of(location)
         pattern = absolute(location)[len(folder) :].strip("/")
         if pattern and not re.search(_WILD, pattern):
+            if not is_uri(folder) and not os.path.exists(absolute(location)):
+                raise ManifestInvalid(f"no folder at {location}")
             raise ManifestInvalid(
                 f"--instruction is for a folder of pictures, and {location} is none: the rows of a "
                 "manifest have their own, and rayedit edit takes one picture",
