@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from serve_app.proxy.headers import MAX_HEAD_BYTES
+from serve_app.proxy.headers import MAX_HEAD_BYTES, BoundedHttpProtocol
 from tests.serve_app.conftest import post_form
 from tests.serving import Server
 
@@ -48,6 +52,42 @@ def test_a_long_head_is_told_why(server: Server) -> None:
     with socket.create_connection((address.hostname or "", address.port or 0), 5) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nx-long: " + b"a" * MAX_HEAD_BYTES)
         assert client.recv(2**16).startswith(b"HTTP/1.1 431 ")
+
+
+WHOLE = {
+    "a header": b"GET /healthz HTTP/1.1\r\nhost: server\r\nx-long: " + b"a" * 100_000,
+    "many headers": b"GET /healthz HTTP/1.1\r\nhost: server" + b"\r\nx-one: a" * 10_000,
+    "a path": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: server",
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_head_that_comes_whole_is_bounded_as_well(kind: str) -> None:
+    """In this process, as one read of the socket: how a network cuts it is not ours to say."""
+    written: list[bytes] = []
+
+    class Transport(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            written.append(bytes(data))
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def close(self) -> None:
+            self.closed = True
+
+        closed = False
+
+    async def receive() -> list[bytes]:
+        config = uvicorn.Config(lambda *_: None)
+        config.load()
+        protocol = BoundedHttpProtocol(config, ServerState(), {})
+        protocol.connection_made(Transport())
+        protocol.data_received(WHOLE[kind] + b"\r\n\r\n")
+        return written
+
+    (answer,) = asyncio.run(receive())
+    assert answer.startswith(b"HTTP/1.1 431 ")
 
 
 def test_headers_within_the_bound_and_bodies_of_any_length_pass(
