@@ -20,7 +20,7 @@ from storage.storage import Storage
 
 # of how the manifest is read
 MANIFEST_FLAGS = (
-    *("instruction", "glob", "image_column", "instruction_column"),
+    *("instruction", "glob", "image_column", "instruction_column", "id_column"),
     *("image_base", "image_root", "style"),
 )
 JOB_FLAGS = (

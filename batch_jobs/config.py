@@ -115,6 +115,9 @@ class JobConfig(BaseModel):
     instruction_column: Annotated[
         str | None, Field(description="the column of instructions, whatever it is called")
     ] = None
+    id_column: Annotated[
+        str | None, Field(description="the column of ids, whatever it is called: no two are alike")
+    ] = None
     carry: Annotated[
         bool, Field(description="keep columns that mean nothing to an edit in the ledger")
     ] = True

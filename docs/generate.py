@@ -59,7 +59,8 @@ fence, and moves nothing. Windows' `\\` in a path is a `/`, where no file has it
 
 A CSV is UTF-8, or what Excel makes of it: UTF-16, GBK (with a line that says so), semicolons or
 tabs in place of commas. Of a workbook the first sheet is read, of a formula its value.
-`--image-column` and `--instruction-column` say which columns are meant, whatever they are called.
+`--image-column`, `--instruction-column` and `--id-column` say which columns are meant, whatever
+they are called.
 
 A folder of pictures needs no manifest: `--instruction TEXT` edits every picture below it, given
 again every picture with each, `--glob` says which; the id of a row is the path of its picture.
@@ -71,7 +72,8 @@ NAMES = """\
 ## Other names that are understood
 
 Those of public data sets, so that these are read as they are; of a list of instructions the last
-one. Their ids (`idx`, `key`, `img_id`) are carried, since not all of them are unique.
+one. Their ids (`idx`, `key`, `img_id`) are carried, since not all of them are unique: `--id-column`
+takes one that is.
 """
 REFUSED = """\
 ## Columns that mean nothing to an edit

@@ -28,7 +28,7 @@ class Reading:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """Take it from the fields of `JobConfig`, which `job.json` holds too."""
-        chosen = {name: settings.get(f"{name}_column") for name in REQUIRED}
+        chosen = {name: settings.get(f"{name}_column") for name in ("id", *REQUIRED)}
         return cls(
             instructions=tuple(settings.get("instruction") or ()),
             glob=settings.get("glob"),

@@ -134,6 +134,8 @@ def test_columns_are_chosen_by_any_name(tmp_path: Path) -> None:
     (row,) = manifest.plan.to_pylist()
     assert (row["image"], row["instruction"]) == ("夜.jpg", "变成夜晚")
     assert carried_values(row["carried"]) == {"prompt": "a caption", "备注": "好"}
+    ids = Reading.of({"image_column": "文件名", "instruction_column": "指令", "id_column": "备注"})
+    assert read_manifest(str(tmp_path / "文件名.csv"), ids)["id"].to_pylist() == ["好"]
     wrong = Reading(columns=(("文件", "image"),))
     with pytest.raises(
         ManifestInvalid, match=r'no column "文件" \(--image-column\); it has 文件名'
