@@ -89,7 +89,7 @@ class JobConfig(BaseModel):
     num_cpus: Annotated[float, Field(ge=0, description="logical CPUs of one model actor")] = 1.0
     output_format: Annotated[
         OutputFormat,
-        Field(description="of the pictures; jpeg and webp are lossy: nothing is kept to the byte"),
+        Field(description="of the files; jpeg and webp are lossy: nothing is kept to the byte"),
     ] = "png"
     output_compression: Annotated[
         int | None, Field(ge=0, le=100, description="quality of jpeg and webp; default: 95")
