@@ -15,6 +15,7 @@ from batch_jobs.stages.decode import DecodedRow, decode_rows
 from engine.errors import ManifestInvalid
 from engine.options import EditOptions
 from tests.batch_jobs.manifests import GOOD, checked, rows
+from tests.batch_jobs.shapes import write_lines
 from tests.cli.test_cli import rayedit
 
 Write = Callable[..., str]
@@ -132,3 +133,14 @@ def test_one_bad_row_among_many_is_found(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "m.parquet")
     (problem,) = checked(str(tmp_path / "m.parquet"), images=0).problems
     assert "column seed: 1 row, option_invalid\n  0: seed: must be greater" in problem
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}, {"bytes": None}, {"bytes": "", "path": ""}])
+def test_a_row_without_an_image_is_told_what_to_give(tmp_path: Path, nothing: object) -> None:
+    """Zero bytes were never what was wrong with it."""
+    lines = [{"id": "a", "image": nothing, "instruction": "add fog"}]
+    check = checked(write_lines(tmp_path / "m.jsonl", lines))
+    (row,) = from_table(DecodedRow, decode_rows(check.plan, check.context()))
+    says = "image is empty: give a path, a URI or a data URL"
+    assert (row.entry.error_code, row.entry.error_message) == ("image_missing", says)
+    assert f"  a: {says}" in check.problems[0]
