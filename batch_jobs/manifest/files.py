@@ -13,7 +13,13 @@ import fsspec
 from batch_jobs.manifest.csv import read_csv
 from batch_jobs.manifest.json import read_json
 from batch_jobs.manifest.jsonl import read_jsonl
-from batch_jobs.manifest.listing import counted, ending_of, files_below, is_hidden, without_outputs
+from batch_jobs.manifest.listing import (
+    by_endings,
+    ending_of,
+    files_below,
+    is_hidden,
+    without_outputs,
+)
 from batch_jobs.manifest.parquet import read_parquet
 from batch_jobs.manifest.pictures import ENDINGS
 from batch_jobs.manifest.reading import AS_IT_IS, Reading
@@ -93,7 +99,7 @@ def _in_folder(folder: str) -> Found:
     others = [name for name in shown if ending_of(name) not in IN_FOLDERS]
     pictures = [name for name in others if ending_of(name) in ENDINGS]
     unread = sorted(set(others) - set(pictures))
-    notes += [f"{folder}: no manifests, left out: {counted(unread)}"] if unread else []
+    notes += [f"{folder}: no manifests, left out: {by_endings(unread)}"] if unread else []
     if pictures and not files:
         notes += [f"it holds {len(pictures):,} pictures: --instruction edits every one"]
     return Found(files, notes)

@@ -75,7 +75,7 @@ def ending_of(name: str) -> str:
     return os.path.splitext(stem)[1] + ending if ending == ".gz" else ending
 
 
-def counted(names: Sequence[str]) -> str:
+def by_endings(names: Sequence[str]) -> str:
     """Count files by their endings: "2 .txt, 1 hidden, such as notes.txt"."""
     kinds = Counter("hidden" if is_hidden(n) else ending_of(n) or "without ending" for n in names)
     told = [f"{count:,} {kind}" for kind, count in kinds.most_common(_MOST_ENDINGS)]

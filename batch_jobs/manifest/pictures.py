@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from fsspec.utils import glob_translate
 
-from batch_jobs.manifest.listing import counted, ending_of, files_below, is_hidden, without_outputs
+from batch_jobs.manifest.listing import (
+    by_endings,
+    ending_of,
+    files_below,
+    is_hidden,
+    without_outputs,
+)
 from batch_jobs.manifest.reading import Reading
 from batch_jobs.manifest.row import Row
 from batch_jobs.manifest.thin import FileRows, ThinRows
@@ -40,13 +46,13 @@ def pictures_below(folder: str, pattern: str | None = None) -> Pictures:
     names, outputs = without_outputs(files_below(folder))
     found = [name for name in names if ending_of(name) in ENDINGS and not is_hidden(name)]
     others = sorted(set(names) - set(found))
-    notes = [f"{folder}: no pictures, left out: {counted(others)}"] if others else []
+    notes = [f"{folder}: no pictures, left out: {by_endings(others)}"] if others else []
     notes += [f"{folder}/{output}: the output of a job, left out" for output in outputs]
     if pattern is not None:
         wanted = re.compile(_regex(pattern))
         unwanted = [name for name in found if not wanted.match(name)]
         found = [name for name in found if wanted.match(name)]
-        notes += [f"{folder}: not in --glob {pattern}: {counted(unwanted)}"] if unwanted else []
+        notes += [f"{folder}: not in --glob {pattern}: {by_endings(unwanted)}"] if unwanted else []
     if not found:
         matching = "" if pattern is None else f" that matches {pattern}"
         said = "; ".join(["", *notes])
