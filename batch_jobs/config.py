@@ -159,6 +159,11 @@ class JobConfig(BaseModel):
             raise ValueError(f"no such error code, and no .csv. {nearest(value, known)}")
         return value
 
+    @field_validator("instruction", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("output_compression")
     @classmethod
     def _png_has_no_quality(cls, value: int | None, info: ValidationInfo) -> int | None:
