@@ -45,7 +45,8 @@ def load_denoiser(kind: Any, folder: Path, placement: Placement) -> Any:
             f"{folder} is quantised already, and quantization {placement.quantization} was asked "
             "for: leave it out"
         )
-    return load_part(kind, folder, placement, quantization_config=config)
+    with torch.no_grad():  # torchao would keep what a gradient needs until the weight is done
+        return load_part(kind, folder, placement, quantization_config=config)
 
 
 def tune_parts(

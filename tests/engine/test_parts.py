@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,14 +52,16 @@ def test_the_weights_of_a_part_are_in_memory_once_while_it_loads(
     make: Any, quantization: str, most: float, tmp_path: Path
 ) -> None:
     """They are made float32 from half as many bytes of a mapped file: 1.5 of them, and not 2. Where
-    they are quantised each is float32 in its turn alone: 0.75 of them all."""
+    they are quantised each is float32 in its turn alone: 0.9 of them all."""
     if quantization != "none":
         pytest.importorskip("torchao")
     part = make().to(torch.bfloat16)
     part.save_pretrained(tmp_path)
     name = type(part).__name__
     command = [sys.executable, "-c", MEASURE, name, str(tmp_path), quantization]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    # glibc gives back at once what is larger, or its gaps would be counted.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     peak_bytes, weights_bytes = map(int, run.stdout.split()[-2:])
     assert weights_bytes > 200e6
     if peak_bytes == 0:
