@@ -29,7 +29,7 @@ from tests.engine.families import (
 from tests.engine.test_loop import run
 from tests.tiny.edits import Edit
 
-SAMPLES = 4
+SAMPLES = 3
 ROWS_THAT_FIT = 3
 
 
