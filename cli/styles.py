@@ -32,6 +32,8 @@ def styles(
 
 def _row(name: str, style: Style) -> tuple[str, ...]:
     sets = [f"{key}={value}" for key, value in style.given.items() if key != "seed"]
+    if style.lora is not None:
+        sets.append(f"lora={Path(style.lora).name}")
     return (
         name,
         style.model or "any",

@@ -10,15 +10,17 @@ from typing import Self
 
 import torch
 
+from engine.adapters import Adapters
 from engine.capacity import Capacity
 from engine.config import EngineConfig
 from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest
-from engine.errors import InternalError, NotReady
+from engine.errors import AdapterUnusable, InternalError, ModelError, NotReady
 from engine.isolation import exit_if_the_device_is_dead
 from engine.loading import LoadedModel, load_model, use_device
-from engine.loop import DenoiseLoop, Progress
+from engine.loop import DenoiseLoop, Progress, Watcher
 from engine.memory import Memory, memory_of
+from engine.models import Adapting
 from engine.previews import PartialImage
 from engine.spec import ModelSpec
 
@@ -133,13 +135,14 @@ class EditActor:
             torch.set_num_threads(self.config.threads)  # a thread has a count of its own
             loaded = load_model(self.spec, self.config)
             use_device(loaded.editor.device)  # and a current device
+            adapters = _adapters(loaded, self.config)
             self._loop = DenoiseLoop(
                 loaded.editor,
                 Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
                 determinism=self.config.determinism,
                 cuda_graphs=self.config.cuda_graphs,
-                progress=progress,
-                partial_image=partial_image,
+                adapters=adapters,
+                watcher=Watcher(progress, partial_image),
             )
         except BaseException as error:
             ready.set_exception(error)
@@ -194,6 +197,23 @@ class EditActor:
         for id, future in futures.items():
             if not future.done():
                 future.set_result(EditFailure.of(id, error))
+
+
+def _adapters(loaded: LoadedModel, config: EngineConfig) -> Adapters:
+    """Read every LoRA that the configuration names, so that none is found wrong later.
+
+    Raises `ModelError`. Captured and compiled calls go past hooks.
+    """
+    settings = {"cuda_graphs": config.cuda_graphs, "compile": config.compile}
+    frozen_by = next((name for name, on in settings.items() if on), None)
+    adapters = Adapters(loaded.editor, config.lora_memory_mb * 1_000_000, frozen_by=frozen_by)
+    if frozen_by is None and isinstance(loaded.editor, Adapting):
+        try:
+            for adapter in loaded.spec.styles.values():
+                adapters.hold(adapter)
+        except AdapterUnusable as error:
+            raise ModelError(error.message) from None
+    return adapters
 
 
 def _memory_to_watch(loaded: LoadedModel) -> Memory | None:

@@ -38,6 +38,7 @@ class Capacity:
 
     def samples(self, lane: Lane) -> int:
         """Return how many samples of the lane may run together now; at least 1."""
+        lane = lane.shape
         bounds = [self.max_batch_size, self._shrunk.get(lane, self.max_batch_size)]
         if self._calibration is not None:
             size = self._calibration.size(lane.width_px, lane.height_px)
@@ -56,12 +57,14 @@ class Capacity:
 
     def shrink(self, lane: Lane, size: int) -> None:
         """Remember that more than `size` samples of this lane did not fit."""
+        lane = lane.shape
         self._shrunk[lane] = max(min(size, self._shrunk.get(lane, size)), 1)
         logger.warning("out of memory: at most %d samples of %s a call", self._shrunk[lane], lane)
 
     @contextmanager
     def measured(self, lane: Lane, samples: int) -> Iterator[None]:
         """Learn what the step in the block takes, when it is of more samples than any before."""
+        lane = lane.shape
         if self._memory is None or samples <= self._seen.get(lane, 0):
             yield
             return

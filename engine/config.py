@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.built_in_styles import BUILT_IN
 from engine.errors import OptionInvalid
 from engine.fields import read_yaml, validate
 from engine.options import Determinism, EditOptions
 from engine.registry import find_model
 from engine.spec import ModelSpec
-from engine.styles import BUILT_IN, Styles, load_styles
+from engine.styles import Styles, load_styles
 
 TextEncoderPlace = Literal["device", "cpu", "swap"]
 Quantization = Literal["none", "int8", "float8", "nf4"]
@@ -96,20 +98,30 @@ class EngineConfig(BaseModel):
         str | None,
         Field(description="YAML of the styles that edits can name; default: the built-in ones"),
     ] = None
+    lora_memory_mb: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="MB of LoRA that stay on the device beside the model; what was used "
+            "longest ago leaves, and is read again",
+        ),
+    ] = 1024
     options: Annotated[
         EditOptions,
         Field(description="what an edit that does not say has, in place of the model's defaults"),
     ] = EditOptions()
 
     def find_model(self) -> ModelSpec:
-        """Find the model with this configuration's ControlNet, resolution and options.
+        """Find the model with this configuration's ControlNet, resolution, options and LoRAs.
 
-        Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have.
+        Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have,
+        `AdapterUnusable`, and `OptionError` for styles that cannot be read.
         """
         spec = find_model(self.model, self.resolution)
         if self.controlnet is not None:
             spec = spec.with_controlnet(self.controlnet)
-        return spec.preset(self.options)
+        spec = spec.preset(self.options)
+        return replace(spec, styles=self.find_styles().adapters(spec))
 
     def find_styles(self) -> Styles:
         """Find the styles that edits can name; raises `OptionError`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engine.adapter import Adapter
 from engine.errors import EngineError, InternalError, error_class
 from engine.options import ResolvedOptions
 
@@ -44,7 +45,7 @@ class EditRequest:
     digest: str = ""  # of the pixels, so that equal ones are encoded once; empty: not known
     references: tuple[np.ndarray, ...] = ()  # further sources, (h, w, 3) uint8; sides as of pixels
     mask: np.ndarray | None = None  # (H, W) uint8; 0: stays the source's, 255: may change
-    style: str | None = None  # the name of an adapter of `ModelSpec.styles`
+    adapter: Adapter | None = None  # the LoRA that it is made with
 
     @property
     def keeps_source(self) -> bool:

@@ -36,8 +36,9 @@ what only HTTP knows.
     │   ├── Cancelled                  cancelled             499
     │   ├── NonFinite                  non_finite            500
     │   └── InternalError              internal_error        500
-    └── ModelError                 the model cannot be loaded: at start only
-                                   model_unusable        500
+    ├── ModelError                 the model cannot be loaded: at start only
+    │                              model_unusable        500
+    └── AdapterUnusable            adapter_unusable      500
 
 Raised inside, returned as an `EditFailure` at the edge of a batch. A message says what was
 wrong, the value, the bound, and what to do.
@@ -55,14 +56,18 @@ class EngineError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: bool = False  # sent again, it may succeed
+    field: ClassVar[str | None] = None  # the `param` of one that is given none
 
-    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+    def __init_subclass__(
+        cls, *, code: str | None = None, status: int | None = None, param: str | None = None
+    ) -> None:
         cls.code, cls.status = code or cls.code, status or cls.status
+        cls.field = param or cls.field
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.param = param
+        self.param = param or self.field
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.param), self.__dict__
@@ -76,11 +81,8 @@ class RequestError(EngineError, status=400):
     """The request's fault: sent again, it fails again."""
 
 
-class ImageError(RequestError):
+class ImageError(RequestError, param="image"):
     """The source image cannot be used."""
-
-    def __init__(self, message: str, *, param: str | None = "image") -> None:
-        super().__init__(message, param=param)
 
 
 class ImageMissing(ImageError, code="image_missing"):
@@ -135,18 +137,12 @@ class OptionInvalid(OptionError, code="option_invalid"):
     """The value has the wrong type or is out of range, or this model cannot honour it."""
 
 
-class MaskInvalid(RequestError, code="mask_invalid"):
+class MaskInvalid(RequestError, code="mask_invalid", param="mask"):
     """The mask is not an 8-bit PNG with alpha of the image's size, or keeps or edits nothing."""
 
-    def __init__(self, message: str, *, param: str | None = "mask") -> None:
-        super().__init__(message, param=param)
 
-
-class InstructionError(RequestError):
+class InstructionError(RequestError, param="instruction"):
     """The instruction cannot be used."""
-
-    def __init__(self, message: str, *, param: str | None = "instruction") -> None:
-        super().__init__(message, param=param)
 
 
 class InstructionEmpty(InstructionError, code="instruction_empty"):
@@ -161,11 +157,8 @@ class InstructionLanguage(InstructionError, code="instruction_language"):
     """The text encoder does not know this script (with `strict_language`)."""
 
 
-class ModelUnknown(RequestError, code="model_not_found", status=404):
+class ModelUnknown(RequestError, code="model_not_found", status=404, param="model"):
     """No such model is registered or served."""
-
-    def __init__(self, message: str, *, param: str | None = "model") -> None:
-        super().__init__(message, param=param)
 
 
 class ManifestInvalid(RequestError, code="manifest_invalid"):
@@ -230,6 +223,10 @@ class InternalError(TransientError, code="internal_error", status=500):
 
 class ModelError(EngineError, code="model_unusable"):
     """The model cannot be loaded."""
+
+
+class AdapterUnusable(EngineError, code="adapter_unusable", param="style"):
+    """The LoRA of a style cannot be used: its file is missing, damaged, or of another model."""
 
 
 def error_classes(module: str = __name__) -> list[type[EngineError]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
+from engine.adapter import Adapter
 from engine.edit import EditRequest
 
 
@@ -16,14 +17,19 @@ class Lane:
     width_px: int
     references: tuple[tuple[int, int], ...] = ()  # (height, width) in px of each further source
     masked: bool = False
-    style: str | None = None
+    adapter: Adapter | None = None
 
     @classmethod
     def of(cls, request: EditRequest) -> Self:
         """Return the lane that a request belongs to."""
         height, width = request.pixels.shape[:2]
         references = tuple((r.shape[0], r.shape[1]) for r in request.references)
-        return cls(height, width, references, request.mask is not None, request.style)
+        return cls(height, width, references, request.mask is not None, request.adapter)
+
+    @property
+    def shape(self) -> Self:
+        """The same without its adapter, which hardly changes what a step takes."""
+        return replace(self, adapter=None)
 
     @property
     def area_px(self) -> int:

@@ -1,8 +1,8 @@
 """DenoiseLoop: samples join and leave a running batch at step boundaries.
 
-Each step takes the requests of one lane whose turn it is, lets those of them that wait join, makes
-the model calls that the determinism level allows, and moves every sample one step along its own
-sampler table. Single-threaded; the actor owns the thread.
+Each step takes the requests of one lane whose turn it is, and whose adapter is at hand; lets those
+of them that wait join, makes the model calls that the determinism level allows, and moves every
+sample one step along its own sampler table. Single-threaded; the actor owns the thread.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
 import torch
 
+from engine.adapters import Adapters
 from engine.capacity import Capacity
 from engine.counters import LoopCounters
+from engine.decoding import Decoder
 from engine.edit import EditFailure, EditOutcome, EditRequest
-from engine.errors import Cancelled, DeadlineExceeded, NonFinite
+from engine.errors import Cancelled, DeadlineExceeded
 from engine.graphs import GraphedSteps
 from engine.guidance import BRANCHES
 from engine.isolation import isolate
@@ -39,7 +42,13 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # request id, model calls done, model calls in all
 
-PIXELS_TOGETHER = 512 * 512  # one picture of this size fills a GPU, and takes GBs to decode
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Who is told how far edits are, from the denoising thread: it must be quick."""
+
+    progress: Progress | None = None
+    partial_image: PartialImage | None = None
 
 
 class DenoiseLoop:
@@ -52,23 +61,24 @@ class DenoiseLoop:
         *,
         determinism: Determinism = "seeded",
         cuda_graphs: bool = False,
-        progress: Progress | None = None,
-        partial_image: PartialImage | None = None,
+        adapters: Adapters | None = None,
+        watcher: Watcher = Watcher(),
     ) -> None:
         self.counters = LoopCounters()
         self._editor = editor
         self._tables = SamplerTables(editor.scheduler_config, editor.example)
         self._capacity = capacity
         self._determinism = determinism
-        self._progress = progress
-        self._partial_image = partial_image
+        self._watcher = watcher
+        self._adapters = adapters or Adapters(editor)
+        self._decoder = Decoder(editor, determinism)
         self._reconstructions = Reconstructions(editor)
         self._packer = Packer(editor, determinism, whole=cuda_graphs)
         self._turns = Turns()
         # What a call packs stays the same while its samples do.
         self._last_calls: dict[tuple[Sample, ...], Call] = {}
         self._calls_now: dict[tuple[Sample, ...], Call] = {}
-        self._compute: Callable[[Step], StepResult] = Denoiser(editor)
+        self._compute: Callable[[Step], StepResult] = Denoiser(editor, self._adapters)
         if cuda_graphs:
             self._compute = GraphedSteps(self._compute, capacity.reserve)
         self._pacer = LaunchPacer(editor.device)
@@ -84,6 +94,7 @@ class DenoiseLoop:
     def check(self, request: EditRequest) -> tuple[str, ...]:
         """Return a request's warnings; raises `RequestError` for what cannot be done."""
         self._editor.spec.check_sources(1 + len(request.references))
+        self._adapters.check(request.adapter)
         self._table(request)
         return tuple(self._editor.check(request))
 
@@ -109,21 +120,30 @@ class DenoiseLoop:
         expired = self._expire(now)
         if self.idle:
             return expired
-        turn = self._turns.next(self._waiting + self._running, self._capacity.samples)
+        ready = self._ready()
+        if not ready:
+            self._adapters.wait()
+            return expired
+        turn = self._turns.next(ready, self._capacity.samples)
         lane = turn[0].lane
         failures = expired + self._join(lane, [live for live in turn if not live.samples], now)
         samples = self._samples_of(turn)
         self.counters.steps += 1
         self._last_calls, self._calls_now = self._calls_now, {}
         for group in self._calls(lane, samples):
-            isolate(self._denoise, group, _mark, partial(self._shrink, lane))
+            isolate(self._denoise, group, Sample.fail, partial(self._shrink, lane))
         self._pacer.launched()
         self._report(samples)
-        self._decode(lane, [s for s in samples if s.finished and s.error is None])
+        self._decoder.decode(lane, [s for s in samples if s.finished and s.error is None])
         took_s = time.monotonic() - now
         self.counters.busy_s += took_s
         self._turns.count(len(samples) * lane.area_px, took_s)
         return failures + self._collect()
+
+    def _ready(self) -> list[LiveRequest]:
+        """The requests whose adapter is at hand; the others' are being read."""
+        lives = self._waiting + self._running
+        return [live for live in lives if self._adapters.is_ready(live.lane.adapter)]
 
     def _expire(self, now: float) -> list[EditOutcome]:
         """Give up what is past its deadline: nobody waits for it any more."""
@@ -140,7 +160,7 @@ class DenoiseLoop:
             failures.append(EditFailure.of(live.request.id, error))
             self._forget([live])
 
-        size = self._max_pictures_a_call(lane)
+        size = self._decoder.max_pictures(lane)
         for start in range(0, len(joining), size):
             isolate(self._start, joining[start : start + size], fail)
         self.counters.wait_s += sum(now - live.arrived for live in joining)
@@ -155,6 +175,8 @@ class DenoiseLoop:
         self.counters.out_of_memory += 1
 
     def _start(self, starting: Sequence[LiveRequest]) -> None:
+        if (adapter := starting[0].lane.adapter) is not None:
+            self._adapters.hold(adapter)
         conditionings = self._editor.encode([live.request for live in starting])
         for live, conditioning in zip(starting, conditionings, strict=True):
             live.start(conditioning, self._table(live.request), self._editor.device)
@@ -184,44 +206,19 @@ class DenoiseLoop:
             sample.live.batch_size = max(sample.live.batch_size, len(samples))
         whole = len(samples) * len(BRANCHES[self._editor.spec.guidance])
         self.counters.count_call(len(call.owner) - call.padding, whole, call.padding)
-        if self._partial_image is not None:
-            show_partial_images(self._editor, self._partial_image, samples, result)
+        if self._watcher.partial_image is not None:
+            show_partial_images(self._editor, self._watcher.partial_image, samples, result)
 
     def _report(self, samples: Sequence[Sample]) -> None:
-        if self._progress is None:
+        if self._watcher.progress is None:
             return
         for sample in samples:
             try:
-                self._progress(sample.live.request.id, sample.calls_done, sample.table.num_calls)
+                self._watcher.progress(
+                    sample.live.request.id, sample.calls_done, sample.table.num_calls
+                )
             except Exception:  # who watches must not stop the work
                 logger.exception("the progress callback failed")
-
-    def _decode(self, lane: Lane, samples: Sequence[Sample]) -> None:
-        """Images of finished samples; one that fails, fails alone."""
-        size = self._max_pictures_a_call(lane)
-        for start in range(0, len(samples), size):
-            group = samples[start : start + size]
-            isolate(self._decode_together, group, self._decode_in_float32)
-
-    def _decode_together(self, samples: Sequence[Sample], *, float32: bool = False) -> None:
-        latents = torch.stack([sample.state[0] for sample in samples])
-        if not torch.isfinite(latents).all():
-            raise NonFinite("the model produced NaN or infinity for this image")
-        images = self._editor.decode(latents, float32=float32)
-        for sample, image in zip(samples, images, strict=True):
-            sample.live.images[sample.index] = image
-
-    def _max_pictures_a_call(self, lane: Lane) -> int:
-        """Pictures that the encoder and the decoder take at a time: one, but for small ones."""
-        small = PIXELS_TOGETHER // lane.area_px
-        return max(small, 1) if self._determinism == "seeded" else 1
-
-    def _decode_in_float32(self, sample: Sample, error: BaseException) -> None:
-        """The one retry of an image that left half precision's range."""
-        if isinstance(error, NonFinite):
-            isolate(partial(self._decode_together, float32=True), [sample], _mark)
-        else:
-            sample.error = error
 
     def _collect(self) -> list[EditOutcome]:
         """The outcomes of requests that are complete or have failed."""
@@ -244,7 +241,4 @@ class DenoiseLoop:
         self._running = [live for live in self._running if id(live) not in gone]
         if self.idle:
             self._last_calls, self._calls_now = {}, {}
-
-
-def _mark(sample: Sample, error: BaseException) -> None:
-    sample.error = error
+            self._adapters.apply(None, None)

@@ -136,6 +136,10 @@ class EditOptions(BaseModel):
             "style says"
         ),
     ] = None
+    lora_scale: Annotated[
+        Annotated[float, Field(ge=0, le=2)] | None,
+        Field(description="how strongly the LoRA of its style acts; 1 where it has one"),
+    ] = None
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False

@@ -63,6 +63,8 @@ class Packer:
             layout=samples[0].conditioning.layout,
             known=_known(filled),
             padding=padding,
+            adapter=samples[0].live.lane.adapter,
+            lora_scales=_lora_scales([samples[i] for i, _ in packed]),
         )
 
     def pack_step(self, samples: Sequence[Sample], call: Call) -> Step:
@@ -124,6 +126,14 @@ def _check_rows(rows: Sequence[Inputs], ragged: frozenset[str]) -> None:
     padded = ragged & set(rows[0])
     if padded and not any(rows[0][name].dtype == torch.bool for name in padded):
         raise ContractBroken(f"no mask (bool) is among the ragged inputs {sorted(padded)}")
+
+
+def _lora_scales(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """How strongly the adapter acts on each of these; None where they have none."""
+    if samples[0].live.lane.adapter is None:
+        return None
+    scales = [sample.live.request.options.scale("lora_scale") for sample in samples]
+    return _move(torch.tensor(scales, dtype=torch.float32), samples[0].state.device)
 
 
 def _most_branches(samples: Sequence[Sample]) -> int:

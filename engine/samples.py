@@ -48,6 +48,10 @@ class Sample:
         self.calls_done += 1
         self._fresh = None
 
+    def fail(self, error: BaseException) -> None:
+        """End here: no step follows."""
+        self.error = error
+
     @property
     def finished(self) -> bool:
         """True when no step is left, or one has failed."""

@@ -89,16 +89,14 @@ def prepare(
     references = _references(source.references, bring, accept, notes)
     if spec.has_control:
         references = [_control(references, pixels, options, notes)]
+    others = tuple(references)
+    lora = spec.styles.get(options.style or "")
     request = EditRequest(
-        id, pixels, instruction, options, digest=digest, references=tuple(references), mask=mask
+        id, pixels, instruction, options, digest=digest, references=others, mask=mask, adapter=lora
     )
+    kept = source.image if request.keeps_source else None
     finishing = Finishing(
-        geometry,
-        options.detail,
-        options.preserve,
-        options.return_mask,
-        source=source.image if request.keeps_source else None,
-        mask=source.mask,
+        geometry, options.detail, options.preserve, options.return_mask, kept, source.mask
     )
     if options.size is None and _is_smaller(geometry.output, size, spec.multiple):
         notes.append("smaller_than_source")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from engine.adapter import Adapter
 from engine.errors import ModelError, OptionInvalid
 from engine.guidance import GuidanceKind
 from engine.options import MAX_STEPS, STEPS_OF_QUALITY, EditOptions, ResolvedOptions
@@ -53,7 +54,7 @@ class ModelSpec:
     cuda_graphs: bool = True  # its calls can be captured
     scripts: tuple[str, ...] = ("LATIN",)  # that its text encoder knows (Unicode name prefixes)
     parts: Mapping[str, str] = field(default_factory=dict)  # further weights: folder or hub id
-    styles: Mapping[str, str] = field(default_factory=dict)  # adapters: name -> file
+    styles: Mapping[str, Adapter] = field(default_factory=dict)  # by name, those with a LoRA
     licence: str = "unknown"  # of the weights
 
     @property
@@ -71,6 +72,9 @@ class ModelSpec:
         defaults = dict(self.defaults)
         if _asks_for_a_size(given):
             defaults.pop("restore_size", None)
+        self._check_lora_scale(options)
+        if options.style in self.styles:
+            defaults["lora_scale"] = 1.0
         values = {"seed": seed, **defaults, **given}
         if "num_inference_steps" not in given and "quality" in values:
             share = STEPS_OF_QUALITY[values["quality"]]
@@ -166,10 +170,20 @@ class ModelSpec:
         """
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FACTS}
         found["options"] = sorted(self.options)
+        found["styles"] = {}  # the adapter of an edit is in its own fingerprint
         try:
             return json.loads(json.dumps(found, sort_keys=True, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ModelError(f"model {self.name}: its spec is not serialisable: {error}") from None
+
+    def _check_lora_scale(self, options: EditOptions) -> None:
+        if options.lora_scale is not None and options.style not in self.styles:
+            known = ", ".join(self.styles) or "none"
+            raise OptionInvalid(
+                f"lora_scale {options.lora_scale} has no effect without a style that has a LoRA; "
+                f"model {self.name} has {known}",
+                param="lora_scale",
+            )
 
     def _check_pair(self, given: Mapping[str, Any], resolved: ResolvedOptions) -> None:
         """Of `true_cfg_scale` and `negative_prompt` one without the other changes nothing."""

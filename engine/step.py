@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.adapter import Adapter
+from engine.adapters import Adapters
 from engine.guidance import weigh
 from engine.models import Combining, Editor, Inputs
 from engine.sampling import advance
@@ -43,6 +45,8 @@ class Call:
     layout: Hashable
     known: KnownRegion | None  # None: nothing is masked
     padding: int  # how many of the N only fill a bucket
+    adapter: Adapter | None  # of all of them
+    lora_scales: torch.Tensor | None  # (N,) float32: how strongly it acts on each branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class StepResult:
 class Denoiser:
     """The pure function from a `Step` to its `StepResult`, for one editor."""
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, adapters: Adapters) -> None:
+        self._adapters = adapters
         self._predict: Predict = editor.predict
         self._combine: Combine = editor.combine if isinstance(editor, Combining) else weigh
 
@@ -81,6 +86,7 @@ class Denoiser:
         times, scales, known, gain, spread, carry = step.coefficients.split(
             [1, 1, 2, slots, slots, slots * slots], dim=1
         )
+        self._adapters.apply(call.adapter, call.lora_scales)
         latents = step.state[:, 0] * scales[:, :, None, None]
         predicted = self._predict(
             latents[call.owner], times[call.owner, 0], call.inputs, call.layout

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from engine.adapter import Adapter, find_adapter
 from engine.errors import InstructionEmpty, OptionError, OptionInvalid, OptionUnknown
 from engine.fields import nearest, read_yaml, validate
 from engine.options import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
@@ -47,6 +48,13 @@ class Style(BaseModel):
     model: Annotated[
         str | None, Field(description="the one model that it is for; default: any that fits")
     ] = None
+    lora: Annotated[
+        str | None,
+        Field(
+            description="a LoRA: a safetensors file, or a folder of diffusers or peft; from the "
+            "folder of the styles' file on"
+        ),
+    ] = None
     options: Annotated[EditOptions, Field(description="any other option of an edit")] = (
         EditOptions()
     )
@@ -61,6 +69,13 @@ class Style(BaseModel):
         if wrong := [place for place in _PLACES.findall(template) if place != INSTRUCTION]:
             raise ValueError(f"{wrong[0]} stands for nothing; {INSTRUCTION} is all there is")
         return template
+
+    @field_validator("lora")
+    @classmethod
+    def _lora_is_of_a_model(cls, lora: str | None, found: ValidationInfo) -> str | None:
+        if lora is not None and found.data.get("model") is None:
+            raise ValueError("a LoRA is of one model: give its model too")
+        return lora
 
     @field_validator("options")
     @classmethod
@@ -104,6 +119,11 @@ class Styles:
     def of_model(self, spec: ModelSpec) -> dict[str, Style]:
         """List the styles that a model can honour."""
         return {name: style for name, style in self.by_name.items() if _fits(style, spec)}
+
+    def adapters(self, spec: ModelSpec) -> dict[str, Adapter]:
+        """Find the LoRA of each style of a model that has one; raises `AdapterUnusable`."""
+        loras = {name: style.lora for name, style in self.of_model(spec).items()}
+        return {name: find_adapter(name, lora) for name, lora in loras.items() if lora is not None}
 
     def expand(self, name: object, text: str, spec: ModelSpec) -> tuple[str, dict[str, Any]]:
         """Return the instruction that a model reads, and the options that the style sets.
@@ -184,54 +204,9 @@ def _read(name: object, keys: object, path: str | Path) -> Style:
             f"{reprlib.repr(keys)}",
             param="styles",
         )
+    if isinstance(lora := keys.get("lora"), str):
+        keys = {**keys, "lora": str(Path(path).absolute().parent / Path(lora).expanduser())}
     try:
         return validate(Style, keys, strict=False)
     except OptionError as error:
         raise type(error)(f"{path}, style {name}: {error.message}", param="styles") from None
-
-
-# Choices, no facts. Those without a model are instructions that any model reads; pocket was taught
-# the first four (training/kinds.py). The old words for anime and realistic are of no use to it.
-BUILT_IN = Styles(
-    {
-        "sketch": Style(
-            description="a pencil drawing on white paper",
-            template="turn it into a pencil sketch",
-            seed=42,
-        ),
-        "vintage": Style(
-            description="an old brown print with a white frame",
-            template="a sepia photo with a white frame",
-            seed=42,
-        ),
-        "noir": Style(
-            description="black and white, dark towards the corners",
-            template="black and white with a vignette",
-            seed=42,
-        ),
-        "poster": Style(
-            description="a few flat colours",
-            template="turn it into a poster",
-            seed=42,
-        ),
-        "product": Style(
-            description="your instruction, one noise for all; what it does not change is kept",
-            seed=42,
-            options=EditOptions(restore_size=True, detail="source", preserve="auto"),
-        ),
-        "anime": Style(
-            description="a drawing as of an anime film",
-            template="turn it into an anime drawing",
-            negative_prompt="photograph, blurry",
-            model="instruct-pix2pix",
-            seed=42,
-        ),
-        "realistic": Style(
-            description="a photograph of a drawing or a rendering",
-            template="turn it into a realistic photograph",
-            negative_prompt="drawing, painting, cartoon",
-            model="instruct-pix2pix",
-            seed=42,
-        ),
-    }
-)

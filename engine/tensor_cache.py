@@ -1,14 +1,21 @@
-"""Encoded texts and sources that are kept, as many as fit into so many bytes."""
+"""Encoded texts and sources, and adapters, that are kept, as many as fit into so many bytes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import torch
 
-T = TypeVar("T", bound="torch.Tensor | tuple[torch.Tensor, ...]")
+class Sized(Protocol):
+    """A tensor, or what holds some."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+
+
+T = TypeVar("T", bound="Sized | tuple[Sized, ...]")
 
 
 class TensorCache:
@@ -16,11 +23,11 @@ class TensorCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Hashable, torch.Tensor | tuple[torch.Tensor, ...]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Sized | tuple[Sized, ...]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: Hashable) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
-        """Return what is kept under `key`, which is the last to go from now on."""
+    def get(self, key: Hashable) -> Any:
+        """Return what is kept under `key`, which is the last to go from now on; else None."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
@@ -33,7 +40,7 @@ class TensorCache:
             self.put(key, kept)
         return kept
 
-    def put(self, key: Hashable, kept: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+    def put(self, key: Hashable, kept: Sized | tuple[Sized, ...]) -> None:
         """Keep `kept`, and drop what was used longest ago where there is too much."""
         self._drop(key)
         self._kept[key] = kept
@@ -46,6 +53,6 @@ class TensorCache:
             self._bytes -= _size_bytes(gone)
 
 
-def _size_bytes(kept: torch.Tensor | tuple[torch.Tensor, ...]) -> int:
-    tensors = (kept,) if isinstance(kept, torch.Tensor) else kept
-    return sum(tensor.nbytes for tensor in tensors)
+def _size_bytes(kept: Sized | tuple[Sized, ...]) -> int:
+    held = kept if isinstance(kept, tuple) else (kept,)
+    return sum(one.nbytes for one in held)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.adapter import Adapter
 from engine.config import EngineConfig
 from engine.seeding import row_seed
 from engine.spec import ModelSpec
@@ -46,10 +47,10 @@ class Fingerprints:
         thin = plan.select(_COLUMNS)
         for name, found in (versions or {}).items():
             thin = thin.append_column(f"{name}_version", pa.array(found))
-        parts_of = _RECIPES[self.recipe]
+        parts_of, spec = _RECIPES[self.recipe], self.spec
         rest = ", " + json.dumps(self._identity(), sort_keys=True)[1:]
         prints = [
-            _digest(parts_of(row, self._seed(row)) + _later_parts(row), rest)
+            _digest(parts_of(row, self._seed(row)) + _later_parts(row, spec), rest)
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
@@ -86,15 +87,24 @@ class Fingerprints:
         return [*precision, *(named for named in (later, dict(self.encoding)) if named)]
 
 
-def _later_parts(row: dict[str, Any]) -> list[Any]:
-    """List mask and further images, where there are any: a row without them keeps the fingerprint
-    that it had before rows could have them."""
+def _later_parts(row: dict[str, Any], spec: ModelSpec) -> list[Any]:
+    """List mask, further images and the LoRA of its style, where there are any: a row without them
+    keeps the fingerprint that it had before rows could have them."""
     parts = []
     if mask := row["mask"] or row["mask_sha256"]:
         parts.append({"mask": mask, "version": row.get("mask_version")})
     if references := [one["path"] or one["sha256"] for one in row["references"]]:
         parts.append({"references": references, "versions": row.get("references_version")})
+    if (lora := _lora_of(row, spec)) is not None:
+        parts.append({"lora": lora.sha256})
     return parts
+
+
+def _lora_of(row: dict[str, Any], spec: ModelSpec) -> Adapter | None:
+    if not spec.styles:
+        return None
+    style = json.loads(row["options"]).get("style")
+    return spec.styles.get(style) if isinstance(style, str) else None
 
 
 def _parts(row: dict[str, Any], seed: int) -> list[Any]:

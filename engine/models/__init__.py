@@ -65,7 +65,7 @@ class Conditioning:
 
 class Editor(Protocol):
     """One family of editing models. All calls but `check` and `schedule` come from one thread,
-    under inference mode. See also `Combining`."""
+    under inference mode. See also `Adapting` and `Combining`."""
 
     spec: ModelSpec
     device: torch.device
@@ -125,6 +125,15 @@ class Editor(Protocol):
         `float32` computes without half precision's narrow range. Raises `NonFinite` where an image
         holds a value that is not finite.
         """
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """An `Editor` whose denoiser takes LoRA adapters."""
+
+    denoiser: Any  # the UNet or transformer, whose linear layers and convolutions are adapted
+    denoiser_part: str  # what a file calls it: unet, transformer
+    lora_loader: str  # the class of `diffusers.loaders` that knows how such files are laid out
 
 
 @runtime_checkable

@@ -47,6 +47,8 @@ class ControlNet:
 
     example = Schedule(4)
     ragged: frozenset[str] = frozenset()
+    denoiser_part = "unet"
+    lora_loader = "StableDiffusionLoraLoaderMixin"
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class ControlNet:
         self.scheduler_config = scheduler_config
         self._text = text
         self._vae = vae
-        self._unet = unet
+        self._unet = self.denoiser = unet
         self._controlnet = controlnet
         self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
         self._posteriors = SourceLatents(self._encode_images, SOURCE_BYTES)

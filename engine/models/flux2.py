@@ -45,6 +45,8 @@ class Flux2:
     from an empty text, and klein has none."""
 
     ragged: frozenset[str] = frozenset()
+    denoiser_part = "transformer"
+    lora_loader = "Flux2LoraLoaderMixin"
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class Flux2:
         self.example = Schedule(4, mu=canvas_shift(4096, 4), linear=True)
         self._text = text
         self._vae = vae
-        self._transformer = transformer
+        self._transformer = self.denoiser = transformer
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 
     @classmethod

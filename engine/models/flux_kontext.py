@@ -33,6 +33,8 @@ class FluxKontext:
     """Guidance is an input of the model; a second branch guides away from a negative prompt."""
 
     ragged: frozenset[str] = frozenset()
+    denoiser_part = "transformer"
+    lora_loader = "FluxLoraLoaderMixin"
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class FluxKontext:
         self.example = Schedule(4, mu=canvas_shift(4096, scheduler_config), linear=True)
         self._text = text
         self._vae = vae
-        self._transformer = transformer
+        self._transformer = self.denoiser = transformer
         self._factor = spec.multiple // 2  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 

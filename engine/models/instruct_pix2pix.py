@@ -35,6 +35,8 @@ class InstructPix2Pix:
 
     example = Schedule(4)
     ragged: frozenset[str] = frozenset()
+    denoiser_part = "unet"
+    lora_loader = "StableDiffusionLoraLoaderMixin"
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class InstructPix2Pix:
         self.scheduler_config = scheduler_config
         self._text = ClipText(tokenizer, text_encoder, unet.dtype)
         self._vae = vae
-        self._unet = unet
+        self._unet = self.denoiser = unet
         self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 

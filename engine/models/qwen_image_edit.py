@@ -43,6 +43,8 @@ class QwenImageEdit:
     """Guides away from a negative prompt, and each token keeps the length it had without."""
 
     ragged = frozenset({"text", "mask"})
+    denoiser_part = "transformer"
+    lora_loader = "QwenImageLoraLoaderMixin"
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class QwenImageEdit:
         self.example = Schedule(4, mu=canvas_shift(4096, scheduler_config), linear=True)
         self._text = text
         self._vae = vae
-        self._transformer = transformer
+        self._transformer = self.denoiser = transformer
         self._factor: int = vae.spatial_compression_ratio  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 

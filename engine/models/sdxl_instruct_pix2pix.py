@@ -35,6 +35,8 @@ class SdxlInstructPix2Pix:
 
     example = Schedule(4)
     ragged: frozenset[str] = frozenset()
+    denoiser_part = "unet"
+    lora_loader = "StableDiffusionXLLoraLoaderMixin"
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class SdxlInstructPix2Pix:
         self.scheduler_config = scheduler_config
         self._text = text
         self._vae = vae
-        self._unet = unet
+        self._unet = self.denoiser = unet
         self._source_scale = vae.config.scaling_factor if scales_source else 1.0
         self._mean, self._deviation = _statistics(vae)
         self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for

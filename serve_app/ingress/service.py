@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from fastapi import Request
 
+from engine.built_in_styles import BUILT_IN
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import ModelUnknown, NotReady, OptionInvalid
 from engine.fields import MAX_SHOWN
@@ -19,7 +20,7 @@ from engine.options import ResolvedOptions
 from engine.seeding import draw_seed
 from engine.sources import Prepared
 from engine.spec import ModelSpec
-from engine.styles import BUILT_IN, Styles
+from engine.styles import Styles
 from engine.wire import OutputFormat
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs.config import JobConfig
+from batch_jobs.job import Job
 from batch_jobs.manifest.plan import read_manifest
 from engine.config import EngineConfig, load_config
 from engine.errors import ManifestInvalid, OptionUnknown
@@ -19,6 +20,8 @@ from tests.batch_jobs.jobs import job_here, ledger, left, run_here
 from tests.batch_jobs.manifests import checked
 from tests.batch_jobs.shapes import batch_line, data_url, write_lines
 from tests.conftest import PHOTOGRAPHS
+from tests.engine.test_adapter import GOOD
+from tests.tiny import lora
 
 SHOP = """\
 line: {template: turn it into a pencil sketch, seed: 42, options: {num_inference_steps: 2}}
@@ -169,3 +172,38 @@ def test_a_changed_style_redoes_exactly_its_rows(shop: Path) -> None:
     changed = {id for id in after if after[id]["finished_at"] != before[id]["finished_at"]}
     assert changed == {"line-0", "line-1", "line-2"}
     assert after["line-0"]["num_inference_steps"] == 3
+
+
+def write_lora(file: Path, factor: float) -> None:
+    lora.save(file, {name: factor * half for name, half in GOOD.items()})
+
+
+def test_another_lora_redoes_exactly_the_rows_of_its_style(shop: Path) -> None:
+    """The file's bytes count, not where it lies."""
+    text = "{}: {{model: pocket, lora: {}, options: {{num_inference_steps: 2}}}}\n"
+    styles = text.format("warm", "warm.safetensors") + text.format("cold", "cold.safetensors")
+    write_lora(shop / "warm.safetensors", 0.1)
+    write_lora(shop / "cold.safetensors", 0.2)
+    (shop / "styles.yaml").write_text(styles)
+    rows = [row(name, style=name, instruction="add fog", seed=1) for name in ("warm", "cold")]
+    rows.append(row("plain", instruction="add fog", num_inference_steps=2, seed=1))
+    path, out = write_lines(shop / "m.jsonl", rows), shop / "out"
+
+    def job() -> Job:
+        return job_here(path, out, config(shop), config(shop).engine.find_model())
+
+    assert job().run() == 0
+    entries = ledger(out)
+    assert {id: entries[id]["lora_scale"] for id in entries} == {
+        "warm": 1.0,
+        "cold": 1.0,
+        "plain": None,
+    }
+    made = {entries[id]["outputs"][0]["sha256"] for id in entries}
+    assert len(made) == 3
+
+    (shop / "warm.safetensors").rename(shop / "moved.safetensors")
+    (shop / "styles.yaml").write_text(styles.replace("warm.safetensors", "moved.safetensors"))
+    assert not len(left(job()).todo)
+    write_lora(shop / "moved.safetensors", 0.3)
+    assert left(job()).todo["id"].to_pylist() == ["warm"]

@@ -35,6 +35,8 @@ def photo(tmp_path: Path, photographs: dict[str, bytes]) -> Path:
     (tmp_path / "wrong.yaml").write_text("x: {tempalte: y}\n")
     (tmp_path / "styles.yaml").write_text("styles: wrong.yaml\n")
     (tmp_path / "lost.yaml").write_text("engine: {styles: none.yaml}\n")
+    (tmp_path / "warm.yaml").write_text("x: {model: pocket, lora: coffee.jpg}\n")
+    (tmp_path / "lora.yaml").write_text("engine: {styles: warm.yaml}\n")
     (tmp_path / "soft.yaml").write_text("grain: {negative_prompt: grain}\n")
     (tmp_path / "grain.yaml").write_text("engine: {model: flux2-klein, styles: soft.yaml}\n")
     (tmp_path / "a.csv").write_text("image,instruction\ncoffee.jpg,add fog\n")
@@ -121,6 +123,18 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (
             ("edit", "coffee.jpg", "-o", "a.png", "--style", "x", "--config", "styles.yaml"),
             "wrong.yaml, style x: unknown field",
+        ),
+        (
+            ("edit", "coffee.jpg", "fog", "-o", "a.png", "--style", "x", "--config", "lora.yaml"),
+            "coffee.jpg is damaged, or no safetensors file",
+        ),
+        (
+            ("batch", "a.csv", "out", "--style", "x", "--config", "lora.yaml"),
+            "coffee.jpg is damaged, or no safetensors file",
+        ),
+        (
+            ("edit", "coffee.jpg", "x", "-o", "a.png", "--lora-scale", "0.5"),
+            "lora_scale 0.5 has no effect without a style that has a LoRA",
         ),
         (
             ("batch", "a.csv", "out", "--style", "grain", "--config", "grain.yaml"),

@@ -16,7 +16,7 @@ import torch
 
 from engine.capacity import Capacity
 from engine.edit import EditFailure, EditRequest, EditResult
-from engine.loop import DenoiseLoop
+from engine.loop import DenoiseLoop, Watcher
 from engine.models import Conditioning, Editor
 from engine.options import Determinism
 from tests.engine.company import in_random_company
@@ -126,7 +126,9 @@ def test_partial_images_come_and_change_no_byte_of_the_edit(twins: Twins) -> Non
     def show(id: str, k: int, image: np.ndarray) -> None:
         shown[k] = image
 
-    watched = run(twins.loop(partial_image=show), [replace(request, partial_images=2)])["edit"]
+    watched = run(
+        twins.loop(watcher=Watcher(partial_image=show)), [replace(request, partial_images=2)]
+    )["edit"]
     assert isinstance(watched, EditResult)
     assert watched.images[0].tobytes() == twins.alone[2].pixels.tobytes()
     assert {k: image.shape for k, image in shown.items()} == dict.fromkeys(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.built_in_styles import BUILT_IN
 from engine.errors import InstructionEmpty, OptionError, OptionInvalid, OptionUnknown
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.spec import ModelSpec
-from engine.styles import BUILT_IN, Styles, load_styles
+from engine.styles import Styles, load_styles
 
 POCKET, KLEIN = find_model("pocket"), find_model("flux2-klein")
 SHOP = """\
@@ -85,7 +86,7 @@ def test_a_style_that_cannot_be_honoured_is_refused_by_name(
         ("1: {seed: 1}\n", "a style's name is up to 64 letters"),
         ("a b: {seed: 1}\n", "got 'a b'"),
         ("a: {tempalte: x}\n", 'style a: unknown field "tempalte". Did you mean "template"?'),
-        ("a: {lora: x.safetensors}\n", 'style a: unknown field "lora"'),
+        ("a: {lora: x.safetensors}\n", "style a: lora: a LoRA is of one model"),
         ("a: {template: ''}\n", "style a: template: "),
         ("a: {template: 'as {prompt}'}\n", "{prompt} stands for nothing; {instruction} is all"),
         ("a: {seed: -1}\n", "style a: seed: "),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from engine.built_in_styles import BUILT_IN
 from engine.registry import find_model
-from engine.styles import BUILT_IN
 from tests.serve_app.conftest import data_url, files_of, post_form, post_json
 from tests.serve_app.test_refusals import check_error
 
