@@ -16,6 +16,7 @@ from engine.finishing import finish as finish_image
 from engine.geometry import Geometry, from_canvas, plan_geometry, to_canvas
 from engine.masks import mask_to_output
 from engine.options import EditOptions
+from engine.preserve import VISIBLE, EditMap
 from engine.registry import MODELS
 from tests.conftest import photograph
 
@@ -47,6 +48,19 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 def out_of_focus(pixels: np.ndarray) -> np.ndarray:
     """A global edit that plain surfaces do not show."""
     return cv2.GaussianBlur(pixels, (0, 0), 3)
+
+
+def blocks(pixels: np.ndarray) -> np.ndarray:
+    """A global edit that changes each pixel a little: 8 x 8 of them in one colour."""
+    size = (pixels.shape[1], pixels.shape[0])
+    small = cv2.resize(pixels, (size[0] // 8, size[1] // 8), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
+
+
+def sepia(pixels: np.ndarray) -> np.ndarray:
+    """A global edit that next to nothing of a dark photograph shows."""
+    brightness = pixels.mean(axis=-1, keepdims=True) * 0.9 + 13
+    return np.clip(brightness * (1.12, 0.88, 0.6), 0, 255).astype(np.uint8)
 
 
 def upper_pink(pixels: np.ndarray) -> np.ndarray:
@@ -174,8 +188,8 @@ def test_what_a_local_edit_did_not_touch_is_the_source_byte_for_byte(name: str) 
     )
 
 
-@pytest.mark.parametrize("edit", [warm, grey, out_of_focus])
-@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+@pytest.mark.parametrize("edit", [warm, grey, out_of_focus, blocks, sepia])
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket", "hubble_deep_field"])
 def test_a_global_edit_keeps_nothing_and_says_so(name: str, edit: Edit) -> None:
     source, canvas, geometry = prepared(name, RESTORED)
     made = canvases_of(canvas, edit)
@@ -183,6 +197,33 @@ def test_a_global_edit_keeps_nothing_and_says_so(name: str, edit: Edit) -> None:
     detailed = finish(made, source, geometry, Wanted(detail=True))
     assert finished.warnings == ("edit_is_global",)
     assert np.array_equal(finished.pixels, detailed.pixels)
+
+
+def test_a_bright_sky_in_another_colour_is_a_local_edit() -> None:
+    source = photograph("coffee") // 3
+    third = len(source) // 3
+    source[:third] += 140  # all that is bright changes, nothing else: one function of colour
+    geometry = plan_geometry((source.shape[1], source.shape[0]), RESTORED, POCKET)
+    made = canvases_of(to_canvas(Image.fromarray(source), geometry), upper_pink)
+    finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
+    assert finished.warnings == ()
+    assert (finished.pixels == source).all(axis=-1)[third + 30 :].mean() > 0.99
+
+
+def test_a_change_of_colour_counts_sooner_than_one_of_brightness_as_large() -> None:
+    found = EditMap(np.zeros((3, 1, 1), np.float32), VISIBLE, 0.0, 0.0, is_global=False)
+    brightness, colour = np.array([[16, 16, 16], [16, -16, 16]], np.float32)[..., None, None]
+    assert found.share(brightness) == 0 and found.share(colour) > 0
+
+
+@pytest.mark.parametrize("name", ["camera", "moon"])
+def test_a_photograph_without_colours_has_none_to_lose(name: str) -> None:
+    source = np.repeat(photograph(name)[..., None], 3, axis=-1)
+    geometry = plan_geometry((source.shape[1], source.shape[0]), RESTORED, POCKET)
+    made = canvases_of(to_canvas(Image.fromarray(source), geometry), upper_pink)
+    finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
+    assert finished.warnings == ()
+    assert (finished.pixels == source).all(axis=-1)[len(source) // 3 + 30 :].mean() > 0.99
 
 
 def test_an_edit_that_did_nothing_gives_the_source_back() -> None:
