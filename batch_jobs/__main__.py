@@ -84,11 +84,11 @@ def _run(
     if code in (Exit.OK, Exit.FAILED_ROWS):
         typer.echo(_summary(job.success(), job.storage))
     else:
-        _say_how_far(job, code)
+        say_how_far(job, code)
     return code
 
 
-def _say_how_far(job: Job, code: Exit) -> None:
+def say_how_far(job: Job, code: Exit) -> None:
     """Have the last word after a job that was stopped: what is done, and how it goes on."""
     try:
         statuses = Counter(job.ledger.read(["status"])["status"].to_pylist())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from batch_jobs.__main__ import say_how_far
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job
 from batch_jobs.ledger.entry import Entry, to_ledger
@@ -18,6 +21,8 @@ from batch_jobs.stopping import Exit
 from cli.main import app
 from engine.edit import EditFailure
 from engine.errors import ImageNotFound
+from tests.batch_jobs.jobs import good_rows, job_here
+from tests.batch_jobs.test_job import after_the_first_block
 from tests.cli.test_cli import ROOT
 
 
@@ -32,6 +37,21 @@ def test_the_summary_names_only_what_was_written(tmp_path: Path) -> None:
     named = [line.split()[-1].rpartition("/out/")[2] for line in done.stdout.splitlines()[1:]]
     assert done.stdout.startswith("1 row: 0 ok, 1 failed (image_not_found 1)\n")
     assert named == ["results/", "report.html", "failed.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_last_word_of_a_stopped_job_is_what_is_done_and_how_it_goes_on(
+    manifest: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    job = job_here(manifest(good_rows(20)), tmp_path / "out")
+    code = after_the_first_block(job, lambda: os.kill(os.getpid(), number)).run()
+    assert code == 128 + number
+    say_how_far(job, code)
+    words = capsys.readouterr().err.splitlines()[-1]
+    assert words == "rayedit: 10 of 20 rows done, 0 failed: the same command goes on"
 
 
 @pytest.mark.slow
