@@ -221,7 +221,7 @@ def main() -> None:
         _system_config={"worker_niceness": 0, "num_workers_soft_limit": 0},
     )
     port = free_port()
-    deploy(ServeConfig(engine=engine), spec, HOST, port)
+    deploy(ServeConfig(engine=engine, max_wait_s=5), spec, HOST, port)  # as on a GPU
     naive: Any = NaiveEditor
     serve.run(naive.bind(spec, engine.threads), name="naive", route_prefix="/naive")
     print_machine(engine.threads)

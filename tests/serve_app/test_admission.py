@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from engine.edit import EditOutcome, EditRequest
 from engine.errors import DeadlineExceeded, EngineError, Overloaded
 from engine.options import EditOptions
 from engine.spec import ModelSpec
@@ -186,6 +187,37 @@ def test_an_edit_that_was_late_though_nobody_shared_the_machine_is_not_to_be_tri
     first, second = joined(admission, 601), joined(admission, 10)
     assert error_response(late(first)).headers["x-should-retry"] == "false"  # not even alone
     assert "x-should-retry" not in error_response(late(second)).headers
+
+
+class Endless(Mirror):
+    """A backend whose edits are never done."""
+
+    async def edit(self, request: EditRequest) -> EditOutcome:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def test_the_504_of_an_edit_alone_tells_the_sdk_not_to_retry(
+    pocket: ModelSpec, photographs: dict[str, bytes]
+) -> None:
+    async def answers(count: int) -> list[httpx.Response]:
+        service = EditService(ServeConfig(decode_workers=1, deadline_s=2), pocket, Endless())
+        service.warm_up()
+        transport = httpx.ASGITransport(make_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            files = {"image": ("a.jpg", photographs["coffee"])}
+            sent = [
+                client.post("/v1/images/edits", data={"prompt": "x"}, files=files)
+                for _ in range(count)
+            ]
+            found = await asyncio.gather(*sent)
+        service.close()
+        return found
+
+    for count, told in ((1, "false"), (2, None)):
+        for answer in asyncio.run(answers(count)):
+            assert answer.status_code == 504
+            assert answer.headers.get("x-should-retry") == told
 
 
 def test_twenty_edits_at_once_pass_the_admission_of_a_busy_cpu_and_not_of_a_gpu() -> None:
