@@ -73,8 +73,8 @@ NAMES = """\
 
 Those of public data sets, so that these are read as they are; of a list of instructions the last
 one. Their ids (`idx`, `key`, `img_id`) are carried, since not all of them are unique: `--id-column`
-takes one that is. Turns of one picture (MagicBrush) are rows of their own, each edited from the image
-that it names.
+takes one that is. Turns of one picture (MagicBrush) are rows of their own, each edited from the
+image that it names.
 """
 REFUSED = """\
 ## Columns that mean nothing to an edit
