@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from engine import EngineConfig
+from engine.adapter import Adapter, find_adapter
+from engine.adapters import Adapters
 from engine.capacity import Capacity
 from engine.config import Quantization
 from engine.edit import EditResult
@@ -30,6 +32,7 @@ from tests.engine.company import in_random_company
 from tests.engine.families import FAMILIES, Twins, edits_of, one_thread
 from tests.engine.test_family_promises import neighbours_of
 from tests.engine.test_loop import run
+from tests.tiny import lora
 from tests.tiny.edits import Edit
 
 DENOISERS = (  # a family for each class
@@ -68,8 +71,12 @@ def linear_bytes(editor: Editor) -> int:
     return sum(stored_bytes(layer.weight) for layer in layers)
 
 
-def edited(twins: Twins, edit: Edit) -> np.ndarray:
-    (outcome,) = run(twins.loop(), [twins.request(edit)]).values()
+def edited(twins: Twins, edit: Edit, adapter: Adapter | None = None) -> np.ndarray:
+    loop = twins.loop(adapters=Adapters(twins.editor))
+    request = twins.request(edit)
+    options = request.options.model_copy(update={"lora_scale": 1.0})
+    request = replace(request, adapter=adapter, options=options)
+    (outcome,) = run(loop, [request]).values()
     assert isinstance(outcome, EditResult), outcome
     return outcome.images[0].astype(float)
 
@@ -124,6 +131,19 @@ def test_a_folder_whose_weights_are_quantised_is_edited_with_as_it_is(
     config = EngineConfig(device="cpu", quantization="float8")
     with pytest.raises(ModelError, match=r"transformer is quantised already.*leave it out"):
         load_model(find_model(str(folder)), config)
+
+
+def test_a_lora_beside_quantised_layers_moves_an_edit_as_beside_others(
+    tiny: Callable[[str], Path], tmp_path: Path, torchao: None
+) -> None:
+    plain = Twins(KONTEXT, tiny(KONTEXT.name))
+    twins = Twins(KONTEXT, plain.folder, quantization="int8")
+    tensors = lora.as_peft("transformer", lora.halves(denoiser_of(plain.editor), seed=1))
+    adapter = find_adapter("film", lora.save(tmp_path / "film.safetensors", tensors))
+    edit = edits_of(KONTEXT)[0]
+    expected, styled = edited(plain, edit, adapter), edited(twins, edit, adapter)
+    moved = np.abs(edited(plain, edit) - expected).mean()
+    assert 0 < np.abs(styled - expected).mean() < 0.2 * moved
 
 
 @pytest.mark.parametrize(
