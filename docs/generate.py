@@ -39,7 +39,7 @@ COLUMN_NOTES = {
     "references": "further images as the manifest names them; null where it holds the bytes",
     "mask": "mask as the manifest names it; null where the manifest holds the bytes, or has none",
     "outputs": "one entry an image: uri, sha256, width_px, height_px, seed, edit_report, mask_uri, "
-    "and of an edit with a style its style_shift",
+    "and of an edit with a style its source_look and look",
     "warnings": "codes of what was softened",
     "batch_size": "the most samples that shared a model call with it",
     "model_s": "seconds from its first model call to its last",

@@ -76,13 +76,12 @@ class EditReport:
 
 
 @dataclass(frozen=True, slots=True)
-class StyleShift:
-    """How far an edit moved the look of its picture, as measured on the canvas: see
-    `engine.style_shift`."""
+class Look:
+    """The colours and the texture of a picture: see `engine.look`."""
 
-    lab: tuple[float, float, float]  # mean of CIE L*a*b* (D65), edited minus source
-    border_lab: tuple[float, float, float]  # the same of the band along the sides
-    texture: float  # distance of the two textures, 0 to 1
+    lab: tuple[float, ...]  # mean of CIE L*a*b* (D65)
+    border_lab: tuple[float, ...]  # the same of the band along the sides
+    texture: tuple[float, ...]  # shares of the 10 local binary patterns
 
 
 @dataclass(frozen=True, slots=True)

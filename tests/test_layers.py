@@ -65,7 +65,7 @@ ENGINE_ORDER = [
     "detail",
     "preserve",
     "finishing",
-    "style_shift",
+    "look",
     "sources",
     "results",
     "pool",

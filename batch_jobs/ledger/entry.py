@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
 from batch_jobs.records import from_table, schema_of, to_table
-from engine.edit import EditFailure, EditReport, StyleShift
+from engine.edit import EditFailure, EditReport, Look
 from engine.options import ResolvedOptions
 
 Status = Literal["ok", "error"]
@@ -30,7 +30,9 @@ class Output:
     seed: int
     edit_report: EditReport | None = None  # where something of the source was to be kept
     mask_uri: str | None = None  # where the edit changed the image, where `return_mask` asks for it
-    style_shift: StyleShift | None = None  # where the edit has a style
+    # on the canvas, where the edit has a style
+    source_look: Look | None = None
+    look: Look | None = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,9 @@
-"""How alike the edits of a style came out: the spread of what they changed, and the outliers.
+"""How alike the edits of a style came out: the spread of their looks, and the outliers.
 
 A spread is the median of the distances to the median, so that a few spoiled pictures do not hide
-themselves in it.
+themselves in it. Some styles move every picture alike, a warm light; others make every picture the
+same, a sketch: of shift and result, the one with the smaller spread is what the style locks, and
+what an outlier is far from.
 """
 
 from __future__ import annotations
@@ -19,9 +21,17 @@ from engine.options import EditOptions
 
 OUTLIERS = 5
 LEAST_IMAGES = 3  # fewer have no spread
-# Distances below these are not seen, whatever the spread: 2.3 of L*a*b* is a just noticeable
-# difference (Mahy, Van Eycken and Oosterlinck 1994); half of it is the most that is let pass.
-LEAST_LAB, LEAST_TEXTURE = 1.15, 0.01
+# What is looked at, and the spread below which a difference is no outlier: half of 2.3 of L*a*b*,
+# a just noticeable difference (Mahy, Van Eycken and Oosterlinck 1994); a share of the pixels.
+LEAST = {"lab": 1.15, "border_lab": 1.15, "texture": 0.01}
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Says how far the images of a style lie from the median one."""
+
+    shift: float  # of result minus source
+    result: float  # of the results alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +40,8 @@ class Outlier:
 
     id: str  # of its row
     path: str  # in the output folder
-    lab: float  # distance of its colours' shift to the median one, in L*a*b*
-    border_lab: float  # the same of the band along the sides
-    texture: float  # how far its texture's shift is from the median one
-    times_spread: float  # the largest of the three, over the spread
+    by: str  # what it is farthest in
+    times_spread: float  # how far that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +50,9 @@ class StyleConsistency:
 
     style: str
     images: int
-    lab_spread: float
-    border_lab_spread: float
-    texture_spread: float
+    lab: Spread  # of the mean colour, in L*a*b*
+    border_lab: Spread  # the same of the band along the sides
+    texture: Spread  # of the local binary patterns, in shares of the pixels
     locked: dict[str, Any]  # options that were the same in every row
     differing: list[str]  # those that were not
     outliers: list[Outlier]  # the farthest first
@@ -59,57 +67,53 @@ def consistency(results: pa.Table) -> list[StyleConsistency]:
 
 
 def _of_style(style: str, rows: pa.Table) -> Iterator[StyleConsistency]:
-    images, lab, border, texture = _shifts(rows)
+    images, sources, results = _measured(rows)
     if len(images) < LEAST_IMAGES:
         return
-    distances = np.stack([_to_median(lab), _to_median(border), _to_median(texture)], axis=1)
-    spreads = np.median(distances, axis=0)
-    times = (distances / np.maximum(spreads, [LEAST_LAB, LEAST_LAB, LEAST_TEXTURE])).max(axis=1)
-    farthest = np.argsort(-times, kind="stable")[:OUTLIERS]
+    spreads: dict[str, Spread] = {}
+    times = []
+    for name, least in LEAST.items():
+        source, result = _numbers(sources, name), _numbers(results, name)
+        distances = [_to_median(values, name) for values in (result - source, result)]
+        medians = [float(np.median(found)) for found in distances]
+        spreads[name] = Spread(*(round(median, 4) for median in medians))
+        times.append(distances[int(np.argmin(medians))] / max(min(medians), least))
+    farthest = np.max(times, axis=0)
+    by = [list(LEAST)[i] for i in np.argmax(times, axis=0)]
     locked, differing = _settings(rows)
-    lab_spread, border_lab_spread, texture_spread = _rounded(spreads)
     outliers = []
-    for i in farthest:
-        (id, path), found = images[i], _rounded(distances[i])
-        outliers.append(Outlier(id, path, *found, times_spread=round(float(times[i]), 1)))
+    for i in np.argsort(-farthest, kind="stable")[:OUTLIERS]:
+        id, path = images[i]
+        outliers.append(Outlier(id, path, by[i], round(float(farthest[i]), 1)))
     yield StyleConsistency(
-        style,
-        len(images),
-        lab_spread,
-        border_lab_spread,
-        texture_spread,
-        locked=locked,
-        differing=differing,
-        outliers=outliers,
+        style, len(images), **spreads, locked=locked, differing=differing, outliers=outliers
     )
 
 
-def _rounded(values: np.ndarray) -> tuple[float, float, float]:
-    lab, border_lab, texture = (round(float(value), 4) for value in values)
-    return lab, border_lab, texture
-
-
-def _shifts(
-    rows: pa.Table,
-) -> tuple[list[tuple[str, str]], np.ndarray, np.ndarray, np.ndarray]:
-    """Return (id, path) of each image that was measured, and its shifts: (n, 3), (n, 3), (n, 1)."""
+def _measured(rows: pa.Table) -> tuple[list[tuple[str, str]], pa.StructArray, pa.StructArray]:
+    """Return (id, path) of each image that was measured, and the looks of source and result."""
     outputs = rows["outputs"].combine_chunks()
-    shifts = pc.struct_field(outputs.flatten(), "style_shift")
-    measured = pc.is_valid(shifts).to_numpy(zero_copy_only=False)
-    parents = pc.list_parent_indices(outputs).to_numpy()[measured]
-    uris = pc.struct_field(outputs.flatten(), "uri").filter(pa.array(measured)).to_pylist()
-    ids = rows["id"].take(pa.array(parents)).to_pylist()
+    flat = outputs.flatten()
+    sources, results = (pc.struct_field(flat, name) for name in ("source_look", "look"))
+    measured = pc.is_valid(results)
+    ids = rows["id"].take(pc.list_parent_indices(outputs).filter(measured)).to_pylist()
+    uris = pc.struct_field(flat, "uri").filter(measured).to_pylist()
     images = [(id, published_path(uri)) for id, uri in zip(ids, uris, strict=True)]
-    shifts = shifts.drop_null()
-    lab, border = (
-        pc.struct_field(shifts, name).flatten().to_numpy().reshape(-1, 3)
-        for name in ("lab", "border_lab")
-    )
-    return images, lab, border, pc.struct_field(shifts, "texture").to_numpy().reshape(-1, 1)
+    return images, sources.filter(measured), results.filter(measured)
 
 
-def _to_median(shifts: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1)
+def _numbers(looks: pa.StructArray, name: str) -> np.ndarray:
+    """Read a field of all looks, (n, 3) or (n, 10)."""
+    return pc.struct_field(looks, name).flatten().to_numpy().reshape(len(looks), -1)
+
+
+def _to_median(values: np.ndarray, name: str) -> np.ndarray:
+    """Measure the distance of each row of (n, k) to the median one: in L*a*b* CIE's of 1976, of
+    textures the share of pixels that differ (Swain and Ballard 1991)."""
+    differences = values - np.median(values, axis=0)
+    if name == "texture":
+        return np.abs(differences).sum(axis=1) / 2
+    return np.linalg.norm(differences, axis=1)
 
 
 def _settings(rows: pa.Table) -> tuple[dict[str, Any], list[str]]:

@@ -43,10 +43,13 @@ SENTENCES = {
         "风格 {style}：{images} 张图片有多一致",
     ),
     "style_spread": (
-        "Median distance to the median: colours {lab:.1f} of L*a*b*, along the sides {border:.1f}; "
-        "texture {texture:.3f}.",
-        "到中位数的距离（中位数）：颜色 {lab:.1f}（L*a*b*），四边 {border:.1f}；"
-        "纹理 {texture:.3f}。",
+        "How far an image lies from the median one (the median of these distances), by what the "
+        "edit moved and by the result alone: colours {lab.shift:.1f} and {lab.result:.1f} of "
+        "L*a*b*, along the sides {border.shift:.1f} and {border.result:.1f}; texture "
+        "{texture.shift:.3f} and {texture.result:.3f} of the pixels.",
+        "各图到中位数的距离（取中位数），分别按改动量和成图：颜色 {lab.shift:.1f} 和 "
+        "{lab.result:.1f}（L*a*b*），四边 {border.shift:.1f} 和 {border.result:.1f}；"
+        "纹理 {texture.shift:.3f} 和 {texture.result:.3f}（像素占比）。",
     ),
     "locked": ("Locked:", "锁定："),
     "differing": ("Different from row to row:", "各行不同："),

@@ -12,7 +12,7 @@ from batch_jobs.records import from_table, to_table
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, BlockJournal, Gate, Journal
 from batch_jobs.stages.decode import DecodedRow
 from engine.config import EngineConfig
-from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult, StyleShift
+from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult, Look
 from engine.errors import WorkerCrashed
 from engine.sources import Finishing
 from engine.spec import ModelSpec
@@ -25,7 +25,8 @@ class EditedRow:
     entry: Entry
     finishing: Finishing | None = None  # what its result is made with
     result: EditResult | None = None  # None where the row has failed, which the entry tells
-    style_shifts: tuple[StyleShift, ...] = ()  # one of each image, where the edit has a style
+    source_look: Look | None = None  # where the edit has a style
+    looks: tuple[Look, ...] = ()  # likewise, one of each image
 
 
 class EditWorker:
@@ -102,17 +103,17 @@ class EditWorker:
             return EditedRow(entry)
         entry.warnings += outcome.warnings
         entry.batch_size, entry.model_s = outcome.batch_size, outcome.model_s
-        shifts = _style_shifts(row.prepared.request, outcome)
-        return EditedRow(entry, row.prepared.finishing, outcome, shifts)
+        looks = _looks(row.prepared.request, outcome)
+        return EditedRow(entry, row.prepared.finishing, outcome, *looks)
 
 
-def _style_shifts(request: EditRequest, result: EditResult) -> tuple[StyleShift, ...]:
-    """Measure here, where source and images lie side by side: some milliseconds each."""
+def _looks(request: EditRequest, result: EditResult) -> tuple[Look | None, tuple[Look, ...]]:
+    """Measure source and images here, where they lie side by side: some milliseconds each."""
     if request.options.style is None:
-        return ()
-    from engine.style_shift import measure_style_shift  # loads OpenCV
+        return None, ()
+    from engine.look import look_of  # loads OpenCV
 
-    return tuple(measure_style_shift(request.pixels, image) for image in result.images)
+    return look_of(request.pixels), tuple(map(look_of, result.images))
 
 
 def _lane(request: EditRequest) -> tuple[Any, ...]:

@@ -36,8 +36,10 @@ def publish_rows(
             finished = finished_images(row.result, row.finishing)
             for index, (made, seed) in enumerate(zip(finished, row.result.seeds, strict=True)):
                 output = files.publish(row.entry, index, made, seed)
-                shifts = row.style_shifts[index : index + 1]
-                row.entry.outputs.append(replace(output, style_shift=next(iter(shifts), None)))
+                if row.looks:
+                    look = row.looks[index]
+                    output = replace(output, source_look=row.source_look, look=look)
+                row.entry.outputs.append(output)
                 row.entry.warnings += [w for w in made.warnings if w not in row.entry.warnings]
     return to_ledger(row.entry for row in rows)
 

@@ -1,11 +1,11 @@
-"""How far an edit moved the look of its picture: its colours, and its texture."""
+"""The look of a picture in numbers: its colours, and its texture."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from engine.edit import StyleShift
+from engine.edit import Look
 
 SIDE_PX = 256  # of the longest side that is looked at: one scale for every canvas, and cheap
 BORDER = 0.125  # of each side: the band that is mostly background
@@ -13,22 +13,13 @@ _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  
 _PATTERNS = 10  # 0 to 8 brighter neighbours in one run, and all else
 
 
-def _pattern(code: int) -> int:
-    """Name the pattern of eight bits: how many are set where they are one run, else the last."""
-    bits = [code >> bit & 1 for bit in range(8)]
-    changes = sum(bits[i] != bits[i - 1] for i in range(8))
-    return sum(bits) if changes <= 2 else _PATTERNS - 1
-
-
-_PATTERN_OF = np.array([_pattern(code) for code in range(256)])
-
-
-def measure_style_shift(source: np.ndarray, edited: np.ndarray) -> StyleShift:
-    """Compare two pictures (H, W, 3) uint8 RGB of one size, both reduced to `SIDE_PX` at most."""
-    source, edited = _reduced(source), _reduced(edited)
-    (whole_before, border_before), (whole, border) = _colours(source), _colours(edited)
-    texture = texture_distance(texture_of(source), texture_of(edited))
-    return StyleShift(_triple(whole - whole_before), _triple(border - border_before), texture)
+def look_of(pixels: np.ndarray) -> Look:
+    """Measure a picture (H, W, 3) uint8 RGB, reduced to `SIDE_PX` at most."""
+    reduced = _reduced(pixels)
+    lab, border_lab = _colours(reduced)
+    return Look(
+        tuple(lab.tolist()), tuple(border_lab.tolist()), tuple(texture_of(reduced).tolist())
+    )
 
 
 def texture_of(pixels: np.ndarray) -> np.ndarray:
@@ -48,10 +39,14 @@ def texture_of(pixels: np.ndarray) -> np.ndarray:
     return np.bincount(_PATTERN_OF, counts, minlength=_PATTERNS) / code.size
 
 
-def texture_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Compare two counts of patterns: chi squared (Ahonen et al. 2006), 0 the same, 1 disjoint."""
-    both = one + other
-    return float(0.5 * ((one - other) ** 2 / np.where(both > 0, both, 1)).sum())
+def _pattern(code: int) -> int:
+    """Name the pattern of eight bits: how many are set where they are one run, else the last."""
+    bits = [code >> bit & 1 for bit in range(8)]
+    changes = sum(bits[i] != bits[i - 1] for i in range(8))
+    return sum(bits) if changes <= 2 else _PATTERNS - 1
+
+
+_PATTERN_OF = np.array([_pattern(code) for code in range(256)])
 
 
 def _reduced(pixels: np.ndarray) -> np.ndarray:
@@ -70,8 +65,3 @@ def _colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     total, of_inner = lab[..., 0].size, inner[..., 0].size
     whole, mean = (np.array(cv2.mean(part)[:3]) for part in (lab, inner))
     return whole, (whole * total - mean * of_inner) / (total - of_inner)
-
-
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    lightness, a, b = map(float, values)
-    return lightness, a, b
