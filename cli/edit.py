@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,12 +47,12 @@ def edit(
     """Edit the photograph SOURCE by INSTRUCTION."""
 
     format = _format_of(output)
-    settings = _settings(config, model, determinism).for_style(options.get("style"))
+    settings = settings_of(config, model, determinism).for_style(options.get("style"))
     spec = settings.find_model()
     files = _files(source, mask, image or [], spec)
     given, styles = EditOptions.parse(options), settings.find_styles()
-    prepared = _prepare(files, *styles.apply(instruction, given, spec), spec)
-    result = _run(prepared, settings, spec)
+    prepared = prepare_edit(files, *styles.apply(instruction, given, spec), spec)
+    [result] = run_edits([prepared], settings, spec)
     _save(output, format, prepared, result)
 
 
@@ -65,7 +65,8 @@ def _format_of(output: Path) -> str:
     return format
 
 
-def _settings(config: Path | None, model: str | None, determinism: str | None) -> EngineConfig:
+def settings_of(config: Path | None, model: str | None, determinism: str | None) -> EngineConfig:
+    """Read the engine's settings; flags are above the file. Raises `OptionError`."""
     from engine.config import EngineConfig, load_config
 
     return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
@@ -75,29 +76,42 @@ def _files(source: Path, mask: Path | None, images: list[Path], spec: ModelSpec)
     from engine.sources import Source
 
     spec.check_sources(1 + len(images), param="--image")
-    drawn = None if mask is None else _read(mask)
-    return Source(_read(source), drawn, tuple(map(_read, images)))
+    drawn = None if mask is None else read_file(mask)
+    return Source(read_file(source), drawn, tuple(map(read_file, images)))
 
 
-def _prepare(files: Source, instruction: str, options: EditOptions, spec: ModelSpec) -> Prepared:
+def prepare_edit(
+    files: Source,
+    instruction: str,
+    options: EditOptions,
+    spec: ModelSpec,
+    seed: int | None = None,
+    id: str = "edit",
+) -> Prepared:
+    """Make the request of an edit; `seed`: of one that names none, drawn where it is not given.
+
+    Raises `ImageError`, `InstructionError` and `OptionError`.
+    """
     from engine.seeding import draw_seed
     from engine.sources import prepare
     from engine.text import clean_instruction
 
-    resolved = spec.resolve(options, draw_seed())
-    text = clean_instruction(instruction)
-    return prepare("edit", files, text, resolved, spec)
+    resolved = spec.resolve(options, draw_seed() if seed is None else seed)
+    return prepare(id, files, clean_instruction(instruction), resolved, spec)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a photograph; raises `ImageNotFound`."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise ImageNotFound(f"{path}: {error.strerror}") from None
 
 
-def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditResult:
-    """Edit, with a bar on a terminal; ends the command where it fails."""
+def run_edits(
+    edits: Sequence[Prepared], settings: EngineConfig, spec: ModelSpec
+) -> list[EditResult]:
+    """Edit in one batch, with a bar on a terminal; ends the command where one fails."""
     from engine.actor import EditActor
     from engine.edit import EditFailure
 
@@ -107,16 +121,22 @@ def _run(prepared: Prepared, settings: EngineConfig, spec: ModelSpec) -> EditRes
         *columns, console=console, disable=not console.is_terminal, transient=True
     ) as bar:
         task = bar.add_task("editing", total=None)
+        steps = {edit.request.id: (0, 0) for edit in edits}  # done, of all
 
-        def show(_: str, done: int, total: int) -> None:
+        def show(id: str, done: int, total: int) -> None:
+            steps[id] = (done, total)
+            done, total = map(sum, zip(*steps.values(), strict=True))
             bar.update(task, completed=done, total=total)
 
         with EditActor(settings, spec, progress=show) as actor:
-            outcome = actor.edit_batch([prepared.request])[0]
-    if isinstance(outcome, EditFailure):
-        typer.secho(f"rayedit: {outcome.message} ({outcome.code})", err=True, fg="red")
-        raise typer.Exit(2 if outcome.status < 500 else 1)
-    return outcome
+            outcomes = actor.edit_batch([edit.request for edit in edits])
+    results: list[EditResult] = []
+    for outcome in outcomes:
+        if isinstance(outcome, EditFailure):
+            typer.secho(f"rayedit: {outcome.message} ({outcome.code})", err=True, fg="red")
+            raise typer.Exit(2 if outcome.status < 500 else 1)
+        results.append(outcome)
+    return results
 
 
 def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> None:
@@ -124,25 +144,28 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     from engine.masks import encode_mask
     from engine.results import finished_images
 
-    _warn((*prepared.warnings, *result.warnings))
+    warn((*prepared.warnings, *result.warnings))
     finished = finished_images(result, prepared.finishing)
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
-        _warn(made.warnings)
-        _write(path, encode(made.image, format))
+        warn(made.warnings)
+        write_file(path, encode(made.image, format), "--output")
         if made.edited is not None:
-            _write(path.with_name(f"{path.stem}-mask.png"), encode_mask(made.edited))
+            mask = path.with_name(f"{path.stem}-mask.png")
+            write_file(mask, encode_mask(made.edited), "--output")
         size = f"{made.image.width}x{made.image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, flag: str) -> None:
+    """Write a picture; raises `OptionInvalid` naming the flag that asked for it."""
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise OptionInvalid(f"--output {path}: {error.strerror}") from None
+        raise OptionInvalid(f"{flag} {path}: {error.strerror}") from None
 
 
-def _warn(warnings: Iterable[str]) -> None:
+def warn(warnings: Iterable[str]) -> None:
+    """Print what was softened."""
     for warning in warnings:
         typer.secho(f"warning: {warning}: {WARNINGS[warning]}", err=True, fg="yellow")
 

@@ -19,6 +19,7 @@ from cli.models import models
 from cli.serve import serve
 from cli.status import status
 from cli.styles import styles
+from cli.sweep import sweep
 from cli.validate import validate
 from engine.errors import ClusterUnavailable, EngineError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     help="Edit photographs by instruction: one, a manifest of them, or over HTTP.",
 )
 app.command()(edit)
+app.command()(sweep)
 app.command()(batch)
 app.command()(manifest)
 app.command()(validate)

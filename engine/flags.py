@@ -21,8 +21,17 @@ def with_options(command: Command) -> Command:
     return with_flags((EditOptions, EditOptions.model_fields))(command)
 
 
+def with_lists(command: Command) -> Command:
+    """Give `command` a flag for each field of `EditOptions`, as text that may be a list: `1,3,7`.
+
+    A switch stays one.
+    """
+    return with_flags((EditOptions, EditOptions.model_fields), as_lists=True)(command)
+
+
 def with_flags(
     *groups: tuple[type[BaseModel], Iterable[str]],
+    as_lists: bool = False,
 ) -> Callable[[Command], Command]:
     """Give a command a flag for each of these fields, with the field's type and description.
 
@@ -38,7 +47,7 @@ def with_flags(
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        parameters += [_flag(name, field) for name, field in fields.items()]
+        parameters += [_flag(name, field, as_lists) for name, field in fields.items()]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -47,23 +56,24 @@ def with_flags(
     return decorate
 
 
-def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
+def _flag(name: str, field: FieldInfo, as_list: bool) -> inspect.Parameter:
     """`--NAME` of the field's type, and `--no-NAME` of a switch; not given, it is None. That of a
     tuple may be given again."""
     kind = _plain_type(field.annotation)
     dashed = name.replace("_", "-")
     choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
+    listed = as_list and kind is not bool
     flag = typer.Option(
         f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}",
         help="; ".join(part for part in (field.description, bounds(field), choices) if part),
-        metavar="NAME" if choices else None,
+        metavar="VALUE,..." if listed else "NAME" if choices else None,
         show_default=False,
     )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[kind | None, flag],
+        annotation=Annotated[(str if listed else kind) | None, flag],
     )
 
 

@@ -34,33 +34,40 @@ class SheetRow:
 
     source: Image.Image
     edits: list[tuple[str, Image.Image]] = field(default_factory=list)
-    """Each with the instruction that made it."""
+    """Each with the instruction that made it, or what else tells it from the others."""
     source_url: str | None = None
     """Relative to the output, where the source can be reached from there."""
     files: list[str] = field(default_factory=list)
     """Where each edit is in the output."""
+    caption: str = "source"
+    """Of the source image."""
 
 
-def draw_contact_sheet(rows: Sequence[SheetRow]) -> bytes:
-    """Draw a PNG: the source at the left of each line, its edits to the right, captions below."""
+def draw_contact_sheet(rows: Sequence[SheetRow], tile_px: int = TILE_PX) -> bytes:
+    """Draw a PNG: the source at the left of each line, its edits to the right, captions below.
+
+    `tile_px`: the longer side of each picture.
+    """
     columns = 1 + max(len(row.edits) for row in rows)
-    heights = [max(thumbnail(image).height for image in _images(row)) for row in rows]
+    tiles = [[(c, thumbnail(image, tile_px)) for c, image in _captioned(row)] for row in rows]
+    heights = [max(image.height for _, image in line) for line in tiles]
     height = GAP_PX + sum(heights) + len(rows) * (CAPTION_PX + GAP_PX)
-    sheet = Image.new("RGB", (GAP_PX + columns * (TILE_PX + GAP_PX), height), "white")
+    sheet = Image.new("RGB", (GAP_PX + columns * (tile_px + GAP_PX), height), "white")
     top = GAP_PX
-    for row, line_px in zip(rows, heights, strict=True):
-        _draw_tile(sheet, row.source, "source", (GAP_PX, top), muted=True)
-        for column, (caption, image) in enumerate(row.edits, start=1):
-            left = GAP_PX + column * (TILE_PX + GAP_PX)
-            _draw_tile(sheet, image, caption, (left, top), muted=False)
+    for line, line_px in zip(tiles, heights, strict=True):
+        for column, (caption, image) in enumerate(line):
+            left = GAP_PX + column * (tile_px + GAP_PX)
+            sheet.paste(image, (left, top))
+            at = (left, top + image.height + 3)
+            _draw_caption(sheet, caption, at, tile_px, muted=column == 0)
         top += line_px + CAPTION_PX + GAP_PX
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _images(row: SheetRow) -> list[Image.Image]:
-    return [row.source, *(image for _, image in row.edits)]
+def _captioned(row: SheetRow) -> list[tuple[str, Image.Image]]:
+    return [(row.caption, row.source), *row.edits]
 
 
 def thumbnail(image: Image.Image, side_px: int = TILE_PX) -> Image.Image:
@@ -70,12 +77,10 @@ def thumbnail(image: Image.Image, side_px: int = TILE_PX) -> Image.Image:
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def _draw_tile(
-    sheet: Image.Image, image: Image.Image, caption: str, at: tuple[int, int], *, muted: bool
+def _draw_caption(
+    sheet: Image.Image, caption: str, at: tuple[int, int], width_px: int, *, muted: bool
 ) -> None:
-    small = thumbnail(image)
     left, top = at
-    sheet.paste(small, (left, top))
     draw = ImageDraw.Draw(sheet)
     font = _font(has_cjk=False)
     if any(ord(character) > 0x2E80 for character in caption):
@@ -83,8 +88,8 @@ def _draw_tile(
         if font is None:  # boxes say less than this
             font, caption = _font(has_cjk=False), "(caption: see report.html)"
     colour = "#888888" if muted else "#111111"
-    for number, line in enumerate(_wrap(caption, font)[:2]):
-        draw.text((left, top + small.height + 3 + number * 15), line, colour, font)
+    for number, line in enumerate(_wrap(caption, font, width_px)[:2]):
+        draw.text((left, top + number * 15), line, colour, font)
 
 
 @lru_cache(maxsize=2)
@@ -115,12 +120,12 @@ def _fontconfig() -> list[tuple[str, int]]:
     return [(path, int(face))] if "zh-cn" in languages.split("|") else []
 
 
-def _wrap(text: str, font: Any) -> list[str]:
-    """Break text into lines no wider than a tile: at spaces, or anywhere where it has none."""
+def _wrap(text: str, font: Any, width_px: int) -> list[str]:
+    """Break text into lines of at most this width: at spaces, or anywhere where it has none."""
     lines = [""]
     for word in text.split(" ") if " " in text else list(text):
         joined = f"{lines[-1]} {word}".strip() if " " in text else lines[-1] + word
-        if font.getlength(joined) <= TILE_PX or not lines[-1]:
+        if font.getlength(joined) <= width_px or not lines[-1]:
             lines[-1] = joined
         else:
             lines.append(word)
