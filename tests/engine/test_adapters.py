@@ -112,16 +112,19 @@ def test_in_bucket_neighbours_at_other_scales_change_no_byte(
     assert loop.counters.branches == 4 * loop.counters.calls  # all are in each call
 
 
-def test_a_lane_with_a_style_is_served_until_its_first_edit_is_done(
+def test_four_styles_need_the_model_calls_of_one_and_a_switch_for_each_batch(
     twins: Twins, adapters: list[Adapter]
 ) -> None:
-    """Not step by step: 24 edits of 5 lanes, one after the other, and 96 steps at most."""
-    held = Adapters(twins.editor)
-    loop = DenoiseLoop(twins.editor, Capacity(4), adapters=held)
-    mixed = [None, *adapters] * 5
-    requests = [request(twins, a, id=str(i), seed=1 + 6 * i) for i, a in enumerate(mixed)]
-    run(loop, requests)
-    assert held.switches <= 2 * len(set(mixed))
+    """Not step by step in turn: 16 edits, which come in turn, are four full batches."""
+    calls = []
+    for styles in (adapters[:1], adapters):
+        held = Adapters(twins.editor)
+        loop = DenoiseLoop(twins.editor, Capacity(4), adapters=held)
+        mixed = [styles[i % len(styles)] for i in range(16)]
+        run(loop, [request(twins, a, id=str(i), seed=1 + 6 * i) for i, a in enumerate(mixed)])
+        assert held.switches == len(styles) + 1  # and back to the base
+        calls.append(loop.counters.calls)
+    assert calls[0] == calls[1]
 
 
 def test_what_was_used_longest_ago_leaves_and_is_read_again(

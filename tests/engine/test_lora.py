@@ -190,7 +190,6 @@ def test_kohyas_names_of_another_base_are_those_that_diffusers_reads(
 def test_an_alpha_of_one_layer_is_of_that_layer_alone(
     tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """diffusers takes one of kohya's alphas for all layers where their names are of processors."""
     family = FAMILIES[0]
     twins = StyledTwins(family, tiny(family.name), tmp_path)
     tensors = lora.as_kohya(lora.halves(twins.adapting.denoiser, seed=1))
@@ -203,9 +202,8 @@ def test_an_alpha_of_one_layer_is_of_that_layer_alone(
         layers = layers_of(twins.adapting)
         read.append(read_lora(find_adapter("it", file), twins.adapting, layers).layers)
     factors = {name: float((read[1][name].up / low.up).mean()) for name, low in read[0].items()}
-    assert sorted(round(factor, 5) for factor in factors.values()) == [1.0] * (len(factors) - 1) + [
-        2
-    ]
+    others = [1.0] * (len(factors) - 1)
+    assert sorted(round(factor, 5) for factor in factors.values()) == [*others, 2.0]
 
 
 def test_without_its_adapter_a_model_is_what_it_was(twins: StyledTwins) -> None:
