@@ -41,7 +41,7 @@ def edit_request_body(max_sources: int) -> dict[str, Any]:
     """Describe an edit in both content types, as OpenAPI's `requestBody`, from `EditBody`.
 
     `max_sources`: of the served model. Swagger's page fills a form with the examples, and makes up
-    what has none: an empty one is not sent.
+    what has none: an empty one is sent as an absent field.
     """
     shared = _properties()
     binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
