@@ -69,7 +69,13 @@ bench: setup ## rayedit against the diffusers pipeline, interleaved, on this mac
 bench-serve: setup ## The server against a diffusers pipeline in @serve.batch, under load, in turn.
 	$(BIN)/python -m benchmarks.bench_serve
 
+IMAGE := rayedit:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image: ## The container images: for GPUs, as configs/cluster names it, and for CPUs.
+	docker build --target gpu --tag $(IMAGE) .
+	docker build --target cpu --tag $(IMAGE)-cpu .
+
 clean: ## Remove what the demo made.
 	rm -rf demo
 
-.PHONY: browser help setup demo test test-all test-engine test-doors test-chaos lint check docs bench bench-serve clean
+.PHONY: browser help image setup demo test test-all test-engine test-doors test-chaos lint check docs bench bench-serve clean
