@@ -35,7 +35,7 @@ from engine.wire import EditBody
         ("num_inference_steps", 4.5),
         ("seed", -1),
         ("seed", 2**32),
-        ("num_images", 5),
+        ("num_images", 11),
         ("size", "512"),
         ("size", "0x64"),
         ("resize", "tile"),
@@ -69,10 +69,8 @@ def test_forms_send_numbers_as_text() -> None:
     ("name", "value"),
     [
         ("mask", "data:image/png;base64,"),
-        ("quality", "high"),
         ("background", "transparent"),
         ("response_format", "url"),
-        ("input_fidelity", "high"),
         ("stream", True),
     ],
 )
