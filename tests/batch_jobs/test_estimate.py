@@ -32,7 +32,7 @@ def test_a_good_manifest_is_told_so_and_its_time_is_estimated(manifest: Write) -
     assert (done.returncode, done.stderr) == (0, "")
     counts, unused, estimate, times = done.stdout.splitlines()
     assert counts == f"{path}: 600 rows in 1 file, 20 images opened"
-    assert unused == "  columns that are not used: caption"
+    assert unused == "  columns that mean nothing to an edit, in the ledger's `carried`: caption"
     assert estimate.startswith("  estimate: 5 rows in ") and "s of loading" in estimate
     assert times.startswith("  about, by number of actors (GPUs): 1: ") and " 3: " in times
 
