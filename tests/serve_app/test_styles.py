@@ -31,7 +31,6 @@ def test_a_style_gives_the_bytes_of_the_edit_that_it_stands_for(
     [
         ({"style": "sketsch"}, "option_unknown", "style", 'Did you mean "sketch"?'),
         ({"style": "anime"}, "option_invalid", "style", "is of model instruct-pix2pix, and this"),
-        ({"style": ""}, "option_invalid", "style", "at least 1 character"),
         ({"style": "sketch"}, "option_invalid", "style", "is the whole instruction"),
         ({"style": "product", "prompt": " "}, "instruction_empty", "prompt", "product needs an"),
         ({"prompt": ""}, "instruction_empty", "prompt", "instruction is empty"),
@@ -50,6 +49,15 @@ def test_a_style_that_cannot_be_honoured_is_a_bad_request(
         post_json(http, data_url(photographs["coffee"]), **fields),
     ):
         assert says in check_error(response, 400, code, param)
+
+
+def test_an_empty_style_is_none_in_a_form_and_a_mistake_in_json(
+    http: httpx.Client, photographs: dict[str, bytes]
+) -> None:
+    coffee = photographs["coffee"]
+    assert post_form(http, coffee, style="", **FAST).status_code == 200
+    refused = post_json(http, data_url(coffee), style="", **FAST)
+    assert "at least 1 character" in check_error(refused, 400, "option_invalid", "style")
 
 
 def test_the_served_model_names_its_styles(http: httpx.Client) -> None:
