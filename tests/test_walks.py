@@ -133,7 +133,9 @@ def test_a_row_takes_the_walk(
 
     (tmp_path / "coffee.jpg").write_bytes(photographs["coffee"])
     manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text('{"id": "a", "image": "coffee.jpg", "instruction": "add fog"}\n')
+    # A column of its own: what columns of these names mean may be known from another test.
+    line = '{"id": "a", "image": "coffee.jpg", "instruction": "add fog", "walk": 1}'
+    manifest.write_text(line + "\n")
     config = JobConfig(engine=EngineConfig(resolution=64), rows_per_commit=1)  # no row waits
     with traced() as trace:
         job = Job.open(

@@ -109,6 +109,10 @@ def test_what_the_router_refuses_is_ours_too() -> None:
             error = response.json()["error"]
             return response.status_code, error["code"], error["message"]
 
-    assert asyncio.run(ask("GET", "/x")) == (404, "route_not_found", "GET /x: Not Found")
+    assert asyncio.run(ask("GET", "/x")) == (
+        404,
+        "route_not_found",
+        "GET /x: Not Found; served here: GET /numbers/{number}",
+    )
     assert asyncio.run(ask("POST", "/numbers/1"))[:2] == (405, "method_not_allowed")
     assert asyncio.run(ask("GET", "/numbers/one"))[:2] == (422, "path_invalid")
