@@ -32,7 +32,7 @@ from engine.config import EngineConfig
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.wire import EditBody
-from docs.reference import openapi
+from docs.api_page import openapi
 
 with open("rows.csv", "w") as file:
     file.write("id,image,instruction,sparkle\\na,a.png,glow,1\\na2,a.png,glow,2\\n")

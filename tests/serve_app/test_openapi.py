@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from docs.reference import api_page, openapi
+from docs.api_page import api_page, openapi
 from engine.errors import OptionInvalid
 from engine.wire import EditBody
 from serve_app.ingress.api import EDIT_ERRORS

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from docs.reference import openapi
+from docs.api_page import openapi
 from tests.conftest import jpeg, photograph
 from tests.serve_app.conftest import data_url
 from tests.serving import Server
