@@ -60,6 +60,35 @@ def seconds(loop: DenoiseLoop, requests: list[EditRequest]) -> float:
     return time.process_time() - start
 
 
+def compare(
+    loop: DenoiseLoop, work: list[EditRequest], styles: list[Adapter], rounds: int
+) -> dict[str, list[float]]:
+    """Edit the same work without a style, in one and in all, in turn; ratios of images/s."""
+    kinds: dict[str, list[Adapter | None]] = {
+        "none": [None],
+        "one": [styles[0]],
+        "four": list(styles),
+    }
+    ratios: dict[str, list[float]] = {"one / none": [], "four / one": []}
+    for turn in range(rounds + 1):
+        took = {}
+        for name in list(kinds)[:: 1 if turn % 2 else -1]:
+            requests = [
+                replace(
+                    request,
+                    id=f"{name}-{turn}-{i}",
+                    options=request.options.model_copy(update={"lora_scale": 1.0}),
+                    adapter=kinds[name][i % len(kinds[name])],
+                )
+                for i, request in enumerate(work)
+            ]
+            took[name] = seconds(loop, requests)
+        if turn:  # the first warms up
+            ratios["one / none"].append(took["none"] / took["one"])
+            ratios["four / one"].append(took["one"] / took["four"])
+    return ratios
+
+
 def print_peft(folder: Path, editor: Any, files: list[Path]) -> None:
     """Load the same files with peft into the same denoiser of diffusers, and switch."""
     denoiser = type(editor.denoiser).from_pretrained(folder / editor.denoiser_part).eval()
@@ -102,29 +131,7 @@ def main() -> None:
         grown = psutil.Process().memory_info().rss - before
         loop = DenoiseLoop(editor, Capacity(options.batch), adapters=adapters)
         work = uniform(spec, options.requests, options.side, options.steps)
-        kinds: dict[str, list[Adapter | None]] = {
-            "none": [None],
-            "one": [styles[0]],
-            "four": list(styles),
-        }
-        ratios: dict[str, list[float]] = {"one / none": [], "four / one": []}
-        options_of = [r.options.model_copy(update={"lora_scale": 1.0}) for r in work]
-        for turn in range(options.rounds + 1):
-            took = {}
-            for name in list(kinds)[:: 1 if turn % 2 else -1]:
-                requests = [
-                    replace(
-                        request,
-                        id=f"{name}-{turn}-{i}",
-                        options=options_of[i],
-                        adapter=kinds[name][i % len(kinds[name])],
-                    )
-                    for i, request in enumerate(work)
-                ]
-                took[name] = seconds(loop, requests)
-            if turn:  # the first warms up
-                ratios["one / none"].append(took["none"] / took["one"])
-                ratios["four / one"].append(took["one"] / took["four"])
+        ratios = compare(loop, work, styles, options.rounds)
         print_machine(torch.get_num_threads())
         weights = 2 * (weights_bytes(spec) or 0)  # in float32
         print(

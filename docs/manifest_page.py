@@ -32,7 +32,18 @@ COLUMN_NOTES = {
     "style": "of the edit; what it says stands in the other columns",
 }
 
-FILES = """\
+INTRO = """\
+A manifest is Parquet, JSONL, JSON (a list of objects), CSV or XLSX: a file, a folder or
+a glob, in which `**` stands for any folders, none among them. All but Parquet and XLSX
+may be packed by gzip. One row is one edit.
+`image` (a path or URI, absolute or relative to the manifest's folder, of a glob to the
+last folder before its first `*`, `?` or `[`; in Parquet also the bytes, or {bytes,
+path}; in Parquet and JSONL also a data URL) and `instruction` are required, but that a
+`style` may be the whole instruction ([styles](styles.md)). A local file may be named by
+its `file:` URI, percents decoded; accents may be composed or not. `id` must be unique
+and is generated where it is absent. Every option of an edit is a column of its name,
+null (in CSV an empty cell) meaning the model's default.
+
 Of a folder every manifest below it is read. Other files, outputs of jobs and a `.json` (more often
 a description: name it) are left out and named; hidden ones, and what begins with `_`, are passed
 over. A folder `split=train` gives what lies below it a column `split`. An empty file has no rows,
@@ -49,7 +60,18 @@ again every picture with each, `--glob` says which; the id of a row is the path 
 With a `--style` that is the whole instruction there may be none.
 `rayedit manifest FOLDER -o m.xlsx` writes them down, to be edited.
 
-"""
+In Parquet and JSONL `image` may be a list of such, for a model that edits from several:
+the first is edited and makes the canvas, the others are seen beside it. What is wrong
+with one of them is its row's own error, and `error_message` says which one.
+
+`mask`, given in any of the ways of one image, is OpenAI's: a PNG of 8 bits a channel
+with alpha, as large as the image when upright. Where alpha is 0 the edit is made,
+where it is 255 the source's pixels stay; null: all may change. What is wrong with a
+mask is its row's own error, and `error_param` is `mask`.
+
+A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow
+extension type are refused by name. `rayedit validate` checks every row and a sample of
+images before a job; `--estimate` edits 5 rows and estimates the time of all."""
 NAMES = """\
 ## Other names that are understood
 
@@ -107,29 +129,6 @@ def manifest_page() -> str:
         (f"`{field.name}`", f"`{field.type}`".replace("|", "\\|"), COLUMN_NOTES.get(field.name, ""))
         for field in SCHEMA
     ]
-    intro = (
-        "A manifest is Parquet, JSONL, JSON (a list of objects), CSV or XLSX: a file, a folder or\n"
-        "a glob, in which `**` stands for any folders, none among them. All but Parquet and XLSX\n"
-        "may be packed by gzip. One row is one edit.\n"
-        "`image` (a path or URI, absolute or relative to the manifest's folder, of a glob to the\n"
-        "last folder before its first `*`, `?` or `[`; in Parquet also the bytes, or {bytes,\n"
-        "path}; in Parquet and JSONL also a data URL) and `instruction` are required, but that a\n"
-        "`style` may be the whole instruction ([styles](styles.md)). A local file may be named by\n"
-        "its `file:` URI, percents decoded; accents may be composed or not. `id` must be unique\n"
-        "and is generated where it is absent. Every option of an edit is a column of its name,\n"
-        "null (in CSV an empty cell) meaning the model's default.\n\n"
-        f"{FILES}"
-        "In Parquet and JSONL `image` may be a list of such, for a model that edits from several:\n"
-        "the first is edited and makes the canvas, the others are seen beside it. What is wrong\n"
-        "with one of them is its row's own error, and `error_message` says which one.\n\n"
-        "`mask`, given in any of the ways of one image, is OpenAI's: a PNG of 8 bits a channel\n"
-        "with alpha, as large as the image when upright. Where alpha is 0 the edit is made,\n"
-        "where it is 255 the source's pixels stay; null: all may change. What is wrong with a\n"
-        "mask is its row's own error, and `error_param` is `mask`.\n\n"
-        "A column of a type that cannot hold its meaning (a `seed` that is bool) and any Arrow\n"
-        "extension type are refused by name. `rayedit validate` checks every row and a sample of\n"
-        "images before a job; `--estimate` edits 5 rows and estimates the time of all."
-    )
     body = "\n".join(
         [
             "## Options\n\n" + table(("column", "type", "bounds", "meaning"), options),
@@ -139,4 +138,4 @@ def manifest_page() -> str:
             "## The ledger: `results/*.parquet`\n\n" + table(("column", "type", ""), ledger),
         ]
     )
-    return page("Manifest and ledger", intro, body)
+    return page("Manifest and ledger", INTRO, body)
