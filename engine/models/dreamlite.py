@@ -11,15 +11,13 @@ import torch
 
 from engine.catalogue import DREAMLITE, DREAMLITE_MOBILE
 from engine.edit import EditRequest, digest_of
-from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_denoiser, load_part, tune_parts
+from engine.models.parts import check_channels, downsampling, load_denoiser, load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
-    in_float32,
+    decode_latents,
     latent_mask,
-    to_pixels,
     to_unit,
 )
 from engine.models.qwen_text import QwenText, as_rows
@@ -61,7 +59,7 @@ class DreamLite:
         self._text = text
         self._vae = vae
         self._unet = unet
-        self._factor = 2 ** (len(vae.config.encoder_block_out_channels) - 1)  # px of a latent
+        self._factor = downsampling(vae.config.encoder_block_out_channels)  # px of a latent
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 
     @classmethod
@@ -69,15 +67,12 @@ class DreamLite:
         """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
         vae = read_json(folder / "vae" / "config.json")
         unet = read_json(folder / "unet" / "config.json")
-        if unet["in_channels"] != vae["latent_channels"]:
-            raise ModelError(
-                f"{folder} is no DreamLite: its UNet takes {unet['in_channels']} channels, not "
-                f"{vae['latent_channels']}"
-            )
+        channels = vae["latent_channels"]
+        check_channels(folder, "DreamLite", "UNet", unet["in_channels"], channels)
         pipeline = read_json(folder / "model_index.json")["_class_name"]
-        factor = 2 ** (len(vae["encoder_block_out_channels"]) - 1)
+        factor = downsampling(vae["encoder_block_out_channels"])
         known = DREAMLITE_MOBILE if pipeline == "DreamLiteMobilePipeline" else DREAMLITE
-        multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
+        multiple = factor * downsampling(unet["block_out_channels"])
         return known.of_folder(folder, multiple=multiple)
 
     @classmethod
@@ -173,9 +168,8 @@ class DreamLite:
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
         config = self._vae.config
-        with in_float32(self._vae, float32):
-            scaled = latents / config.scaling_factor + config.shift_factor
-            return to_pixels(self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0])
+        scaled = latents / config.scaling_factor + config.shift_factor
+        return decode_latents(self._vae, scaled, float32=float32)
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w) float32, not scaled."""

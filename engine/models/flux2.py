@@ -13,16 +13,14 @@ from torch.nn.functional import pad
 
 from engine.catalogue import FLUX2_DEV, FLUX2_KLEIN, FLUX2_KLEIN_BASE
 from engine.edit import EditRequest, digest_of
-from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux2_text import Flux2Text, MistralText, Qwen3Text
-from engine.models.parts import load_denoiser, load_part, tune_parts
+from engine.models.parts import check_channels, downsampling, load_denoiser, load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
-    in_float32,
+    decode_latents,
     latent_mask,
-    to_pixels,
     to_unit,
 )
 from engine.models.texts import check_texts
@@ -70,12 +68,9 @@ class Flux2:
         """See `Editor.describe`; a side is a multiple of VAE factor x patch."""
         vae = read_json(folder / "vae" / "config.json")
         transformer = read_json(folder / "transformer" / "config.json")
-        if transformer["in_channels"] != 4 * vae["latent_channels"]:
-            raise ModelError(
-                f"{folder} is no FLUX.2: its transformer takes "
-                f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
-            )
-        multiple = 2 * 2 ** (len(vae["block_out_channels"]) - 1)
+        channels = 4 * vae["latent_channels"]
+        check_channels(folder, "FLUX.2", "transformer", transformer["in_channels"], channels)
+        multiple = 2 * downsampling(vae["block_out_channels"])
         return _kind(folder).of_folder(folder, multiple=multiple)
 
     @classmethod
@@ -165,11 +160,10 @@ class Flux2:
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
         height, width = latents.shape[2:]
-        with in_float32(self._vae, float32):
-            mean, deviation = self._statistics()
-            patches = from_grid(latents * deviation + mean)
-            unpacked = unpack(patches, 2 * height, 2 * width).to(self._vae.dtype)
-            return to_pixels(self._vae.decode(unpacked, return_dict=False)[0])
+        mean, deviation = self._statistics()
+        patches = from_grid(latents * deviation + mean)
+        unpacked = unpack(patches, 2 * height, 2 * width)
+        return decode_latents(self._vae, unpacked, float32=float32)
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w) float32 in the scale of the state."""

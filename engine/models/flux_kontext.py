@@ -11,12 +11,11 @@ import torch
 
 from engine.catalogue import FLUX_KONTEXT
 from engine.edit import EditRequest
-from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.flux_text import FluxText
-from engine.models.parts import load_denoiser, load_part, tune_parts
-from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
+from engine.models.parts import check_channels, downsampling, load_denoiser, load_part, tune_parts
+from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
 from engine.models.texts import check_texts
 from engine.models.tokens import canvas_shift, first_step, grid, pack, unpack
 from engine.registry import read_json
@@ -59,12 +58,11 @@ class FluxKontext:
         """See `Editor.describe`; a side is a multiple of VAE factor x patch."""
         vae = read_json(folder / "vae" / "config.json")
         transformer = read_json(folder / "transformer" / "config.json")
-        if transformer["in_channels"] != 4 * vae["latent_channels"]:
-            raise ModelError(
-                f"{folder} is no FLUX.1 Kontext: its transformer takes "
-                f"{transformer['in_channels']} channels, not {4 * vae['latent_channels']}"
-            )
-        multiple = 2 * 2 ** (len(vae["block_out_channels"]) - 1)
+        channels = 4 * vae["latent_channels"]
+        check_channels(
+            folder, "FLUX.1 Kontext", "transformer", transformer["in_channels"], channels
+        )
+        multiple = 2 * downsampling(vae["block_out_channels"])
         described = FLUX_KONTEXT.of_folder(folder, multiple=multiple)
         return described if transformer["guidance_embeds"] else described.without("guidance_scale")
 
@@ -151,9 +149,8 @@ class FluxKontext:
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
         config = self._vae.config
-        with in_float32(self._vae, float32):
-            scaled = latents / config.scaling_factor + config.shift_factor
-            return to_pixels(self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0])
+        scaled = latents / config.scaling_factor + config.shift_factor
+        return decode_latents(self._vae, scaled, float32=float32)
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w) float32 in the scale of the state."""

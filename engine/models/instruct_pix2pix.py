@@ -15,8 +15,14 @@ from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
-from engine.models.parts import load_denoiser, load_part, load_text_encoder, tune_parts
-from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
+from engine.models.parts import (
+    downsampling,
+    load_denoiser,
+    load_part,
+    load_text_encoder,
+    tune_parts,
+)
+from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
 from engine.models.text_encoder import TextEncoder
 from engine.models.texts import check_texts
 from engine.registry import read_json
@@ -59,7 +65,7 @@ class InstructPix2Pix:
         self._text = ClipText(tokenizer, text_encoder, unet.dtype)
         self._vae = vae
         self._unet = self.denoiser = unet
-        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
+        self._factor = downsampling(vae.config.block_out_channels)  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 
     @classmethod
@@ -67,12 +73,12 @@ class InstructPix2Pix:
         """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
         vae = read_json(folder / "vae" / "config.json")
         unet = read_json(folder / "unet" / "config.json")
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        factor = downsampling(vae["block_out_channels"])
         side = unet.get("sample_size")
         return INSTRUCT_PIX2PIX.of_folder(
             folder,
             resolution=side * factor if isinstance(side, int) else 512,
-            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            multiple=factor * downsampling(unet["block_out_channels"]),
         )
 
     @classmethod
@@ -142,9 +148,8 @@ class InstructPix2Pix:
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
-        with in_float32(self._vae, float32):
-            scaled = (latents / self._vae.config.scaling_factor).to(self._vae.dtype)
-            return to_pixels(self._vae.decode(scaled, return_dict=False)[0])
+        scaled = latents / self._vae.config.scaling_factor
+        return decode_latents(self._vae, scaled, float32=float32)
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w): the mode of the posterior, not scaled."""

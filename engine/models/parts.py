@@ -49,6 +49,17 @@ def load_denoiser(kind: Any, folder: Path, placement: Placement) -> Any:
         return load_part(kind, folder, placement, quantization_config=config)
 
 
+def check_channels(folder: Path, model: str, part: str, found: int, wanted: int) -> None:
+    """Refuse a folder whose `part` takes another number of channels than that of `model` does."""
+    if found != wanted:
+        raise ModelError(f"{folder} is no {model}: its {part} takes {found} channels, not {wanted}")
+
+
+def downsampling(block_out_channels: Sequence[int]) -> int:
+    """Count the px of a side that one value of the last of these levels stands for."""
+    return 2 ** (len(block_out_channels) - 1)
+
+
 def tune_parts(
     denoiser: Any, convolutional: Sequence[Any], channels_last: bool, compile: bool
 ) -> None:

@@ -43,6 +43,15 @@ def latent_mask(request: EditRequest, factor: int, device: torch.device) -> torc
     return torch.from_numpy(mask_to_latents(request.mask, factor))[None].to(device)
 
 
+def decode_latents(vae: Any, latents: torch.Tensor, *, float32: bool) -> list[np.ndarray]:
+    """Decode latents (N, C, h, w) in the VAE's own scale to N arrays (H, W, 3) uint8.
+
+    `float32` as for `Editor.decode`. Raises `NonFinite`.
+    """
+    with in_float32(vae, float32):
+        return to_pixels(vae.decode(latents.to(vae.dtype), return_dict=False)[0])
+
+
 @contextmanager
 def in_float32(vae: Any, wanted: bool) -> Iterator[None]:
     """Make the weights of `vae` float32 meanwhile, where `wanted`: it holds every half exactly."""

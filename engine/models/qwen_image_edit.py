@@ -12,10 +12,9 @@ import torch
 
 from engine.catalogue import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2511
 from engine.edit import EditRequest, digest_of
-from engine.errors import ModelError
 from engine.guidance import branches, weigh
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_denoiser, load_part
+from engine.models.parts import check_channels, load_denoiser, load_part
 from engine.models.pictures import (
     SourceLatents,
     in_float32,
@@ -69,11 +68,10 @@ class QwenImageEdit:
         """See `Editor.describe`; the pipeline's class tells how many sources there may be."""
         vae = read_json(folder / "vae" / "config.json")
         transformer = read_json(folder / "transformer" / "config.json")
-        if transformer["in_channels"] != 4 * vae["z_dim"]:
-            raise ModelError(
-                f"{folder} is no Qwen-Image-Edit: its transformer takes "
-                f"{transformer['in_channels']} channels, not {4 * vae['z_dim']}"
-            )
+        channels = 4 * vae["z_dim"]
+        check_channels(
+            folder, "Qwen-Image-Edit", "transformer", transformer["in_channels"], channels
+        )
         known = QWEN_IMAGE_EDIT_2511 if is_plus(folder) else QWEN_IMAGE_EDIT
         return known.of_folder(folder)
 

@@ -15,8 +15,8 @@ from engine.edit import EditRequest
 from engine.errors import ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import load_denoiser, load_part, tune_parts
-from engine.models.pictures import SourceLatents, in_float32, latent_mask, to_pixels, to_unit
+from engine.models.parts import downsampling, load_denoiser, load_part, tune_parts
+from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
 from engine.models.sdxl_text import SdxlText
 from engine.models.texts import check_texts
 from engine.registry import read_json
@@ -57,7 +57,7 @@ class SdxlInstructPix2Pix:
         self._unet = self.denoiser = unet
         self._source_scale = vae.config.scaling_factor if scales_source else 1.0
         self._mean, self._deviation = _statistics(vae)
-        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)  # px that a latent stands for
+        self._factor = downsampling(vae.config.block_out_channels)  # px that a latent stands for
         self._sources = SourceLatents(self._encode_images, SOURCE_BYTES)
 
     @classmethod
@@ -73,13 +73,13 @@ class SdxlInstructPix2Pix:
             )
         if "is_cosxl_edit" not in read_json(folder / "model_index.json"):
             _check_scheduler(folder)
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        factor = downsampling(vae["block_out_channels"])
         side = (unet.get("sample_size") or 128) * factor  # 128: diffusers' pipeline
         return SDXL_INSTRUCT_PIX2PIX.of_folder(
             folder,
             resolution=side,
             sizes=((side, side),),
-            multiple=factor * 2 ** (len(unet["block_out_channels"]) - 1),
+            multiple=factor * downsampling(unet["block_out_channels"]),
             max_side=2 * side,
         )
 
@@ -171,9 +171,8 @@ class SdxlInstructPix2Pix:
 
     def decode(self, latents: torch.Tensor, *, float32: bool = False) -> list[np.ndarray]:
         """See `Editor.decode`."""
-        with in_float32(self._vae, float32):
-            scaled = latents * self._deviation + self._mean
-            return to_pixels(self._vae.decode(scaled.to(self._vae.dtype), return_dict=False)[0])
+        scaled = latents * self._deviation + self._mean
+        return decode_latents(self._vae, scaled, float32=float32)
 
     def _encode_images(self, pixels: np.ndarray) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, C, h, w) float32: the mode of the posterior, not scaled."""
