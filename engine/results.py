@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from PIL import Image
+
 from engine.edit import EditResult
 from engine.errors import InternalError
 from engine.finishing import Canvases, Finished, Wanted, finish, source_at_output
@@ -17,21 +20,17 @@ from engine.sources import Finishing
 def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finished]:
     """Yield the pictures of an edit, one at a time: each takes 4 bytes a pixel of the output.
 
-    Every door's results come from here, in a process that is not the model's. The source is decoded
-    again, from the file that was edited.
+    Every door's results come from here, in a process that is not the model's. A source of which
+    more than its canvas is kept is decoded again, from the file that was edited.
     """
-    if finishing.source is None:
+    if finishing.source is None and finishing.canvas is None:
         for edited in result.images:
             yield Finished(from_canvas(edited, finishing.geometry))
         return
     if result.reconstructed is None:
         raise InternalError("the model returned no reconstruction of the source")
-    geometry, mask = finishing.geometry, None
-    image = decode(finishing.source, OPTIONAL_FORMATS).image  # it was accepted before
-    canvas = to_canvas(image, geometry)
-    source = source_at_output(image, canvas, geometry)
-    if finishing.mask is not None:
-        mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
+    geometry = finishing.geometry
+    canvas, source, mask = _kept(finishing)
     wanted = Wanted(
         finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
     )
@@ -40,3 +39,17 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
         yield finish(Canvases(canvas, result.reconstructed, edited), source, geometry, wanted)
     canvases = Canvases(canvas, result.reconstructed, last)
     yield finish(canvases, source, geometry, wanted, into=source)
+
+
+def _kept(finishing: Finishing) -> tuple[np.ndarray, Image.Image, np.ndarray | None]:
+    """The source on the canvas and at the result's size, and the mask at that size."""
+    geometry, mask = finishing.geometry, None
+    if finishing.canvas is not None:
+        return finishing.canvas, from_canvas(finishing.canvas, geometry), None
+    if finishing.source is None:
+        raise InternalError("nothing was kept of the source")
+    image = decode(finishing.source, OPTIONAL_FORMATS).image  # it was accepted before
+    canvas = to_canvas(image, geometry)
+    if finishing.mask is not None:
+        mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
+    return canvas, source_at_output(image, canvas, geometry), mask

@@ -52,6 +52,9 @@ class Finishing:
     # to be kept, and the mask, where there is one.
     source: bytes | None = None
     mask: bytes | None = None
+    # In place of the file where the result has another size and no mask: (H, W, 3) uint8, what the
+    # model was shown, so that a large source is not decoded twice.
+    canvas: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +97,24 @@ def prepare(
     request = EditRequest(
         id, pixels, instruction, options, digest=digest, references=others, mask=mask, adapter=lora
     )
-    kept = source.image if request.keeps_source else None
-    finishing = Finishing(
-        geometry, options.detail, options.preserve, options.return_mask, kept, source.mask
-    )
+    finishing = _finishing(request, source, geometry, has_size=geometry.output == size)
     if options.size is None and _is_smaller(geometry.output, size, spec.multiple):
         notes.append("smaller_than_source")
     return Prepared(request, finishing, tuple(notes))
+
+
+def _finishing(
+    request: EditRequest, source: Source, geometry: Geometry, *, has_size: bool
+) -> Finishing:
+    """Keep what the result is made with; `has_size`: it has the source's size."""
+    options, keeps = request.options, request.keeps_source
+    shrinks = source.mask is None and not has_size
+    return Finishing(
+        *(geometry, options.detail, options.preserve, options.return_mask),
+        source=source.image if keeps and not shrinks else None,
+        mask=source.mask,
+        canvas=request.pixels if keeps and shrinks else None,
+    )
 
 
 def _bringing(

@@ -13,7 +13,7 @@ from tests.serve_app.conftest import post_form
 from tests.serving import INGRESS, REPLICA, Server
 
 MOST_MEMORY = 512 * 2**20
-MOST_S = 5.0  # of processors; 50 megapixels with alpha take 2.1 where another program shares a core
+MOST_S = 2.0
 
 
 class Watch:
