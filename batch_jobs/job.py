@@ -19,7 +19,7 @@ from batch_jobs.editing import RunFacts, edit_rows
 from batch_jobs.job_plan import JobPlan
 from batch_jobs.ledger.commit_buffer import CommitBuffer
 from batch_jobs.ledger.fingerprint import digest
-from batch_jobs.ledger.layout import JOB, SUCCESS
+from batch_jobs.ledger.layout import JOB, SUCCESS, read_job
 from batch_jobs.ledger.lease import Lease
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.leftovers import prune
@@ -183,7 +183,7 @@ class Job:
 
     def _end_retry(self, left: Remaining) -> Exit:
         """End a retry beside which rows of the manifest are left; the next one begins anew."""
-        job = json.loads(self.storage.read(JOB)) | {"retry_since": None}
+        job = read_job(self.storage) | {"retry_since": None}
         self.storage.publish(JOB, json.dumps(job, indent=2).encode())
         message = "%d rows beside those of %s are left: the same command without --retry edits them"
         logger.warning(message, left.others, self.plan.config.retry)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import datetime
-from typing import Any
 
 import pyarrow.compute as pc
 
 from batch_jobs.ledger.failed import FAILED_COLUMNS, failed_csv
-from batch_jobs.ledger.layout import JOB, SUCCESS
+from batch_jobs.ledger.layout import SUCCESS, read_job
 from batch_jobs.ledger.lease import BEAT_EVERY_S, is_alive, owner_of
 from batch_jobs.ledger.ledger import Ledger
 from engine.counted import counted
-from engine.errors import ManifestInvalid
 from storage.storage import Storage
 
 WATCH_S = 2.5 * BEAT_EVERY_S
@@ -22,8 +19,8 @@ WATCH_S = 2.5 * BEAT_EVERY_S
 
 def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
     """Write one line of state, then one for each error code. An owner on another host lives if it
-    beats within `watch_s`. Raises `ManifestInvalid` for what is not the output of a job."""
-    job = _job_of(storage)
+    beats within `watch_s`. Raises `OutputUnusable` for what is not the output of a job."""
+    job = read_job(storage)
     results = Ledger(storage).read(["status", "error_code", "finished_at"])
     counts = Counter(results["status"].to_pylist())
     errors = Counter(results["error_code"].drop_null().to_pylist())
@@ -48,11 +45,5 @@ def describe(storage: Storage, watch_s: float = WATCH_S) -> str:
 
 def describe_failed(storage: Storage) -> str:
     """Write the rows that failed so far as CSV; raises as `describe`."""
-    _job_of(storage)
+    read_job(storage)
     return failed_csv(Ledger(storage).read(FAILED_COLUMNS))
-
-
-def _job_of(storage: Storage) -> dict[str, Any]:
-    if not storage.exists(JOB):
-        raise ManifestInvalid(f"{storage.url} is not the output of a job: it has no {JOB}")
-    return json.loads(storage.read(JOB))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +11,7 @@ import pyarrow as pa
 from batch_jobs.ledger.entry import from_ledger
 from batch_jobs.ledger.layout import published_path
 from batch_jobs.manifest.carried import carried_values
-from batch_jobs.manifest.table import as_text
+from batch_jobs.manifest.table import csv_of
 from batch_jobs.manifest.workbook import workbook_of
 from engine.options import EditOptions
 from storage.location import located
@@ -56,12 +54,8 @@ class PeoplesTable:
             yield [cells.get(name) for name in self.head]
 
     def as_csv(self) -> bytes:
-        """Write it as UTF-8 with the mark by which Excel knows it."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\r\n")
-        writer.writerow(self.head)
-        writer.writerows([as_text(cell) for cell in row] for row in self.rows())
-        return text.getvalue().encode("utf-8-sig")
+        """Write it as Excel reads it."""
+        return csv_of(self.head, self.rows())
 
     def as_xlsx(self) -> bytes:
         """Write it as a workbook; raises `OutputUnusable` for what Excel cannot hold."""

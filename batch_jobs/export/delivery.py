@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.export.lines import READERS
 from batch_jobs.export.names import Asked, stems
-from batch_jobs.ledger.layout import JOB, SUCCESS, published_path
+from batch_jobs.ledger.layout import SUCCESS, published_path, read_job
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.order import by_id
 from batch_jobs.manifest.plan import base_of
@@ -45,9 +44,7 @@ def deliver(storage: Storage, dest: str) -> Delivered:
     A file that is there is never written over: one of the same content is the picture itself,
     beside any other the picture gets a number. Raises `OutputUnusable`.
     """
-    if not storage.exists(JOB):
-        raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
-    job = json.loads(storage.read(JOB))
+    job = read_job(storage)
     base = base_of(job["manifest"], Reading.of(job.get("config", {})))
     known = by_id(Ledger(storage).read(COLUMNS))
     rows = known.filter(pc.equal(known["status"], "ok")).to_pylist()

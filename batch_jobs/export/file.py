@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from batch_jobs.export.columns import PeoplesTable
 from batch_jobs.export.lines import ExportLines
 from batch_jobs.export.triplets import Triplets
 from batch_jobs.ledger.entry import Status
-from batch_jobs.ledger.layout import JOB, SUCCESS
+from batch_jobs.ledger.layout import SUCCESS, read_job
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.order import by_id
 from batch_jobs.manifest.files import find_files
@@ -51,9 +50,7 @@ def export_ledger(
     `dest`: default `export-<shape>.jsonl` or one of `NAMES` in the output; `status`: of the rows
     that are written, default all. Raises `OutputUnusable`.
     """
-    if not storage.exists(JOB):
-        raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
-    job = json.loads(storage.read(JOB))
+    job = read_job(storage)
     name = NAMES.get(to, f"export-{to}.jsonl")
     dest = dest or storage.uri(name.replace(".", f"-{status}.") if status else name)
     if dest in (files := _files_of(job["manifest"])) or os.path.abspath(dest) in files:

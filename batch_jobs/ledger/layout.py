@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import Any
 
+from engine.errors import OutputUnusable
 from engine.wire import OutputFormat
+from storage.storage import Storage
 
 JOB = "job.json"  # what the latest run was told
 SUCCESS = "_SUCCESS"  # counts and exit code, once every row is in the ledger
@@ -12,6 +16,13 @@ RESULTS = "results"  # the parts of the ledger
 FAILED = "failed.csv"  # the rows that failed, where there are any
 IMAGES, MASKS = "images", "masks"
 ENDINGS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+def read_job(storage: Storage) -> dict[str, Any]:
+    """Read what the latest run was told; raises `OutputUnusable` for no output of a job."""
+    if not storage.exists(JOB):
+        raise OutputUnusable(f"{storage.url} is not the output of a job: it has no {JOB}")
+    return json.loads(storage.read(JOB))
 
 
 def image_path(id: str, fingerprint: str, index: int, format: OutputFormat = "png") -> str:

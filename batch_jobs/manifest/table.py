@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -68,6 +70,15 @@ def _cells(
         raise ManifestInvalid(f"{len(given)} cells, the header has {count}")
     pairs = zip(columns, given, strict=False)
     return {name: as_text(cell) if name in names else cell for name, cell in pairs if name}
+
+
+def csv_of(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Write a CSV as Excel reads it: UTF-8 with a mark at its start."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(head)
+    writer.writerows([as_text(cell) for cell in row] for row in rows)
+    return text.getvalue().encode("utf-8-sig")
 
 
 def as_text(cell: Any) -> str:

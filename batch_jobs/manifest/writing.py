@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from batch_jobs.manifest.listing import ending_of
 from batch_jobs.manifest.plan import open_manifest
 from batch_jobs.manifest.reading import Reading
+from batch_jobs.manifest.table import csv_of
 from engine.errors import ManifestInvalid, OutputUnusable
 from storage.location import absolute, is_uri, located, normalized
 from storage.sources import filesystem_of
@@ -73,11 +73,7 @@ def _publish(dest: str, data: bytes) -> None:
 
 
 def _csv(rows: Lines) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HEAD, lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8-sig")  # Excel asks for the BOM
+    return csv_of(HEAD, ([row[name] for name in HEAD] for row in rows))
 
 
 def _jsonl(rows: Lines) -> bytes:

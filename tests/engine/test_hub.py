@@ -160,15 +160,20 @@ def test_a_hub_id_is_described_by_its_own_configuration_and_then_without_a_netwo
     assert (offline, asked) == (said, [])
 
 
+def fetched(hub: Hub, home: Path, arguments: str) -> list[str]:
+    """The files that `fetch_weights` asks the hub for, in a process whose cache is empty."""
+    code = f"from engine.hub import fetch_weights; fetch_weights({arguments})"
+    hub.asked.clear()
+    environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return sorted(hub.asked)
+
+
 def test_all_that_a_model_is_loaded_from_is_fetched_and_its_weights_once(
     hub: Hub, tmp_path: Path
 ) -> None:
     """Many a repository holds them a second time, in one file beside `model_index.json`."""
-    code = "from engine.hub import fetch_weights; fetch_weights('someone/editor', None)"
-    hub.asked.clear()
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert sorted(hub.asked) == [
+    assert fetched(hub, tmp_path, "'someone/editor', None") == [
         "model_index.json",
         "tokenizer/chat_template.jinja",
         "unet/config.json",
@@ -180,11 +185,8 @@ def test_all_that_a_model_is_loaded_from_is_fetched_and_its_weights_once(
 def test_of_a_part_with_a_repository_of_its_own_what_is_loaded_is_fetched(
     hub: Hub, tmp_path: Path
 ) -> None:
-    code = "from engine.hub import fetch_weights; fetch_weights('someone/canny', None, part=True)"
-    hub.asked.clear()
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert sorted(hub.asked) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    of_a_part = fetched(hub, tmp_path, "'someone/canny', None, part=True")
+    assert of_a_part == ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
 def test_without_a_network_an_unknown_hub_id_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
