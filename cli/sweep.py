@@ -151,7 +151,9 @@ def _write_grid(
         for start in range(0, len(captioned), width)
     ]
     write_file(output, draw_contact_sheet(rows, TILE_PX), "--output")
-    typer.echo(f"{output}: {len(grid.rows)} x {width} edits, seed {results[0].seeds[0]}")
+    is_swept = any("seed" in axis[0] for axis in (grid.rows, grid.columns))
+    seed = "" if is_swept else f", seed {results[0].seeds[0]}"
+    typer.echo(f"{output}: {len(grid.rows)} x {width} edits{seed}")
 
 
 def _named(*values: Values) -> str:
