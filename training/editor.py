@@ -15,6 +15,8 @@ from training.orthogonal import Muon
 from training.train_autoencoder import LATENT_CHANNELS, to_tensor
 from training.triplets import Triplets
 
+SIDE_PX = 128  # the largest that it is trained at: what its folder says is its own
+PX_OF_A_LATENT = 4  # a side, of the autoencoder
 TRAIN_STEPS = 1000
 PURE_NOISE_SHARE = 0.15  # of the training steps at t = 999, where every edit starts
 
@@ -22,6 +24,7 @@ PURE_NOISE_SHARE = 0.15  # of the training steps at t = 999, where every edit st
 def new_unet() -> UNet2DConditionModel:
     """64/96/160 channels, one layer a block, cross-attention on the two lower levels: 7.6 M."""
     unet = UNet2DConditionModel(
+        sample_size=SIDE_PX // PX_OF_A_LATENT,
         in_channels=2 * LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),

@@ -1,23 +1,27 @@
-"""Photographs for training: unpacked wallpaper packages -> a folder of PNGs -> arrays in memory.
+"""Photographs for training: any folder of them -> arrays in memory, or a folder of small PNGs.
 
-Training photographs come from Debian's wallpaper packages. Held-out photographs are those that
-scikit-image and scikit-learn ship; no training photograph is one of them.
+Pocket's come from Debian's wallpaper packages. Held-out photographs are those that scikit-image and
+scikit-learn ship; no photograph that pocket was trained on is one of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
+
+from engine.images import BROKEN
 
 Pixels = NDArray[np.uint8]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 SHORT_SIDE_PX = 640
+LEAST_SIDE_PX = 64  # the smallest crop that is trained on
 THUMBNAIL_PX = 12
 SAME_PICTURE = 4.0  # mean absolute difference of thumbnails, of 255, under which two files are one
 FLAT = 6.0  # standard deviation, of 255, under which a picture has nothing to learn from
@@ -42,12 +46,38 @@ def thumbnail(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(small, dtype=np.float32)
 
 
-def distinct(files: list[Path]) -> Iterator[tuple[Path, Image.Image]]:
+def read_photographs(folder: Path) -> Iterator[tuple[Path, Image.Image]]:
+    """Read every JPEG, PNG and WebP below a folder, upright, in RGB, a short side at most 640 px.
+
+    A file that cannot be read, or is smaller than a crop, is named and left out. Ends the program
+    where none is left.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    count = 0
+    for file in files:
+        try:
+            with Image.open(file) as opened:
+                if min(opened.size) < LEAST_SIDE_PX:
+                    raise ValueError(f"{opened.width}x{opened.height} px are too few")
+                image = shrink(ImageOps.exif_transpose(opened), SHORT_SIDE_PX)
+        except (*BROKEN, Image.DecompressionBombError) as error:
+            print(f"{file} is left out: {error}", file=sys.stderr, flush=True)
+            continue
+        count += 1
+        yield file, image
+    if not count:
+        raise SystemExit(
+            f"{folder} holds no photograph that can be read: {', '.join(sorted(SUFFIXES))}, of at "
+            f"least {LEAST_SIDE_PX} px a side, in any sub-folder"
+        )
+
+
+def distinct(
+    photographs: Iterator[tuple[Path, Image.Image]],
+) -> Iterator[tuple[Path, Image.Image]]:
     """Each picture once, flat ones and repeats (other sizes of the same picture) left out."""
     seen: list[NDArray[np.float32]] = []
-    for file in files:
-        with Image.open(file) as opened:
-            image = shrink(opened, SHORT_SIDE_PX)
+    for file, image in photographs:
         key = thumbnail(image)
         if float(np.asarray(image).std()) < FLAT:
             continue
@@ -57,24 +87,20 @@ def distinct(files: list[Path]) -> Iterator[tuple[Path, Image.Image]]:
         yield file, image
 
 
-def prepare(packages: Path, output: Path) -> int:
-    """Write every distinct picture found under `packages` to `output` as PNG; return the count."""
-    files = sorted(p for p in packages.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+def prepare(photographs: Path, output: Path) -> int:
+    """Write every distinct picture below `photographs` to `output` as PNG; return the count."""
     output.mkdir(parents=True, exist_ok=True)
     count = 0
-    for file, image in distinct(files):
-        name = "-".join(file.relative_to(packages).parts[-4:]).replace(" ", "_")
+    for file, image in distinct(read_photographs(photographs)):
+        name = "-".join(file.relative_to(photographs).parts[-4:]).replace(" ", "_")
         image.save(output / f"{count:03d}-{Path(name).stem}.png")
         count += 1
     return count
 
 
 def load_photographs(folder: Path) -> list[Pixels]:
-    """Every PNG of `folder`, sorted by name, as (H, W, 3) uint8."""
-    files = sorted(folder.glob("*.png"))
-    if not files:
-        raise FileNotFoundError(f"no PNG in {folder}: run `python -m training.photographs` first")
-    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    """Every photograph below `folder`, sorted by name, as (H, W, 3) uint8: about 2 MB each."""
+    return [np.asarray(image) for _, image in read_photographs(folder)]
 
 
 def detail(photograph: Pixels) -> float:
@@ -116,12 +142,12 @@ def square(photograph: Pixels, side_px: int) -> Pixels:
 
 
 def main() -> None:
-    """Command line: `python -m training.photographs --packages DIR --output DIR`."""
+    """Command line: `python -m training.photographs --photographs DIR --output DIR`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--packages", type=Path, required=True, help="folder of unpacked packages")
+    parser.add_argument("--photographs", type=Path, required=True, help="a folder of any depth")
     parser.add_argument("--output", type=Path, required=True, help="folder for the PNGs")
     arguments = parser.parse_args()
-    print(f"{prepare(arguments.packages, arguments.output)} photographs -> {arguments.output}")
+    print(f"{prepare(arguments.photographs, arguments.output)} photographs -> {arguments.output}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from training.conditioning import Conditioning, open_conditioning
 from training.crops import CropSampler
 from training.editor import (
+    SIDE_PX,
     MovingAverage,
     encode,
     new_optimisers,
@@ -33,7 +34,7 @@ from training.triplets import TripletSampler
 
 LOG_EVERY = 50
 WARM_UP_STEPS = 100
-SIZES_PX = (64, 96, 128)
+SIZES_PX = (64, 96, SIDE_PX)
 BATCH_SIDE_PX = 96  # --batch pictures of this size; as many pixels at other sizes
 
 

@@ -14,10 +14,12 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
+import rayedit
+from engine.registry import find_model
 from training import train_autoencoder, train_editor, train_text
 from training.export import LOCK_FILE, export
 from training.orthogonal import orthogonalise
-from training.photographs import load_photographs, prepare
+from training.photographs import prepare
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,16 @@ def test_the_editor_resumes_from_its_checkpoint_and_exports(
     source = Image.fromarray(skimage.data.chelsea()[:64, :96])
     edited = pipeline("变成夜晚", image=source, num_inference_steps=2).images[0]
     assert edited.size == source.size
+    edits_at_its_own_size(folder)
+
+
+def edits_at_its_own_size(folder: Path) -> None:
+    """By its folder alone it edits at the 128 px that it was trained at."""
+    spec = find_model(str(folder))
+    assert (spec.resolution, spec.multiple) == (128, 16)
+    with rayedit.Editor(str(folder), num_threads=2) as editor:
+        edited = editor.edit(skimage.data.astronaut(), "make it night", num_inference_steps=1)
+    assert edited.size == (128, 128)
 
 
 def test_the_autoencoder_learns_and_resumes(photographs: Path, tmp_path: Path) -> None:
@@ -111,8 +123,3 @@ def test_an_orthogonal_update_has_singular_values_near_one() -> None:
         values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
         assert values.min() > 0.4
         assert values.max() < 1.3
-
-
-def test_no_photographs_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"training\.photographs"):
-        load_photographs(tmp_path)
