@@ -24,6 +24,10 @@ WARNINGS = {
     "language_unsupported": "the instruction is in a script that the model was not trained on",
     "smaller_than_source": "the result is smaller than its source: `restore_size` with "
     "`detail=source` gives it the source's size and detail",
+    "source_backlit": "the middle of the source is far darker than its sides",
+    "source_blurry": "nothing in the source is sharp",
+    "source_dark": "the source is underexposed: even its lightest parts are dark",
+    "source_small": "the shorter side of the source is less than half of the model's resolution",
 }
 
 

@@ -26,6 +26,7 @@ from engine.geometry import Geometry, plan_geometry, reference_geometry, to_canv
 from engine.images import MAX_BYTES, decode
 from engine.masks import decode_mask, mask_to_canvas
 from engine.options import Detail, Preserve, ResolvedOptions
+from engine.quality.poor_source import find_poor
 from engine.spec import ModelSpec
 
 _SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
@@ -83,6 +84,7 @@ def prepare(
     with naming_image(1, count):
         decoded = decode(source.image, accept)
     size, notes = decoded.image.size, decoded.warnings
+    notes += find_poor(decoded.image, spec.resolution)
     geometry = plan_geometry(size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
     mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)

@@ -65,6 +65,7 @@ ENGINE_ORDER = [
     "detail",
     "preserve",
     "finishing",
+    "quality",
     "look",
     "sources",
     "results",

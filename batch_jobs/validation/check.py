@@ -6,6 +6,7 @@ Every check is the job's own: `open_manifest`, `with_styles`, `check_model`, `pa
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -71,12 +72,18 @@ class ManifestCheck:
         self.spec = spec
         self._id_problems = [f"{manifest.location}: {text}" for text in id_problems(self.plan)]
         self._problems: dict[tuple[str, str, str], Problem] = {}
+        self._warned: dict[str, list[str]] = defaultdict(list)  # code -> ids
         self._is_bad = np.zeros(len(self.plan), bool)
 
     @property
     def problems(self) -> list[str]:
         """One text a problem: file, column, how many rows, the first ten of them."""
         return [*self._id_problems, *map(str, self._problems.values())]
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line a code: how many of the images that were opened have it, and the first ten."""
+        return [_warning(code, ids) for code, ids in sorted(self._warned.items())]
 
     def check_rows(self) -> None:
         """Look at options and instruction of every row, and whether it has an image; equal cells
@@ -119,7 +126,11 @@ class ManifestCheck:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = rows[start : start + ROWS_AT_ONCE]
             decoded = decode_rows(self.plan.take(pa.array(part)), self.context())
-            self.add_failures(part, [row.entry for row in from_table(DecodedRow, decoded)])
+            entries = [row.entry for row in from_table(DecodedRow, decoded)]
+            self.add_failures(part, entries)
+            for entry in entries:
+                for code in entry.warnings:
+                    self._warned[code].append(entry.id)
 
     def context(self) -> BlockContext:
         """Make the context that a job over this manifest has."""
@@ -200,6 +211,12 @@ def _first_of_each_kind(paths: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
     table = pa.table({"row": rows, **kinds})
     firsts = table.group_by(list(names)).aggregate([("row", "min")])["row_min"].to_numpy()
     return firsts[:MAX_KINDS]
+
+
+def _warning(code: str, ids: Sequence[str]) -> str:
+    more = len(ids) - OFFENDERS
+    rest = f" and {more:,} more" if more > 0 else ""
+    return f"{counted(len(ids), 'row')}, {code}: {', '.join(ids[:OFFENDERS])}{rest}"
 
 
 def _error_in(check: Callable[[T], object], value: T) -> EngineError | None:
