@@ -21,7 +21,7 @@ from storage.storage import Storage
 # of how the manifest is read
 MANIFEST_FLAGS = (
     *("instruction", "glob", "image_column", "instruction_column", "id_column"),
-    *("image_base", "image_root", "style"),
+    *("chain_id_column", "turn_column", "image_base", "image_root", "style"),
 )
 JOB_FLAGS = (
     *MANIFEST_FLAGS,

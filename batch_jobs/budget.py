@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.config import JobConfig
+from engine.errors import PreviousTurnFailed
 
 logger = logging.getLogger(__name__)
 
 
 class ErrorBudget:
     """Counts the rows of a run, and those that failed. Who asks for a retry knows that rows may
-    fail again: these do not count."""
+    fail again: these do not count, nor do turns that only followed one that failed."""
 
     def __init__(self, config: JobConfig, total: int) -> None:
         self._config, self._total = config, total
@@ -23,6 +24,8 @@ class ErrorBudget:
     def is_spent(self, entries: pa.Table) -> bool:
         """Count ledger rows; tells whether the job must stop, and why in the log."""
         failed = entries.filter(pc.equal(entries["status"], "error"))
+        followed = pc.equal(failed["error_code"], PreviousTurnFailed.code)
+        failed = failed.filter(pc.invert(followed))
         if self._config.retry is not None:
             failed = failed.filter(pc.less_equal(failed["attempts"], 1))
         self._done += len(entries)

@@ -118,6 +118,12 @@ class JobConfig(BaseModel):
     id_column: Annotated[
         str | None, Field(description="the column of ids, whatever it is called: no two are alike")
     ] = None
+    chain_id_column: Annotated[
+        str | None, Field(description="the column of chains, whatever it is called")
+    ] = None
+    turn_column: Annotated[
+        str | None, Field(description="the column of turns in a chain, whatever it is called")
+    ] = None
     carry: Annotated[
         bool, Field(description="keep columns that mean nothing to an edit in the ledger")
     ] = True

@@ -25,6 +25,7 @@ from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.ledger.leftovers import prune
 from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.ledger.remaining import KNOWN_COLUMNS, Remaining, left_behind, not_among
+from batch_jobs.ledger.turns import with_sources
 from batch_jobs.report import page as report
 from batch_jobs.stages import crash_journal
 from batch_jobs.stages.context import BlockContext
@@ -198,7 +199,9 @@ class Job:
         """Make what the stages need for the rows that are left."""
         plan = self.plan
         context = BlockContext.of(plan.manifest, plan.config, plan.spec)
-        return BlockRun(left.todo, plan.config, context, self.storage, self._row_s(left))
+        todo = with_sources(left.todo, self.storage)
+        row_s = self._row_s(left)
+        return BlockRun(todo, plan.config, context, self.storage, row_s, left.failed)
 
     def _row_s(self, left: Remaining) -> float | None:
         """Tell what a row has cost one worker so far, in seconds; None before the first one."""

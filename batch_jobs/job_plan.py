@@ -12,6 +12,8 @@ from batch_jobs.config import JobConfig
 from batch_jobs.ledger.failed import read_ids
 from batch_jobs.ledger.fingerprint import Fingerprints
 from batch_jobs.ledger.previous_run import PreviousRun
+from batch_jobs.ledger.turns import with_previous_pictures
+from batch_jobs.manifest.chains import with_turns_after
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.plan import base_of, read_manifest
 from batch_jobs.manifest.reading import AS_IT_IS, Reading
@@ -30,7 +32,8 @@ class JobPlan:
     spec: ModelSpec  # with the revision that the fingerprints are of: every worker loads it
     revision: str  # hub commit, or the digest of the folder's weights
     recipe: int  # of the fingerprints
-    rows: pa.Table  # of `PLAN`, its styles written out, with a column `fingerprint`
+    # of `PLAN`, its styles written out, with the columns `fingerprint` and `previous_picture`
+    rows: pa.Table
     only: pa.ChunkedArray | None = None  # the ids that a retry names, where it names some
     reading: Reading = AS_IT_IS  # how the manifest was read
 
@@ -52,7 +55,7 @@ class JobPlan:
         if not os.path.isdir(spec.source):
             spec = replace(spec, revision=revision)
         file = config.retry_file
-        only = None if file is None else read_ids(file, rows["id"])
+        only = None if file is None else with_turns_after(rows, read_ids(file, rows["id"]))
         versions: dict[str, list[Any]] | None = None
         if config.check_sources:
             base = base_of(location, reading)
@@ -68,5 +71,5 @@ class JobPlan:
             config.same_seed,
             config.encoding,
         )
-        rows = prints.add_to(rows, versions)
+        rows = with_previous_pictures(prints.add_to(rows, versions), config.output_format)
         return cls(location, config, spec, revision, previous.recipe, rows, only, reading)

@@ -15,7 +15,10 @@ COLUMN_NOTES = {
     "error_param": "the option or field that was wrong, if one was",
     "attempts": "how often the row was run",
     "fingerprint": "what the result depends on; the same fingerprint is never edited twice",
-    "source": "image as the manifest names it; null where the manifest holds the bytes",
+    "source": "image as the manifest names it, of a later turn the picture that it edits; null "
+    "where the manifest holds the bytes",
+    "chain_id": "rows of one edit each other's pictures, turn by turn",
+    "turn": "from 1",
     "carried": "columns that mean nothing to an edit, as a JSON object",
     "place": "where: file, row group (0 in JSONL), row (in JSONL the byte where it starts)",
     "source_sha256": "of the source's bytes",
@@ -64,6 +67,13 @@ In Parquet and JSONL `image` may be a list of such, for a model that edits from 
 the first is edited and makes the canvas, the others are seen beside it. What is wrong
 with one of them is its row's own error, and `error_message` says which one.
 
+Rows of one `chain_id` are the turns of one picture, and `turn` counts them from 1: the first names
+its image, each later one edits what the turn before made, as it was published (of several images
+the first), and needs none. Where it names one all the same it is not read, as in MagicBrush's own
+multi-turn script, and that is said; further images of a list are seen. A chain that lacks a turn,
+or has one twice, is refused. `--chain-id-column` and `--turn-column` say which columns are meant;
+how such rows run says [jobs](jobs.md#turns).
+
 `mask`, given in any of the ways of one image, is OpenAI's: a PNG of 8 bits a channel
 with alpha, as large as the image when upright. Where alpha is 0 the edit is made,
 where it is 255 the source's pixels stay; null: all may change. What is wrong with a
@@ -78,7 +88,8 @@ NAMES = """\
 Those of public data sets, so that these are read as they are; of a list of instructions the last
 one. Their ids (`idx`, `key`, `img_id`) are carried, since not all of them are unique: `--id-column`
 takes one that is. Turns of one picture (MagicBrush) are rows of their own, each edited from the
-image that it names.
+image that it names, what a person made of the turn before; `--chain-id-column img_id --turn-column
+turn_index` edits them as chains, each from what the model made.
 """
 REFUSED = """\
 ## Columns that mean nothing to an edit

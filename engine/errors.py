@@ -13,7 +13,8 @@ what only HTTP knows.
     │   │   ├── ImageAnimated          image_animated        400
     │   │   ├── ImageTooLarge          image_too_large       400
     │   │   ├── ImageTooSmall          image_too_small       400
-    │   │   └── ImageTooNarrow         image_too_narrow      400
+    │   │   ├── ImageTooNarrow         image_too_narrow      400
+    │   │   └── PreviousTurnFailed     previous_turn_failed  400
     │   ├── OptionError
     │   │   ├── OptionUnknown          option_unknown        400
     │   │   └── OptionInvalid          option_invalid        400
@@ -123,6 +124,10 @@ class ImageTooSmall(ImageError, code="image_too_small"):
 
 class ImageTooNarrow(ImageError, code="image_too_narrow"):
     """The aspect ratio is beyond the bound."""
+
+
+class PreviousTurnFailed(ImageError, code="previous_turn_failed"):
+    """An earlier turn of the chain made no picture that this one could edit."""
 
 
 class OptionError(RequestError):

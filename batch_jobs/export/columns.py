@@ -18,6 +18,7 @@ from storage.location import located
 from storage.storage import Storage
 
 HEAD = ("id", "image", "instruction", "status", "error_code", "error_message")
+CHAIN = ("chain_id", "turn")
 BEHIND = ("warnings", "width_px", "height_px")
 
 
@@ -30,8 +31,8 @@ class PeoplesTable:
         self._carried = carried
         most = max((len(outputs or ()) for outputs in table["outputs"].to_pylist()), default=0)
         outputs = [f"output_{number}" if number > 1 else "output" for number in range(1, most + 1)]
-        options = [name for name in EditOptions.model_fields if table[name].null_count < len(table)]
-        own = [*HEAD, *outputs, *options, *BEHIND]
+        some = (*CHAIN, *EditOptions.model_fields)
+        own = [*HEAD, *outputs, *(n for n in some if table[n].null_count < len(table)), *BEHIND]
         names = dict.fromkeys(name for values in carried for name in values)
         # a column of the manifest that is called as one of ours is
         self._shown = {name: f"{name} (manifest)" if name in own else name for name in names}
@@ -45,7 +46,7 @@ class PeoplesTable:
         ):
             uris = [self._storage.uri(published_path(out.uri)) for out in entry.outputs or ()]
             first = next(iter(entry.outputs or ()), None)
-            cells = {name: row[name] for name in (*HEAD, *EditOptions.model_fields) if name in row}
+            cells = {name: row[name] for name in (*HEAD, *CHAIN, *EditOptions.model_fields)}
             cells["image"] = located(entry.source, self._base) if entry.source else ""
             cells |= {f"output_{n}" if n > 1 else "output": uri for n, uri in enumerate(uris, 1)}
             cells["warnings"] = ", ".join(entry.warnings or ())

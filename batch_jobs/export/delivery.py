@@ -20,7 +20,7 @@ from batch_jobs.manifest.reading import Reading
 from engine.errors import OutputUnusable
 from storage.storage import Storage
 
-COLUMNS = ("id", "status", "instruction", "source", "outputs")
+COLUMNS = ("id", "status", "instruction", "source", "chain_id", "turn", "outputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,12 @@ def deliver(storage: Storage, dest: str) -> Delivered:
     base = base_of(job["manifest"], Reading.of(job.get("config", {})))
     known = by_id(Ledger(storage).read(COLUMNS))
     rows = known.filter(pc.equal(known["status"], "ok")).to_pylist()
-    asked = [Asked(row["id"], row["source"], row["instruction"] or "") for row in rows]
+    firsts = {row["chain_id"]: row["source"] for row in rows if row["turn"] == 1}
+    sources = [firsts.get(row["chain_id"], row["source"]) for row in rows]  # which people know
+    asked = [
+        Asked(row["id"], source, row["instruction"] or "")
+        for row, source in zip(rows, sources, strict=True)
+    ]
     names, changed = stems(asked, base)
     folder = Storage.open(dest)
     folder.make()

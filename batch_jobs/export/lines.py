@@ -74,6 +74,12 @@ def _ledger_line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, default=datetime.isoformat)
 
 
+def told_beside(entry: Entry) -> dict[str, Any]:
+    """List what the manifest told of a row beside its edit: what was carried, and its chain."""
+    chain = {"chain_id": entry.chain_id, "turn": entry.turn}
+    return carried_values(entry.carried) | (chain if entry.turn is not None else {})
+
+
 def dataflow_line(
     entry: Entry, sources: Sequence[str], edited: Sequence[str], mask: str = ""
 ) -> str:
@@ -84,7 +90,7 @@ def dataflow_line(
     What the row carried is in the line too.
     """
     line: dict[str, Any] = {
-        **carried_values(entry.carried),
+        **told_beside(entry),
         "images": list(sources) if len(sources) > 1 else sources[0],
         "conversations": [{"role": "user", "content": entry.instruction or ""}],
         "output_image": list(edited),

@@ -10,10 +10,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_jobs.export.lines import READERS
+from batch_jobs.export.lines import READERS, told_beside
 from batch_jobs.ledger.entry import Entry, from_ledger
 from batch_jobs.ledger.layout import published_path
-from batch_jobs.manifest.carried import carried_values
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.reading import Reading
 from batch_jobs.manifest.thin import image_sha256
@@ -42,7 +41,7 @@ class Triplets:
     def __init__(self, storage: Storage, base: str, reading: Reading, table: pa.Table) -> None:
         self._storage, self._base, self._reading = storage, base, reading
         self._entries = from_ledger(table)
-        self._carried = [_named(carried_values(entry.carried)) for entry in self._entries]
+        self._carried = [_named(told_beside(entry)) for entry in self._entries]
         self.schema = _schema(self._carried)
 
     def write(self, file: BinaryIO) -> None:

@@ -57,6 +57,8 @@ class Entry:
     # paths or URIs of further images, as the manifest names them; None where it holds the bytes
     references: list[str | None] = field(default_factory=list)
     mask: str | None = None  # path or URI, as the manifest names it
+    chain_id: str | None = None  # of rows that edit each other's pictures
+    turn: int | None = None  # from 1; the source of a later one is the picture of the one before
     carried: str | None = None  # columns that mean nothing to an edit, as a JSON object
     outputs: list[Output] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # codes of what was softened

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_jobs.manifest.chains import later_rows
 from engine.adapter import Adapter
 from engine.config import EngineConfig
 from engine.seeding import row_seed
@@ -54,6 +55,8 @@ class Fingerprints:
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
+        for row, before in later_rows(plan):  # what it edits depends on all turns before it
+            prints[row] = _digest([prints[row], prints[before]], "]")
         return plan.append_column("fingerprint", pa.array(prints, pa.string()))
 
     def _seed(self, row: dict[str, Any]) -> int:

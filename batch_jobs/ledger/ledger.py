@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from batch_jobs.ledger.entry import SCHEMA
 from batch_jobs.ledger.layout import RESULTS
-from batch_jobs.ledger.parts import in_todays_columns, needed_columns
+from batch_jobs.ledger.parts import in_todays_columns, needed_columns, with_sources_in
 from storage.storage import Storage
 
 T = TypeVar("T")
@@ -34,7 +34,8 @@ class Ledger:
 
     def read(self, columns: Sequence[str] | None = None, *, placed: bool = False) -> pa.Table:
         """Read every committed row, also while a job removes a part between its listing and
-        reading. `placed`: with a column `PART`."""
+        reading. `placed`: with a column `PART`. Where later turns are asked for with their `turn`,
+        their `source` is where it is now."""
         for _ in range(RACES):
             with suppress(FileNotFoundError):
                 return self._read(columns or SCHEMA.names, placed)
@@ -79,7 +80,9 @@ class Ledger:
     def _read_part(self, path: str, columns: Sequence[str]) -> pa.Table:
         file = pq.ParquetFile(pa.BufferReader(self._storage.read(path)))
         needed = needed_columns(file.schema_arrow.names, columns)
-        return in_todays_columns(file.read(columns=needed, use_threads=False), columns)
+        part = in_todays_columns(file.read(columns=needed, use_threads=False), columns)
+        is_told = "source" in columns and "turn" in columns
+        return with_sources_in(self._storage.url, part) if is_told else part
 
 
 def _each(paths: Sequence[str], call: Callable[[str], T]) -> list[T]:

@@ -38,6 +38,17 @@ def in_todays_columns(part: pa.Table, columns: Sequence[str]) -> pa.Table:
     return pa.table(found, schema=pa.schema(fields))
 
 
+def with_sources_in(url: str, part: pa.Table) -> pa.Table:
+    """Correct the `source` of later turns, which is a picture of this output at `url`: it may have
+    been moved since."""
+    path = pc.struct_field(
+        pc.extract_regex(part["source"], r"(?P<path>[^/]+/[^/]+/[^/]+)$"), "path"
+    )
+    here = pc.binary_join_element_wise(url, path, "/")
+    source = pc.if_else(pc.fill_null(pc.greater(part["turn"], 1), False), here, part["source"])
+    return part.set_column(part.column_names.index("source"), SCHEMA.field("source"), source)
+
+
 def _with_place(part: pa.Table) -> pa.Table:
     """Take the places out of `source`."""
     source = part["source"].combine_chunks()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.fingerprint import keys
+from batch_jobs.ledger.turns import FailedTurn, failed_turns, with_later_turns
 
 # Of the ledger, what decides whether a row is edited again.
 KNOWN_COLUMNS = ["id", "fingerprint", "status", "error_code", "attempts", "finished_at"]
@@ -26,6 +28,8 @@ class Remaining:
     changed: int  # rows that were ok and are edited again, since something of them has changed
     others: int = 0  # rows that are left beside those that were asked for
     others_changed: int = 0  # of them, what the ledger holds in another form
+    # chain_id -> the turn that has failed and is not edited again: no later one can be
+    failed: Mapping[str, FailedTurn] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -46,7 +50,8 @@ class Remaining:
         outdated = not_among(known, not_among(plan, todo["id"])["id"])
         others_changed = len(among(others, known["id"]))
         changed = _changed_rows(plan, outdated)
-        return cls(todo, outdated, since, changed, len(others), others_changed)
+        failed = failed_turns(plan, known, todo)
+        return cls(todo, outdated, since, changed, len(others), others_changed, failed)
 
 
 def rows_to_edit(
@@ -68,10 +73,13 @@ def rows_to_edit(
         d, f1   f1, error, attempts 1, before         yes      2
         e, f1   f1, error, attempts 2, since          no
         g, f1   f1, ok, twice: another job wrote      yes      2
+
+    With a row its later turns are edited: see `with_later_turns`.
     """
     again = pc.or_(_to_retry(known, config, since, only), _is_repeated(known["id"]))
     done = known.filter(pc.invert(again))
-    todo = plan.filter(pc.invert(pc.is_in(keys(plan), keys(done))))
+    is_todo = pc.invert(pc.is_in(keys(plan), keys(done))).to_numpy(zero_copy_only=False)
+    todo = plan.filter(pa.array(with_later_turns(plan, known, is_todo)))
     place = pc.index_in(todo["id"], value_set=known["id"].combine_chunks()).combine_chunks()
     before = pc.fill_null(known["attempts"].combine_chunks().take(place), 0)
     return todo.append_column("attempts", pc.add(before, 1))

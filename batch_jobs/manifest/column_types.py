@@ -85,6 +85,10 @@ def _is_number(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _is_key(kind: pa.DataType) -> bool:
+    return is_text(kind) or types.is_integer(kind)
+
+
 def holds_files(kind: pa.DataType) -> bool:
     """Tell whether a type has bytes in it, however deep: of a file that is not carried."""
     plain = _plain(kind)
@@ -100,7 +104,9 @@ _PICTURE = "text (path or URI), bytes, or a struct of bytes and path"
 # What a column is for -> the types that can hold it, and how they are called. An option's use is
 # its type in JSON.
 _KINDS: dict[str, tuple[Callable[[pa.DataType], bool], str]] = {
-    "id": (lambda kind: is_text(kind) or types.is_integer(kind), "text or whole numbers"),
+    "id": (_is_key, "text or whole numbers"),
+    "chain_id": (_is_key, "text or whole numbers"),
+    "turn": (lambda kind: _is_key(kind) or types.is_floating(kind), "whole numbers"),
     "image": (_are_images, f"{_PICTURE}; or a list of such"),
     "mask": (_is_picture, _PICTURE),
     "instruction": (_is_instruction, "text, or a list of such"),

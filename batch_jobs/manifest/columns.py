@@ -41,7 +41,8 @@ NO_OPTIONS = {
 OPTIONS = tuple(EditOptions.model_fields)
 PictureColumn = Literal["image", "mask"]
 PICTURES: tuple[PictureColumn, ...] = get_args(PictureColumn)
-COLUMNS = ("id", *PICTURES, "instruction", *OPTIONS)
+COLUMNS = ("id", "chain_id", "turn", *PICTURES, "instruction", *OPTIONS)
+NAMED = ("id", "chain_id", "turn", "image", "instruction")  # by a user, whatever they are called
 REQUIRED = ("image", "instruction")
 WITH_A_STYLE = ("image",)  # which may be the whole instruction
 # What other programs call our options: read here it would be ignored, so it is refused by name.
@@ -89,6 +90,8 @@ def canonical_names(columns: Iterable[str], file: str, chosen: Chosen = ()) -> d
                 "Rename it, so that it is not ignored",
                 param=column,
             )
+    if "chain_id" not in names.values() and "turn" not in settled:  # of nothing: it is carried
+        names = {column: name for column, name in names.items() if name != "turn"}
     return names
 
 
@@ -117,6 +120,11 @@ def _nearest(column: str) -> str | None:
     return next(iter(difflib.get_close_matches(column, (*OPTIONS, "mask"), n=1, cutoff=0.8)), None)
 
 
+def column_flag(name: str) -> str:
+    """Name the flag that says which column is meant."""
+    return f"--{name.replace('_', '-')}-column"
+
+
 def check_required(
     names: dict[str, str],
     columns: Iterable[str],
@@ -130,12 +138,12 @@ def check_required(
     for column, name in chosen:
         if column not in columns:
             raise ManifestInvalid(
-                f'{file} has no column "{column}" (--{name}-column); it has {has}', param=name
+                f'{file} has no column "{column}" ({column_flag(name)}); it has {has}', param=name
             )
     for name in WITH_A_STYLE if "style" in names.values() else required:
         if name not in names.values():
             raise ManifestInvalid(
                 f'{file} has no column "{name}"; it has {has}. Name the one that is meant: '
-                f"--{name}-column NAME",
+                f"{column_flag(name)} NAME",
                 param=name,
             )

@@ -11,6 +11,7 @@ from pyarrow import types
 
 from batch_jobs.manifest.carried import Carried
 from batch_jobs.manifest.cells import Picture
+from batch_jobs.manifest.chains import turn_of
 from batch_jobs.manifest.column_types import check_types, holds_files, is_list, is_text
 from batch_jobs.manifest.columns import OPTIONS, PictureColumn, canonical_names, check_required
 from batch_jobs.manifest.fault import Fault
@@ -43,7 +44,10 @@ def read_parquet(source: BinaryIO, file: str, reading: Reading) -> FileRows:
         for table in groups.batches(group, columns):
             _check_text(table, file, group, first)
             renamed = [names.get(name, _CARRIED + name) for name in table.column_names]
-            chunks.append(_thin(table.rename_columns(renamed), carried, group, first))
+            try:
+                chunks.append(_thin(table.rename_columns(renamed), carried, group, first))
+            except ManifestInvalid as error:
+                raise ManifestInvalid(f"{file}: {error.message}", param=error.param) from None
             first += len(table)
     dropped = [*files, *carried.dropped]
     return FileRows(pa.concat_tables(chunks), names, list(carried.columns), dropped)
@@ -77,7 +81,7 @@ def _thin(table: pa.Table, carried: Carried, group: int, first: int) -> pa.Table
     faults = [one or other for one, other in zip(images.faults, masks.faults, strict=True)]
     return pa.table(
         {
-            "id": _ids(table),
+            "id": _texts(table, "id"),
             "image": images.paths,
             "image_sha256": images.digests,
             "mask": masks.paths,
@@ -90,16 +94,25 @@ def _thin(table: pa.Table, carried: Carried, group: int, first: int) -> pa.Table
             "fault": to_array(Fault, faults),
             "references": references,
             "carried": _carried(table, carried),
+            "chain_id": _texts(table, "chain_id"),
+            "turn": _turns(table),
         }
     ).cast(THIN)
 
 
-def _ids(table: pa.Table) -> pa.ChunkedArray:
-    """Read the ids; an empty one is none, as in every format."""
-    if "id" not in table.column_names:
+def _texts(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """Read ids, of rows or of chains; an empty one is none, as in every format."""
+    if name not in table.column_names:
         return pa.nulls(len(table), pa.string())
-    ids = pc.cast(table["id"], pa.string())
+    ids = pc.cast(table[name], pa.string())
     return pc.if_else(pc.equal(ids, ""), pa.scalar(None, pa.string()), ids)
+
+
+def _turns(table: pa.Table) -> pa.Array:
+    """Read the numbers of turns; raises `ManifestInvalid`."""
+    if "turn" not in table.column_names:
+        return pa.nulls(len(table), pa.int64())
+    return pa.array([turn_of(cell) for cell in table["turn"].to_pylist()], pa.int64())
 
 
 def _instructions(table: pa.Table) -> pa.ChunkedArray:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_jobs.manifest.chains import chain_problems, without_later_images
 from batch_jobs.manifest.columns import PICTURES
 from batch_jobs.manifest.files import find_files, read_file
 from batch_jobs.manifest.partitions import with_partitions
@@ -38,7 +39,7 @@ class Manifest:
     plan: pa.Table  # with the columns of `PLAN`
     files: dict[str, FileRows]  # by path or URI
     reading: Reading = AS_IT_IS
-    left_out: Sequence[str] = ()  # what is to be said of files beside them
+    left_out: Sequence[str] = ()  # what is to be said of files beside them, and of what is not read
 
     @property
     def notes(self) -> list[str]:
@@ -64,13 +65,14 @@ def read_manifest(location: str, reading: Reading = AS_IT_IS) -> pa.Table:
     manifest = open_manifest(location, reading)
     for note in manifest.notes:
         logger.warning("%s", note)
-    for problem in id_problems(manifest.plan):
-        raise ManifestInvalid(f"{location}: {problem}", param="id")
+    for param, problems in (("id", id_problems), ("turn", chain_problems)):
+        for problem in problems(manifest.plan):
+            raise ManifestInvalid(f"{location}: {problem}", param=param)
     return manifest.plan
 
 
 def open_manifest(location: str, reading: Reading = AS_IT_IS) -> Manifest:
-    """Read a manifest without a look at its ids; raises `ManifestInvalid`."""
+    """Read a manifest without a look at its ids and chains; raises `ManifestInvalid`."""
     if reading.instructions:
         return _open_pictures(location, reading)
     with _reaching(location):
@@ -87,7 +89,8 @@ def open_manifest(location: str, reading: Reading = AS_IT_IS) -> Manifest:
         place = os.path.relpath(name, folder)
         files[name] = with_partitions(read_file(name, reading), name, place, reading)
         tables.append(_with_place(files[name], name, place))
-    manifest = Manifest(location, pa.concat_tables(tables), files, reading, found.notes)
+    plan, notes = without_later_images(pa.concat_tables(tables))
+    manifest = Manifest(location, plan, files, reading, [*found.notes, *notes])
     if not len(manifest.plan):
         raise ManifestInvalid("; ".join([f"{location} has no rows", *manifest.notes]))
     return manifest

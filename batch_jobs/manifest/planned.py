@@ -50,6 +50,8 @@ class PlannedRow:
     carried: str | None = (
         None  # columns that mean nothing to an edit, as `Carried.json` writes them
     )
+    chain_id: str | None = None  # rows of one edit each other's pictures
+    turn: int | None = None  # from 1: a later one has no image, but the picture of the one before
     fingerprint: str = ""  # what its result depends on
     attempts: int = 1  # with this one
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from batch_jobs.manifest.columns import REQUIRED, WITH_A_STYLE
+from batch_jobs.manifest.columns import NAMED, REQUIRED, WITH_A_STYLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Reading:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """Take it from the fields of `JobConfig`, which `job.json` holds too."""
-        chosen = {name: settings.get(f"{name}_column") for name in ("id", *REQUIRED)}
+        chosen = {name: settings.get(f"{name}_column") for name in NAMED}
         return cls(
             instructions=tuple(settings.get("instruction") or ()),
             glob=settings.get("glob"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from batch_jobs.manifest.cells import NO_UNICODE, Picture, shown, text
+from batch_jobs.manifest.chains import turn_of
 from batch_jobs.manifest.columns import OPTIONS
 from batch_jobs.manifest.fault import Fault
 from engine.errors import EngineError, InstructionEmpty, ManifestInvalid, OptionInvalid
@@ -18,6 +19,8 @@ class Row:
     """Holds one row as it was asked for, with its pictures where the file holds the bytes."""
 
     id: str | None = None
+    chain_id: str | None = None  # rows of one edit each other's pictures, turn by turn
+    turn: int | None = None  # from 1
     image: str | None = None  # path or URI
     data: bytes | None = None  # the image's bytes in its place
     references: list[Picture] = field(default_factory=list)  # further images
@@ -48,6 +51,10 @@ class Row:
                 self.carried[column] = value
             elif name == "id":
                 self.set_id(value)
+            elif name == "chain_id":
+                self.chain_id = _name("chain_id", value)
+            elif name == "turn":
+                self.turn = turn_of(value)
             elif name in OPTIONS and value not in (None, ""):
                 self.options[name] = value
                 if isinstance(value, str) and has_lone_surrogate(value):
@@ -59,11 +66,7 @@ class Row:
 
     def set_id(self, value: Any) -> None:
         """Raises `ManifestInvalid` for what is neither text nor a whole number."""
-        if isinstance(value, bool) or not isinstance(value, str | int | None):
-            raise ManifestInvalid(f"id must be text or a whole number; got {shown(value)}")
-        if isinstance(value, str) and has_lone_surrogate(value):
-            raise ManifestInvalid(f"id{NO_UNICODE}")
-        self.id = None if value in (None, "") else text(str(value))
+        self.id = _name("id", value)
 
     def set_image(self, value: Any) -> None:
         """Take what `Picture` reads: an image, or a list of several."""
@@ -90,3 +93,12 @@ class Row:
                 self.refuse(InstructionEmpty(f"instruction{NO_UNICODE}"))
         elif value is not None:
             self.refuse(InstructionEmpty(f"instruction must be text; got {shown(value)}"))
+
+
+def _name(column: str, value: Any) -> str | None:
+    """Read what names a row or a chain, None where the cell is empty; raises `ManifestInvalid`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | None):
+        raise ManifestInvalid(f"{column} must be text or a whole number; got {shown(value)}")
+    if isinstance(value, str) and has_lone_surrogate(value):
+        raise ManifestInvalid(f"{column}{NO_UNICODE}")
+    return None if value in (None, "") else text(str(value))

@@ -53,6 +53,8 @@ class ThinRows:
                 "fault": None if row.fault is None else asdict(row.fault),
                 "references": thin_references(row),
                 "carried": self.carried.json(row.carried),
+                "chain_id": row.chain_id,
+                "turn": row.turn,
             }
         )
         if len(self._pending) >= ROWS_PER_CHUNK:

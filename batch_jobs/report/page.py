@@ -37,6 +37,7 @@ COLUMNS = (
     "model_revision",
     "fingerprint",
     "source",
+    "turn",
     "place",
     "source_sha256",
     "batch_size",

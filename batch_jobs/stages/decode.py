@@ -82,7 +82,7 @@ def decode_rows(
     pictures = _BlockPictures(rows, context)
     decoded = []
     for position, row in enumerate(rows):
-        entry = _entry_of(row)
+        entry = entry_of(row)
         try:
             asked = row.edit_options(context.spec)
             seed = row_seed(context.job_seed, row.id, context.same_seed)
@@ -102,7 +102,8 @@ def decode_rows(
     return to_table(DecodedRow, decoded)
 
 
-def _entry_of(row: PlannedRow) -> Entry:
+def entry_of(row: PlannedRow) -> Entry:
+    """Begin the ledger row of a planned one."""
     return Entry(
         row.id,
         attempts=row.attempts,
@@ -113,6 +114,8 @@ def _entry_of(row: PlannedRow) -> Entry:
         source_sha256=row.image_sha256,
         references=[reference.path for reference in row.references],
         mask=row.mask,
+        chain_id=row.chain_id,
+        turn=row.turn,
         carried=row.carried,
     )
 
@@ -140,7 +143,9 @@ class _BlockPictures:
         held = [embedded.image, *embedded.references, *[None] * len(asked)]
         for number, (image, data) in enumerate(zip(asked, held, strict=False), start=1):
             with naming_image(number, len(asked)):
-                if image.path is not None:
+                if number == 1 and row.turn is not None and row.turn > 1:
+                    yield self._own(row)
+                elif image.path is not None:
                     yield self._named(image.path)
                 else:
                     held_image = self._checked(position, "image", data, image.sha256)
@@ -162,6 +167,11 @@ class _BlockPictures:
     def _named(self, source: str) -> bytes:
         context = self._context
         return retrying(lambda: read_source(source, context.base, context.image_root))
+
+    def _own(self, row: PlannedRow) -> bytes:
+        """Read the picture of the turn before: in the output, which no fence is around."""
+        picture = row.image or ""
+        return retrying(lambda: read_source(picture, self._context.base))
 
     def _checked(
         self, position: int, name: PictureColumn, data: bytes | None, sha256: str | None

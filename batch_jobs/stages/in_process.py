@@ -14,6 +14,7 @@ from batch_jobs.stages.decode import decode_block
 from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.publish import publish_rows
 from batch_jobs.stages.run import BlockRun, EditedBlocks
+from batch_jobs.stages.turns import turn_by_turn
 from engine.errors import EngineError, InternalError
 
 
@@ -24,7 +25,7 @@ def edited_here(run: BlockRun) -> Iterator[EditedBlocks]:
     The iterator raises `InternalError` where the stages themselves fail, as over Ray.
     """
     with StagesHere(run) as stages:
-        yield EditedBlocks(run.config, _entries(run, stages))
+        yield EditedBlocks(run.config, turn_by_turn(run, lambda turn: _entries(turn, stages)))
 
 
 def _entries(run: BlockRun, stages: StagesHere) -> Iterator[pa.Table]:

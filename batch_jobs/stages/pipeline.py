@@ -20,6 +20,7 @@ from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.plan_source import PlanSource
 from batch_jobs.stages.publish import publish_rows
 from batch_jobs.stages.run import BlockRun, EditedBlocks
+from batch_jobs.stages.turns import turn_by_turn
 from engine.errors import InternalError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def edited_entries(run: BlockRun, address: str | None = None) -> Iterator[Edited
     """
     with ray_cluster(address):
         config = fitted(run.config, run.context.spec, len(run.todo))
-        yield EditedBlocks(config, _entries(replace(run, config=config)))
+        yield EditedBlocks(config, turn_by_turn(replace(run, config=config), _entries))
 
 
 def _entries(run: BlockRun) -> Iterator[pa.Table]:

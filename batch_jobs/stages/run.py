@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from batch_jobs.config import JobConfig
+from batch_jobs.ledger.turns import FailedTurn
 from batch_jobs.stages.context import BlockContext
 from storage.storage import Storage
 
@@ -22,6 +23,8 @@ class BlockRun:
     context: BlockContext
     storage: Storage  # where the images go
     row_s: float | None = None  # seconds of one worker that a row has cost so far
+    # chain_id -> the turn at which it has stopped, before this run
+    failed: Mapping[str, FailedTurn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from batch_jobs.config import JobConfig
 from batch_jobs.ledger.entry import Entry
 from batch_jobs.manifest.cells import NO_IMAGE
+from batch_jobs.manifest.chains import chain_problems, is_later
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.plan import OFFENDERS, Manifest, id_problems
 from batch_jobs.manifest.planned import check_model, parse_options, reference_paths
@@ -70,7 +71,9 @@ class ManifestCheck:
         self.images_opened = 0
         self.config = config
         self.spec = spec
-        self._id_problems = [f"{manifest.location}: {text}" for text in id_problems(self.plan)]
+        problems = [*id_problems(self.plan), *chain_problems(self.plan)]
+        self._id_problems = [f"{manifest.location}: {text}" for text in problems]
+        self._has_own = ~is_later(self.plan).to_numpy()  # image: others have what a job makes
         self._problems: dict[tuple[str, str, str], Problem] = {}
         self._warned: dict[str, list[str]] = defaultdict(list)  # code -> ids
         self._is_bad = np.zeros(len(self.plan), bool)
@@ -103,7 +106,7 @@ class ManifestCheck:
         self._check_each("instruction", rows, clean_instruction)
         names = ("image", "image_sha256")
         has_none = np.all([pc.is_null(self.plan[name]).to_numpy() for name in names], axis=0)
-        rows = np.flatnonzero(has_none & ~self._is_bad)
+        rows = np.flatnonzero(has_none & self._has_own & ~self._is_bad)
         self._add(rows, [ImageMissing(NO_IMAGE)] * len(rows))
         self._check_counts()
 
@@ -143,8 +146,9 @@ class ManifestCheck:
                 self._add(np.array([row]), [entry.fault.error()])
 
     def good_rows(self, count: int) -> np.ndarray:
-        """Choose `count` rows of the plan, evenly spread, against which nothing is known."""
-        good = self._good()
+        """Choose `count` rows of the plan, evenly spread, that can be edited now and against which
+        nothing is known."""
+        good = np.flatnonzero(~self._is_bad & self._has_own)
         if not len(good):
             return good
         return good[np.unique(np.linspace(0, len(good) - 1, count).astype(int))]
@@ -153,7 +157,7 @@ class ManifestCheck:
         return np.flatnonzero(~self._is_bad)
 
     def _sample(self, count: int) -> np.ndarray:
-        good = self._good()
+        good = np.flatnonzero(~self._is_bad & self._has_own)
         if not count or not len(good):
             return good[:0]
         has_mask = [pc.is_valid(self.plan[name]).to_numpy() for name in ("mask", "mask_sha256")]

@@ -16,6 +16,12 @@ from storage.storage import Storage
 ALL = JobConfig(retry="all")
 
 
+def plan_of(ids: list[str], prints: list[str]) -> pa.Table:
+    """Rows of no chain."""
+    chain_id, turn = pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.int64())
+    return pa.table({"id": ids, "fingerprint": prints, "chain_id": chain_id, "turn": turn})
+
+
 def failed(id: str, attempts: int) -> Entry:
     code = "image_not_found"
     return Entry(id, status="error", error_code=code, attempts=attempts, fingerprint="f")
@@ -27,7 +33,7 @@ def test_what_failed_in_this_retry_is_not_tried_a_second_time(tmp_path: Path) ->
     since = datetime.now(UTC)
     book.append(to_ledger([failed("since", attempts=2)]))
     known = book.read(KNOWN_COLUMNS, placed=True)
-    plan = pa.table({"id": ["before", "other", "since", "new"], "fingerprint": ["f"] * 4})
+    plan = plan_of(["before", "other", "since", "new"], ["f"] * 4)
 
     def ids(config: JobConfig, since: datetime) -> dict[str, int]:
         todo = rows_to_edit(plan, known, config, since)
@@ -44,7 +50,7 @@ def test_the_table_of_rows_to_edit_is_true(tmp_path: Path) -> None:
     book.append(to_ledger([*(Entry(id, fingerprint="f1") for id in "bcgg"), failed("d", 1)]))
     since = datetime.now(UTC)
     book.append(to_ledger([failed("e", 2), Entry("gone", fingerprint="f1")]))
-    plan = pa.table({"id": list("abcdeg"), "fingerprint": ["f1", "f1", "f2", "f", "f", "f1"]})
+    plan = plan_of(list("abcdeg"), ["f1", "f1", "f2", "f", "f", "f1"])
     left = Remaining.of(plan, book.read(KNOWN_COLUMNS, placed=True), ALL, since)
     attempts = dict(
         zip(left.todo["id"].to_pylist(), left.todo["attempts"].to_pylist(), strict=True)
