@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from engine.config import EngineConfig
 from engine.errors import error_classes
@@ -47,8 +47,9 @@ class JobConfig(BaseModel):
         Field(
             ge=1,
             le=100_000,
+            validation_alias=AliasChoices("rows_per_commit", "save_interval"),
             description="rows that a kill costs at most, for each worker; default: eight model "
-            "batches, or a 512th of a long manifest",
+            "batches, or a 512th of a long manifest; `save_interval` is another name",
         ),
     ] = None
     check_sources: Annotated[

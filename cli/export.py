@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from batch_jobs.export.dataflow import LaidOut, lay_out
 from batch_jobs.export.delivery import Delivered, deliver
 from batch_jobs.export.file import Exported, Shape, export_ledger
+from batch_jobs.export.lines import DATAFLOW_KEYS, DataFlowKeys
 from batch_jobs.ledger.entry import Status
 from engine.counted import counted
 from engine.errors import OptionInvalid
 from storage.storage import Storage
 
+Layout = Literal["dataflow"]
 UNFINISHED = "the job has not finished"
 
 
@@ -22,7 +25,8 @@ def export(
     dest: Annotated[
         str | None,
         typer.Option(
-            help="The file, default OUTPUT/export-SHAPE; or, with --keep-names, the folder."
+            help="The file, default OUTPUT/export-SHAPE; with --keep-names the folder, likewise "
+            "with --layout, default OUTPUT/dataflow."
         ),
     ] = None,
     status: Annotated[
@@ -31,6 +35,18 @@ def export(
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Deliver the pictures, under their sources' names.")
     ] = False,
+    layout: Annotated[
+        Layout | None, typer.Option(help="With --to dataflow: the pictures too, as it names them.")
+    ] = None,
+    image_key: Annotated[
+        str, typer.Option(help="Of a line of DataFlow: its `input_image_key`.")
+    ] = DATAFLOW_KEYS.image,
+    conversation_key: Annotated[
+        str, typer.Option(help="Likewise, its `input_conversation_key`.")
+    ] = DATAFLOW_KEYS.conversation,
+    output_key: Annotated[
+        str, typer.Option(help="Likewise, its `output_image_key`.")
+    ] = DATAFLOW_KEYS.output,
 ) -> None:
     """Write the ledger of OUTPUT, one line a row, failed ones included; or its pictures under
     readable names.
@@ -39,25 +55,41 @@ def export(
     responses as OpenAI's Batch API writes them, images as base64. csv, xlsx: a table for people.
     triplets: Parquet in UltraEdit's columns, the pictures in it, edited rows alone.
 
+    --to dataflow --layout dataflow: a line for each row of the manifest, and the pictures, named as
+    the next step of DataFlow's image-editing pipeline reads them.
+
     --keep-names --dest FOLDER: every picture, in the folders of its source, with the instruction
     where a source has several. No file is written over. Where they can be, they are hard links: the
     same file twice, so save what you change under another name.
     """
     storage = Storage.open(output)
+    keys = DataFlowKeys(image_key, conversation_key, output_key)
+    if to != "dataflow" and (layout or keys != DATAFLOW_KEYS):
+        raise OptionInvalid("--layout and the keys of a line are for --to dataflow")
     if keep_names:
         if to or status or dest is None:
             raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
         typer.echo(_told(deliver(storage, dest)))
     elif to is None:
         raise OptionInvalid("say --to SHAPE for a file, or --keep-names --dest FOLDER for pictures")
+    elif layout:
+        if status:
+            raise OptionInvalid("--layout takes all rows: DataFlow knows one by its number")
+        typer.echo(_laid_out(lay_out(storage, dest or storage.uri(layout), keys)))
     else:
-        typer.echo(_exported(export_ledger(storage, to, dest, status)))
+        typer.echo(_exported(export_ledger(storage, to, dest, status, keys)))
 
 
 def _exported(done: Exported) -> str:
     rows = done.unfinished_of
     unfinished = "" if rows is None else f" of {rows:,}; {UNFINISHED}"
     return f"{done.dest} {counted(done.rows, 'row')}{unfinished}"
+
+
+def _laid_out(done: LaidOut) -> str:
+    unfinished = f"; {UNFINISHED}" if done.unfinished else ""
+    pictures = counted(done.pictures, "picture")
+    return f"{done.dest} {counted(done.rows, 'row')}, {pictures}{unfinished}"
 
 
 def _told(done: Delivered) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.fields import bounds
@@ -58,13 +58,15 @@ def with_flags(
 
 def _flag(name: str, field: FieldInfo, as_list: bool) -> inspect.Parameter:
     """`--NAME` of the field's type, and `--no-NAME` of a switch; not given, it is None. That of a
-    tuple may be given again."""
+    tuple may be given again. A field that has other names has them as flags too."""
     kind = _plain_type(field.annotation)
-    dashed = name.replace("_", "-")
+    alias = field.validation_alias
+    names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [name]
+    dashed = [f"--{one.replace('_', '-')}" for one in names]
     choices = ", ".join(get_args(kind)) if get_origin(kind) is Literal else ""
     listed = as_list and kind is not bool
     flag = typer.Option(
-        f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}",
+        *([f"{one}/--no-{one[2:]}" for one in dashed] if kind is bool else dashed),
         help="; ".join(part for part in (field.description, bounds(field), choices) if part),
         metavar="VALUE,..." if listed else "NAME" if choices else None,
         show_default=False,

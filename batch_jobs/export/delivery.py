@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +88,21 @@ def _bring(storage: Storage, folder: Storage, path: str, name: str) -> int:
     """Deliver one file; returns the number that it got among those of its name, 0 where it was
     there already."""
     stem, ending = posixpath.splitext(name)
-    try:
+    with bringing(storage.uri(path), folder.uri(name)):
         number, wanted = 1, name
         while not folder.copy_new(wanted, storage, path):
             if folder.read(wanted) == storage.read(path):
                 return 0
             number += 1
             wanted = f"{stem}-{number}{ending}"
-        return number
+    return number
+
+
+@contextmanager
+def bringing(picture: str, dest: str) -> Iterator[None]:
+    """Raise `OutputUnusable` where storage fails; both are named by paths or URIs."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
-        raise OutputUnusable(
-            f"{storage.uri(path)} cannot be delivered as {folder.uri(name)}: {reason}"
-        ) from None
+        raise OutputUnusable(f"{picture} cannot be delivered as {dest}: {reason}") from None

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.export.columns import PeoplesTable
-from batch_jobs.export.lines import ExportLines
+from batch_jobs.export.lines import DATAFLOW_KEYS, DataFlowKeys, ExportLines
 from batch_jobs.export.triplets import Triplets
 from batch_jobs.ledger.entry import Status
 from batch_jobs.ledger.layout import SUCCESS, read_job
@@ -42,13 +42,17 @@ class Exported:
 
 
 def export_ledger(
-    storage: Storage, to: Shape, dest: str | None = None, status: Status | None = None
+    storage: Storage,
+    to: Shape,
+    dest: str | None = None,
+    status: Status | None = None,
+    keys: DataFlowKeys = DATAFLOW_KEYS,
 ) -> Exported:
     """Write one line a row, failed ones included, by id: numbers in it by their value; of triplets
     one an edited image.
 
     `dest`: default `export-<shape>.jsonl` or one of `NAMES` in the output; `status`: of the rows
-    that are written, default all. Raises `OutputUnusable`.
+    that are written, default all; `keys`: of DataFlow's lines. Raises `OutputUnusable`.
     """
     job = read_job(storage)
     name = NAMES.get(to, f"export-{to}.jsonl")
@@ -62,12 +66,17 @@ def export_ledger(
         table = table.filter(pc.equal(table["status"], status))
     reading = Reading.of(job.get("config", {}))
     base = base_of(job["manifest"], reading) if to not in ("jsonl", "openai-batch") else ""
-    _publish(dest, _writer(storage, base, reading, to, table))
+    _publish(dest, _writer(storage, base, reading, to, table, keys))
     return Exported(dest, len(table), None if storage.exists(SUCCESS) else job["rows"])
 
 
 def _writer(
-    storage: Storage, base: str, reading: Reading, to: Shape, table: pa.Table
+    storage: Storage,
+    base: str,
+    reading: Reading,
+    to: Shape,
+    table: pa.Table,
+    keys: DataFlowKeys,
 ) -> Callable[[BinaryIO], object]:
     """Choose what writes a table in a shape."""
     if to == "triplets":
@@ -76,7 +85,7 @@ def _writer(
         return lambda file: file.write(PeoplesTable(storage, base, table).as_csv())
     if to == "xlsx":
         return lambda file: file.write(PeoplesTable(storage, base, table).as_xlsx())
-    lines = ExportLines(storage, base, to).of(table)
+    lines = ExportLines(storage, base, to, keys).of(table)
     return lambda file: file.writelines(f"{line}\n".encode() for line in lines)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -31,14 +31,29 @@ ROWS_AT_ONCE = 64
 READERS = 8  # images read at a time: storage answers slowly, not little
 
 
+@dataclass(frozen=True, slots=True)
+class DataFlowKeys:
+    """Names the keys of DataFlow's lines, as the `run` of its operator takes them."""
+
+    image: str = "images"
+    conversation: str = "conversations"
+    output: str = "output_image"
+
+
+DATAFLOW_KEYS = DataFlowKeys()
+
+
 class ExportLines:
     """Writes ledger rows in one of the shapes."""
 
-    def __init__(self, storage: Storage, base: str, to: LineShape) -> None:
-        """`base`: the folder that relative paths start from."""
+    def __init__(
+        self, storage: Storage, base: str, to: LineShape, keys: DataFlowKeys = DATAFLOW_KEYS
+    ) -> None:
+        """`base`: the folder that relative paths start from; `keys`: of DataFlow's lines."""
         self._storage = storage
         self._base = base
         self._to = to
+        self._keys = keys
 
     def of(self, table: pa.Table) -> Iterator[str]:
         """Yield the lines of a table with all columns of the ledger."""
@@ -52,10 +67,8 @@ class ExportLines:
                     yield from pool.map(line_of, from_ledger(rows))
 
     def _dataflow(self, entry: Entry) -> str:
-        named = [entry.mask, entry.source, *(entry.references or ())]
-        mask, *sources = (located(path, self._base) if path else "" for path in named)
         edited = [self._storage.uri(path) for path in _images(entry)]
-        return dataflow_line(entry, sources, edited, mask)
+        return dataflow_line(entry, *located_pictures(entry, self._base), edited, self._keys)
 
     def _openai(self, entry: Entry) -> str:
         images = [base64.b64encode(self._read(path, entry)) for path in _images(entry)]
@@ -80,20 +93,31 @@ def told_beside(entry: Entry) -> dict[str, Any]:
     return carried_values(entry.carried) | (chain if entry.turn is not None else {})
 
 
-def dataflow_line(
-    entry: Entry, sources: Sequence[str], edited: Sequence[str], mask: str = ""
-) -> str:
-    """Write a row as DataFlow's JSONL (see `manifest.dataflow`); `output_image` is a list of paths.
+def located_pictures(entry: Entry, base: str) -> tuple[list[str], str]:
+    """Find where the images of a row are, and its mask: empty where the manifest holds them, or
+    there is no mask. `base`: the folder that relative paths start from."""
+    named = [entry.mask, entry.source, *(entry.references or ())]
+    mask, *sources = (located(path, base) if path else "" for path in named)
+    return sources, mask
 
-    `sources`, `mask`: where they are, empty where the manifest holds them, or there is no mask;
-    `edited`: where the edited images are, none where the row failed.
-    What the row carried is in the line too.
+
+def dataflow_line(
+    entry: Entry,
+    sources: Sequence[str],
+    mask: str,
+    edited: Sequence[str],
+    keys: DataFlowKeys = DATAFLOW_KEYS,
+) -> str:
+    """Write a row as DataFlow's JSONL (see `manifest.dataflow`).
+
+    `sources`, `mask`: see `located_pictures`; `edited`: where the edited images are, none where the
+    row failed. What the row carried is in the line too.
     """
     line: dict[str, Any] = {
         **told_beside(entry),
-        "images": list(sources) if len(sources) > 1 else sources[0],
-        "conversations": [{"role": "user", "content": entry.instruction or ""}],
-        "output_image": list(edited),
+        keys.image: list(sources) if len(sources) > 1 else sources[0],
+        keys.conversation: [{"role": "user", "content": entry.instruction or ""}],
+        keys.output: list(edited),
         "id": entry.id,
     }
     if mask:

@@ -84,9 +84,12 @@ class Row:
             self.refuse(mask.error)
 
     def set_instruction(self, value: Any) -> None:
-        """Take text, of a list of texts the last; anything else is the row's fault."""
+        """Take text, of a list of texts or of a conversation's messages the last; anything else is
+        the row's fault."""
         if isinstance(value, list) and value:
             value = value[-1]
+            if isinstance(value, dict):
+                value = value.get("content", value)
         if isinstance(value, str):
             self.instruction = text(value)
             if has_lone_surrogate(value):

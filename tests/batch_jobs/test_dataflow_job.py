@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import yaml
 
@@ -109,3 +110,21 @@ def test_twenty_lines_killed_half_way_are_finished_by_the_same_command(
     assert len({path.read_bytes() for path in files}) == 19
     lines = exported_lines(folder)
     assert len(lines) == 20 and sum("error" in one for one in lines) == 1
+
+    cache = folder / "cache_local" / "image_edit_local"
+    laid = rayedit(
+        *("export", folder / "out", "--to", "dataflow", "--layout", "dataflow", "--dest", cache)
+    )
+    assert laid.returncode == 0, laid.stderr
+    frame = pandas.read_json(cache / "dataflow_cache_step_step1.jsonl", lines=True)
+    asked = [json.loads(text) for text in (folder / "m.jsonl").read_text().splitlines()]
+    assert len(frame) == 20
+    assert frame["conversations"].tolist() == [one["conversations"] for one in asked]
+    made = {index: paths for index, paths in enumerate(frame["output_image"]) if paths}
+    assert made == {
+        index: [str(cache / f"sample_{index}" / f"sample_{index}_0.png")]
+        for index in range(20)
+        if index != 12
+    }
+    pictures = [Path(paths[0]).read_bytes() for paths in made.values()]
+    assert len(set(pictures)) == 19  # the five of one instruction among them
