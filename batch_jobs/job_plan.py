@@ -52,7 +52,7 @@ class JobPlan:
         read, styles = read_manifest(manifest, reading), config.engine.find_styles()
         rows = with_styles(read, styles, spec, config.style, config.said)
         revision = previous.revision(spec)
-        if not os.path.isdir(spec.source):
+        if not os.path.isdir(spec.source) and spec.hub.local_dir is None:
             spec = replace(spec, revision=revision)
         file = config.retry_file
         only = None if file is None else with_turns_after(rows, read_ids(file, rows["id"]))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.built_in_styles import BUILT_IN
 from engine.errors import OptionInvalid
 from engine.fields import read_yaml, validate
+from engine.hub import HubFolders
 from engine.options import Determinism, EditOptions
 from engine.registry import find_model
 from engine.spec import ModelSpec
@@ -30,6 +31,17 @@ class EngineConfig(BaseModel):
     model: Annotated[
         str, Field(description="a registered name, a diffusers folder, or hub_id@revision")
     ] = "pocket"
+    hf_cache_dir: Annotated[
+        str | None,
+        Field(description="where what is fetched from the hub is kept; default: its own cache"),
+    ] = None
+    hf_local_dir: Annotated[
+        str | None,
+        Field(
+            description="a folder of its own for the weights of a hub id, as plain files: the "
+            "model is that folder then, known by the digest of its files"
+        ),
+    ] = None
     controlnet: Annotated[
         str | None,
         Field(
@@ -117,7 +129,8 @@ class EngineConfig(BaseModel):
         Raises `ModelUnknown`, `ModelError`, `OptionInvalid` for an option that it does not have,
         `AdapterUnusable`, and `OptionError` for styles that cannot be read.
         """
-        spec = find_model(self.model, self.resolution)
+        hub = HubFolders(self.hf_cache_dir, self.hf_local_dir)
+        spec = find_model(self.model, self.resolution, hub)
         if self.controlnet is not None:
             spec = spec.with_controlnet(self.controlnet)
         spec = spec.preset(self.options)

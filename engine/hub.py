@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import ModelError
@@ -19,27 +20,50 @@ _UNREAD = ["*.fp16.*", "*.non_ema.*", "safety_checker/*.safetensors"]
 _CONFIGS = [MODEL_INDEX, "*/config.json", "*/*_config.json"]
 
 
-def fetch_model_index(hub_id: str, revision: str | None) -> Path:
+@dataclass(frozen=True, slots=True)
+class HubFolders:
+    """Says where an operator keeps what is fetched."""
+
+    cache_dir: str | None = None  # of whatever is fetched; default: Hugging Face's own
+    local_dir: str | None = None  # in its place for a model's weights, as plain files
+
+
+DEFAULT_FOLDERS = HubFolders()
+
+
+def fetch_model_index(
+    hub_id: str, revision: str | None, folders: HubFolders = DEFAULT_FOLDERS
+) -> Path:
     """Find `model_index.json` in the cache, or fetch it alone; raises `ModelError`."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(hub_id, MODEL_INDEX, revision=revision)
+    asked = {"revision": revision, "cache_dir": folders.cache_dir}
+    cached = try_to_load_from_cache(hub_id, MODEL_INDEX, **asked)
     if isinstance(cached, str):  # a pipeline's class stays what it was
         return Path(cached)
-    return _fetch(hub_id, lambda: hf_hub_download(hub_id, MODEL_INDEX, revision=revision))
+    return _fetch(hub_id, lambda: hf_hub_download(hub_id, MODEL_INDEX, **asked))
 
 
-def fetch_configs(hub_id: str, revision: str | None) -> Path:
+def fetch_configs(hub_id: str, revision: str | None, folders: HubFolders = DEFAULT_FOLDERS) -> Path:
     """Fetch the small configuration files; returns their folder; raises `ModelError`."""
-    return _snapshot(hub_id, revision, _CONFIGS)
+    return _snapshot(hub_id, revision, HubFolders(folders.cache_dir), _CONFIGS)
 
 
-def fetch_weights(hub_id: str, revision: str | None, *, part: bool = False) -> Path:
+def fetch_weights(
+    hub_id: str,
+    revision: str | None,
+    folders: HubFolders = DEFAULT_FOLDERS,
+    *,
+    part: bool = False,
+) -> Path:
     """Fetch everything that a model is loaded from; returns its folder; raises `ModelError`.
 
-    `part`: of a repository that holds one part of a model, and no `model_index.json`.
+    `part`: of a repository that holds one part of a model, and no `model_index.json`; it goes into
+    the cache.
     """
-    folder = _snapshot(hub_id, revision, _PART if part else _ALL_FILES, part=part)
+    if part:
+        folders = HubFolders(folders.cache_dir)
+    folder = _snapshot(hub_id, revision, folders, _PART if part else _ALL_FILES, part=part)
     if not any(folder.rglob("*.safetensors")):  # a cache without a network may hold a part only
         raise ModelError(
             f"{hub_id}: {folder} holds no safetensors; fetch it where there is a network (pickle "
@@ -48,7 +72,13 @@ def fetch_weights(hub_id: str, revision: str | None, *, part: bool = False) -> P
     return folder
 
 
-def find_commit(hub_id: str, revision: str | None, *, part: bool = False) -> str:
+def find_commit(
+    hub_id: str,
+    revision: str | None,
+    folders: HubFolders = DEFAULT_FOLDERS,
+    *,
+    part: bool = False,
+) -> str:
     """Find the commit of a revision, as the hub or, without one, the cache has it.
 
     Raises `ModelError` where neither knows.
@@ -60,7 +90,9 @@ def find_commit(hub_id: str, revision: str | None, *, part: bool = False) -> str
     except Exception as error:  # the hub client raises a dozen kinds
         reason = _first_line(error)
     try:
-        cached = snapshot_download(hub_id, revision=revision, local_files_only=True)
+        cached = snapshot_download(
+            hub_id, revision=revision, cache_dir=folders.cache_dir, local_files_only=True
+        )
     except Exception:
         raise ModelError(
             f"{hub_id}: the hub does not answer ({reason}) and it is not in the cache; "
@@ -70,14 +102,24 @@ def find_commit(hub_id: str, revision: str | None, *, part: bool = False) -> str
 
 
 def _snapshot(
-    hub_id: str, revision: str | None, patterns: Sequence[str], *, part: bool = False
+    hub_id: str,
+    revision: str | None,
+    folders: HubFolders,
+    patterns: Sequence[str],
+    *,
+    part: bool = False,
 ) -> Path:
     from huggingface_hub import snapshot_download
 
     return _fetch(
         hub_id,
         lambda: snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(patterns), ignore_patterns=_UNREAD
+            hub_id,
+            revision=revision,
+            cache_dir=folders.cache_dir,
+            local_dir=folders.local_dir,
+            allow_patterns=list(patterns),
+            ignore_patterns=_UNREAD,
         ),
         part=part,
     )

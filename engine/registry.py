@@ -13,19 +13,22 @@ from engine.catalogue import MODELS
 from engine.errors import EngineError, ModelError, ModelUnknown
 from engine.families import EDITORS
 from engine.fields import nearest
-from engine.hub import fetch_configs, fetch_model_index
+from engine.hub import DEFAULT_FOLDERS, HubFolders, fetch_configs, fetch_model_index
 from engine.spec import ModelSpec
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def find_model(name: str, resolution: int | None = None) -> ModelSpec:
+def find_model(
+    name: str, resolution: int | None = None, hub: HubFolders = DEFAULT_FOLDERS
+) -> ModelSpec:
     """Find the spec of a registered name, a diffusers folder, or `hub_id@revision`.
 
     `resolution` in px overrides the model's. Of a hub id that is not registered, small
-    configuration files are fetched, or taken from the cache. Raises `ModelUnknown`, `ModelError`.
+    configuration files are fetched, or taken from the cache; `hub`: where that is. Raises
+    `ModelUnknown`, `ModelError`.
     """
-    spec = MODELS.get(name) or _unregistered(name)
+    spec = replace(MODELS.get(name) or _unregistered(name, hub), hub=hub)
     if resolution is None:
         return spec
     spec.check_size((resolution, resolution))
@@ -46,15 +49,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not a readable JSON file: {error}") from None
 
 
-def _unregistered(name: str) -> ModelSpec:
+def _unregistered(name: str, hub: HubFolders) -> ModelSpec:
     if Path(name).is_dir():
         folder = Path(name).resolve()
         known = (spec for spec in MODELS.values() if Path(spec.source).resolve() == folder)
         return next(known, None) or _describe(folder, _editor_of(folder / "model_index.json", name))
     hub_id, _, revision = name.partition("@")
     if _HUB_ID.fullmatch(hub_id) and not name.startswith("."):
-        editor = _editor_of(fetch_model_index(hub_id, revision or None), name)
-        spec = _describe(fetch_configs(hub_id, revision or None), editor)
+        editor = _editor_of(fetch_model_index(hub_id, revision or None, hub), name)
+        spec = _describe(fetch_configs(hub_id, revision or None, hub), editor)
         return replace(spec, name=hub_id, source=hub_id, revision=revision or None)
     raise ModelUnknown(
         f'there is no model "{name}": give a registered name, a diffusers folder, or '

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from engine.adapter import Adapter
 from engine.errors import ModelError, OptionInvalid
 from engine.guidance import GuidanceKind
+from engine.hub import DEFAULT_FOLDERS, HubFolders
 from engine.options import MAX_STEPS, STEPS_OF_QUALITY, EditOptions, ResolvedOptions
 
 CanvasRule = Literal["side", "area", "at_most_area"]
@@ -30,7 +31,7 @@ FAMILY_OPTIONS = (
 CANNY_THRESHOLDS = ("canny_low_threshold", "canny_high_threshold")
 # The fields of a spec that change no pixel: where the weights lie (the digests of what was found
 # there tell them apart), and what is only said of a model.
-_FACTS = frozenset({"source", "revision", "parts", "scripts", "licence", "cuda_graphs"})
+_FACTS = frozenset({"source", "revision", "hub", "parts", "scripts", "licence", "cuda_graphs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class ModelSpec:
     source: str  # a folder in the diffusers layout, or a hub id
     editor: str  # "module:class" of its `Editor`
     revision: str | None = None  # of the hub
+    hub: HubFolders = DEFAULT_FOLDERS  # where it is kept
     guidance: GuidanceKind = "embedded"
     options: frozenset[str] = frozenset()  # those of `FAMILY_OPTIONS` that it has
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of options, and always of steps

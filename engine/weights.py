@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.hub import MODEL_SUFFIXES, fetch_weights, find_commit
+from engine.hub import MODEL_SUFFIXES, HubFolders, fetch_weights, find_commit
 from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
@@ -19,23 +19,24 @@ def find_weights(spec: ModelSpec) -> tuple[Path, str]:
 
     Raises `ModelError` where it cannot be fetched, or a lock file disagrees.
     """
-    folders = [_fetched(spec.source, spec.revision), *_parts(spec)]
+    folders = [_fetched(spec.source, spec.revision, spec.hub), *_parts(spec)]
     return folders[0][0], _joined([revision for _, revision in folders])
 
 
 def find_part(spec: ModelSpec, part: str) -> Path:
     """Find the local folder of one of `spec.parts`, fetching what is on the hub."""
-    return _fetched(*_split(spec.parts[part]), part=True)[0]
+    return _fetched(*_split(spec.parts[part]), spec.hub, part=True)[0]
 
 
 def find_revision(spec: ModelSpec) -> str:
-    """Find what identifies a model's weights, without fetching or loading them.
+    """Find what identifies a model's weights, without loading them.
 
-    The digest of a folder, or the commit of a hub id, as the hub or, without one, the cache has it;
-    joined with those of its parts. Raises `ModelError`.
+    The digest of a folder (`hub.local_dir` is one, and is filled first), or the commit of a hub id,
+    as the hub or, without one, the cache has it; joined with those of its parts. Raises
+    `ModelError`.
     """
-    parts = [_revision(*_split(place), part=True) for place in spec.parts.values()]
-    return _joined([_revision(spec.source, spec.revision), *parts])
+    parts = [_revision(*_split(place), spec.hub, part=True) for place in spec.parts.values()]
+    return _joined([_revision(spec.source, spec.revision, spec.hub), *parts])
 
 
 def weights_bytes(spec: ModelSpec) -> int | None:
@@ -67,23 +68,35 @@ def verify_weights(folder: Path) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _fetched(source: str, revision: str | None, *, part: bool = False) -> tuple[Path, str]:
-    folder = Path(source)
-    if folder.is_dir():
+def _fetched(
+    source: str, revision: str | None, hub: HubFolders, *, part: bool = False
+) -> tuple[Path, str]:
+    folder = _own_folder(source, revision, hub, part)
+    if folder is not None:
         return folder, verify_weights(folder)
-    folder = fetch_weights(source, revision, part=part)
+    folder = fetch_weights(source, revision, hub, part=part)
     return folder, folder.name
 
 
-def _revision(source: str, revision: str | None, *, part: bool = False) -> str:
-    folder = Path(source)
-    if folder.is_dir():
+def _revision(source: str, revision: str | None, hub: HubFolders, *, part: bool = False) -> str:
+    folder = _own_folder(source, revision, hub, part)
+    if folder is not None:
         return verify_weights(folder)
-    return find_commit(source, revision, part=part)
+    return find_commit(source, revision, hub, part=part)
+
+
+def _own_folder(source: str, revision: str | None, hub: HubFolders, part: bool) -> Path | None:
+    """Find the operator's folder of a model, filled from the hub where that is asked for; None for
+    one that the cache holds."""
+    if Path(source).is_dir():
+        return Path(source)
+    if part or hub.local_dir is None:
+        return None
+    return fetch_weights(source, revision, hub)
 
 
 def _parts(spec: ModelSpec) -> list[tuple[Path, str]]:
-    return [_fetched(*_split(place), part=True) for place in spec.parts.values()]
+    return [_fetched(*_split(place), spec.hub, part=True) for place in spec.parts.values()]
 
 
 def _split(place: str) -> tuple[str, str | None]:

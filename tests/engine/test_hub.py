@@ -189,6 +189,33 @@ def test_of_a_part_with_a_repository_of_its_own_what_is_loaded_is_fetched(
     assert of_a_part == ["config.json", "diffusion_pytorch_model.safetensors"]
 
 
+def test_an_operator_says_where_the_files_of_the_hub_are_kept(hub: Hub, tmp_path: Path) -> None:
+    code = """
+from engine.config import EngineConfig
+from engine.weights import find_revision, find_weights
+spec = EngineConfig(**{settings}).find_model()
+print(*find_weights(spec), find_revision(spec) == find_weights(spec)[1])
+"""
+    cache, own = tmp_path / "cache", tmp_path / "own"
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
+
+    def told(**settings: str) -> list[str]:
+        given = code.format(settings={"model": "someone/editor", **settings})
+        command = [sys.executable, "-c", given]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    snapshot = f"{cache}/models--someone--editor/snapshots/{COMMIT}"
+    assert told(hf_cache_dir=str(cache)) == [snapshot, COMMIT, "True"]
+    folder, digest, is_one = told(hf_cache_dir=str(cache), hf_local_dir=str(own))
+    assert (folder, is_one, len(digest)) == (str(own), "True", 64)
+    assert (own / "unet" / "diffusion_pytorch_model.safetensors").read_bytes() == b'"weights"'
+    assert not (tmp_path / "home" / "hub" / "models--someone--editor").exists()
+    environment["HF_HUB_OFFLINE"] = "1"
+    assert told(hf_cache_dir=str(cache), hf_local_dir=str(own)) == [folder, digest, "True"]
+
+
 def test_without_a_network_an_unknown_hub_id_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
     said, asked = found(hub, tmp_path, "someone/editor", HF_HUB_OFFLINE="1")
     assert said.startswith("ModelError cannot fetch someone/editor from the hub (")
