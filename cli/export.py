@@ -15,38 +15,42 @@ from engine.counted import counted
 from engine.errors import OptionInvalid
 from storage.storage import Storage
 
-Layout = Literal["dataflow"]
 UNFINISHED = "the job has not finished"
 
 
+Output = Annotated[str, typer.Argument(help="The output of a job; path or URI.")]
+Dest = Annotated[
+    str | None,
+    typer.Option(
+        help="The file, default OUTPUT/export-SHAPE; with --keep-names the folder, likewise with "
+        "--layout, default OUTPUT/dataflow."
+    ),
+]
+Rows = Annotated[
+    Status | None, typer.Option(help="Only rows that are edited, or only those that failed.")
+]
+KeepNames = Annotated[
+    bool, typer.Option("--keep-names", help="Deliver the pictures, under their sources' names.")
+]
+Layout = Annotated[
+    Literal["dataflow"] | None,
+    typer.Option(help="With --to dataflow: the pictures too, as it names them."),
+]
+ImageKey = Annotated[str, typer.Option(help="Of a line of DataFlow: its `input_image_key`.")]
+TextKey = Annotated[str, typer.Option(help="Likewise, its `input_conversation_key`.")]
+OutputKey = Annotated[str, typer.Option(help="Likewise, its `output_image_key`.")]
+
+
 def export(
-    output: Annotated[str, typer.Argument(help="The output of a job; path or URI.")],
+    output: Output,
     to: Annotated[Shape | None, typer.Option(help="The shape of a line.")] = None,
-    dest: Annotated[
-        str | None,
-        typer.Option(
-            help="The file, default OUTPUT/export-SHAPE; with --keep-names the folder, likewise "
-            "with --layout, default OUTPUT/dataflow."
-        ),
-    ] = None,
-    status: Annotated[
-        Status | None, typer.Option(help="Only rows that are edited, or only those that failed.")
-    ] = None,
-    keep_names: Annotated[
-        bool, typer.Option("--keep-names", help="Deliver the pictures, under their sources' names.")
-    ] = False,
-    layout: Annotated[
-        Layout | None, typer.Option(help="With --to dataflow: the pictures too, as it names them.")
-    ] = None,
-    image_key: Annotated[
-        str, typer.Option(help="Of a line of DataFlow: its `input_image_key`.")
-    ] = DATAFLOW_KEYS.image,
-    conversation_key: Annotated[
-        str, typer.Option(help="Likewise, its `input_conversation_key`.")
-    ] = DATAFLOW_KEYS.conversation,
-    output_key: Annotated[
-        str, typer.Option(help="Likewise, its `output_image_key`.")
-    ] = DATAFLOW_KEYS.output,
+    dest: Dest = None,
+    status: Rows = None,
+    keep_names: KeepNames = False,
+    layout: Layout = None,
+    image_key: ImageKey = DATAFLOW_KEYS.image,
+    conversation_key: TextKey = DATAFLOW_KEYS.conversation,
+    output_key: OutputKey = DATAFLOW_KEYS.output,
 ) -> None:
     """Write the ledger of OUTPUT, one line a row, failed ones included; or its pictures under
     readable names.
@@ -55,26 +59,25 @@ def export(
     responses as OpenAI's Batch API writes them, images as base64. csv, xlsx: a table for people.
     triplets: Parquet in UltraEdit's columns, the pictures in it, edited rows alone.
 
-    --to dataflow --layout dataflow: a line for each row of the manifest, and the pictures, named as
-    the next step of DataFlow's image-editing pipeline reads them.
+    --to dataflow --layout dataflow: a line for each row, and the pictures, as its next step reads.
 
     --keep-names --dest FOLDER: every picture, in the folders of its source, with the instruction
     where a source has several. No file is written over. Where they can be, they are hard links: the
     same file twice, so save what you change under another name.
     """
-    storage = Storage.open(output)
     keys = DataFlowKeys(image_key, conversation_key, output_key)
     if to != "dataflow" and (layout or keys != DATAFLOW_KEYS):
         raise OptionInvalid("--layout and the keys of a line are for --to dataflow")
-    if keep_names:
-        if to or status or dest is None:
-            raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
+    if keep_names and (to or status or dest is None):
+        raise OptionInvalid("--keep-names takes --dest FOLDER, and neither --to nor --status")
+    if layout and status:
+        raise OptionInvalid("--layout takes all rows: DataFlow knows one by its number")
+    storage = Storage.open(output)
+    if keep_names and dest:
         typer.echo(_told(deliver(storage, dest)))
     elif to is None:
         raise OptionInvalid("say --to SHAPE for a file, or --keep-names --dest FOLDER for pictures")
     elif layout:
-        if status:
-            raise OptionInvalid("--layout takes all rows: DataFlow knows one by its number")
         typer.echo(_laid_out(lay_out(storage, dest or storage.uri(layout), keys)))
     else:
         typer.echo(_exported(export_ledger(storage, to, dest, status, keys)))

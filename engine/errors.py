@@ -37,9 +37,8 @@ what only HTTP knows.
     │   ├── Cancelled                  cancelled             499
     │   ├── NonFinite                  non_finite            500
     │   └── InternalError              internal_error        500
-    ├── ModelError                 the model cannot be loaded: at start only
-    │                              model_unusable        500
-    └── AdapterUnusable            adapter_unusable      500
+    ├── ModelError                     model_unusable        500
+    └── AdapterUnusable                adapter_unusable      500
 
 Raised inside, returned as an `EditFailure` at the edge of a batch. A message says what was
 wrong, the value, the bound, and what to do.
@@ -227,7 +226,7 @@ class InternalError(TransientError, code="internal_error", status=500):
 
 
 class ModelError(EngineError, code="model_unusable"):
-    """The model cannot be loaded."""
+    """The model cannot be loaded: at start only."""
 
 
 class AdapterUnusable(EngineError, code="adapter_unusable", param="style"):
@@ -235,8 +234,7 @@ class AdapterUnusable(EngineError, code="adapter_unusable", param="style"):
 
 
 def error_classes(module: str = __name__) -> list[type[EngineError]]:
-    """List the classes of a module's part of the tree that have a code of their own, in its order:
-    those without children there."""
+    """List the leaves of a module's part of the tree, in its order: those that have a code."""
 
     def walk(cls: type[EngineError]) -> Iterator[type[EngineError]]:
         yield cls

@@ -28,7 +28,9 @@ def find_model(
     configuration files are fetched, or taken from the cache; `hub`: where that is. Raises
     `ModelUnknown`, `ModelError`.
     """
-    spec = replace(MODELS.get(name) or _unregistered(name, hub), hub=hub)
+    spec = MODELS.get(name) or _unregistered(name, hub)
+    if hub != DEFAULT_FOLDERS:
+        spec = replace(spec, hub=hub)
     if resolution is None:
         return spec
     spec.check_size((resolution, resolution))

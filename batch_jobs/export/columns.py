@@ -46,7 +46,8 @@ class PeoplesTable:
         ):
             uris = [self._storage.uri(published_path(out.uri)) for out in entry.outputs or ()]
             first = next(iter(entry.outputs or ()), None)
-            cells = {name: row[name] for name in (*HEAD, *CHAIN, *EditOptions.model_fields)}
+            told = (*HEAD, *CHAIN, *EditOptions.model_fields)
+            cells = {name: row[name] for name in told if name in row}
             cells["image"] = located(entry.source, self._base) if entry.source else ""
             cells |= {f"output_{n}" if n > 1 else "output": uri for n, uri in enumerate(uris, 1)}
             cells["warnings"] = ", ".join(entry.warnings or ())

@@ -21,10 +21,8 @@ from batch_jobs.ledger.entry import Entry, from_ledger
 from batch_jobs.ledger.layout import published_path, read_job
 from batch_jobs.ledger.ledger import Ledger
 from batch_jobs.manifest.plan import base_of, open_manifest
-from batch_jobs.manifest.planned import PlannedRow
+from batch_jobs.manifest.planned import planned_rows
 from batch_jobs.manifest.reading import Reading
-from batch_jobs.records import from_table
-from batch_jobs.stages.decode import entry_of
 from engine.errors import OutputUnusable
 from storage.storage import Storage
 
@@ -58,9 +56,9 @@ def lay_out(storage: Storage, dest: str, keys: DataFlowKeys) -> LaidOut:
     job = read_job(storage)
     reading = Reading.of(job.get("config", {}))
     manifest, base = job["manifest"], base_of(job["manifest"], reading)
-    planned = from_table(PlannedRow, open_manifest(manifest, reading).plan)
+    planned = planned_rows(open_manifest(manifest, reading).plan)
     known = {entry.id: entry for entry in from_ledger(Ledger(storage).read())}
-    entries = [known.get(row.id) or entry_of(row) for row in planned]
+    entries = [known.get(row.id) or Entry.of(row) for row in planned]
     folder = Storage.open(dest)
     folder.make()
     _check_ours(folder, entries)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
+from batch_jobs.manifest.planned import PlannedRow
 from batch_jobs.records import from_table, schema_of, to_table
 from engine.edit import EditFailure, EditReport, Look
 from engine.options import ResolvedOptions
@@ -65,6 +66,24 @@ class Entry:
     batch_size: int | None = None  # the most samples that shared a model call with it
     model_s: float | None = None  # from its first model call to its last
     finished_at: datetime | None = None  # when it was committed
+
+    @classmethod
+    def of(cls, row: PlannedRow) -> Self:
+        """Begin the ledger row of a planned one."""
+        return cls(
+            row.id,
+            attempts=row.attempts,
+            instruction=row.instruction,
+            fingerprint=row.fingerprint,
+            source=row.image,
+            place=row.place,
+            source_sha256=row.image_sha256,
+            references=[reference.path for reference in row.references],
+            mask=row.mask,
+            chain_id=row.chain_id,
+            turn=row.turn,
+            carried=row.carried,
+        )
 
     def fail(self, failure: EditFailure) -> None:
         """Make it an error row."""

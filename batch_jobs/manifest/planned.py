@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from batch_jobs.manifest.cells import text
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
-from batch_jobs.records import schema_of
+from batch_jobs.records import from_table, schema_of
 from engine.errors import ModelUnknown
 from engine.options import EditOptions
 from engine.spec import ModelSpec
@@ -86,6 +86,11 @@ class PlannedRow:
 
 JOB_COLUMNS = ("fingerprint", "attempts")  # that a job adds to a plan
 PLAN = pa.schema([field for field in schema_of(PlannedRow) if field.name not in JOB_COLUMNS])
+
+
+def planned_rows(plan: pa.Table) -> list[PlannedRow]:
+    """Read the rows of a plan."""
+    return from_table(PlannedRow, plan)
 
 
 def reference_paths(plan: pa.Table) -> pa.ChunkedArray:

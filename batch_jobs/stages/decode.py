@@ -82,7 +82,7 @@ def decode_rows(
     pictures = _BlockPictures(rows, context)
     decoded = []
     for position, row in enumerate(rows):
-        entry = entry_of(row)
+        entry = Entry.of(row)
         try:
             asked = row.edit_options(context.spec)
             seed = row_seed(context.job_seed, row.id, context.same_seed)
@@ -100,24 +100,6 @@ def decode_rows(
             entry.warnings += prepared.warnings
             decoded.append(DecodedRow(entry, prepared))
     return to_table(DecodedRow, decoded)
-
-
-def entry_of(row: PlannedRow) -> Entry:
-    """Begin the ledger row of a planned one."""
-    return Entry(
-        row.id,
-        attempts=row.attempts,
-        instruction=row.instruction,
-        fingerprint=row.fingerprint,
-        source=row.image,
-        place=row.place,
-        source_sha256=row.image_sha256,
-        references=[reference.path for reference in row.references],
-        mask=row.mask,
-        chain_id=row.chain_id,
-        turn=row.turn,
-        carried=row.carried,
-    )
 
 
 class _BlockPictures:

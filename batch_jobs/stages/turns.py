@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 
 from batch_jobs.ledger.entry import Entry, to_ledger
 from batch_jobs.ledger.turns import FailedTurn, failures
-from batch_jobs.manifest.planned import PlannedRow
-from batch_jobs.records import from_table
-from batch_jobs.stages.decode import entry_of
+from batch_jobs.manifest.planned import PlannedRow, planned_rows
 from batch_jobs.stages.run import BlockRun
 from engine.edit import EditFailure
 
@@ -36,7 +34,7 @@ def turn_by_turn(run: BlockRun, edit: Edit) -> Iterator[pa.Table]:
         is_stopped = pc.is_in(rows["chain_id"], value_set=pa.array(failed, pa.string()))
         stopped, ready = rows.filter(is_stopped), rows.filter(pc.invert(is_stopped))
         if len(stopped):
-            yield to_ledger(_stopped(row, failed) for row in from_table(PlannedRow, stopped))
+            yield to_ledger(_stopped(row, failed) for row in planned_rows(stopped))
         if len(ready):
             for entries in edit(replace(run, todo=ready)):
                 failed |= failures(entries)
@@ -44,7 +42,7 @@ def turn_by_turn(run: BlockRun, edit: Edit) -> Iterator[pa.Table]:
 
 
 def _stopped(row: PlannedRow, failed: Mapping[str, FailedTurn]) -> Entry:
-    entry = entry_of(row)
+    entry = Entry.of(row)
     entry.source = None  # there is none
     entry.fail(EditFailure.of(row.id, failed[row.chain_id or ""].error()))
     return entry

@@ -128,7 +128,7 @@ def test_keys_of_another_pipeline_are_read_and_written(
     assert run_here(manifest, tmp_path / "out", CONFIG.model_copy(update=columns)) == Exit.OK
     (row,) = ledger(tmp_path / "out").values()
     assert row["instruction"] == "add fog"
-    keys = DataFlowKeys("picture", "conversation", "output_image")
+    keys = DataFlowKeys("picture", "conversation")
     dest = lay_out(Storage(str(tmp_path / "out")), str(tmp_path / "cache"), keys).dest
     (written,) = [json.loads(text) for text in Path(dest).read_text().splitlines()]
     assert written["picture"] == str(tmp_path / "a.jpg")
