@@ -165,6 +165,25 @@ def test_a_turn_that_changes_is_edited_again_with_those_after_it(
     assert run_here(manifest(rows), output) == Exit.OK
     after = check_chains(output)
     assert {id for id in after if after[id] != before[id]} == {"1-2", "1-3"}
+    for id in ("1-2", "1-3"):  # no committed picture is written over
+        assert after[id]["outputs"][0]["uri"] != before[id]["outputs"][0]["uri"]
+
+
+def test_a_turn_that_changed_before_a_stop_is_followed_by_those_after_it(
+    manifest: Write, tmp_path: Path
+) -> None:
+    rows, output = chains(1, turns=4), tmp_path / "out"
+    assert run_here(manifest(rows), output) == Exit.OK
+    before = check_chains(output)
+    rows[2]["instruction"] = "sepia"  # 0-2
+    job = job_here(manifest(rows), output)
+    asked = after_the_first_block(job, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert asked.run() == Exit.TERMINATED
+    stopped = ledger(output)  # after the block in hand, which was that of the next turn
+    assert {id for id in stopped if stopped[id] != before[id]} == {"0-2", "0-3"}
+    assert left(job).todo["id"].to_pylist() == ["0-4"]
+    assert job.run() == Exit.OK
+    check_chains(output)
 
 
 def test_a_job_that_is_stopped_goes_on_at_the_turn_where_it_was(
