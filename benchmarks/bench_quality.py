@@ -53,7 +53,7 @@ def print_sources(folder: Path | None) -> None:
         for code in find_poor(saved(pixels), RESOLUTION_PX):
             wrong[code] += 1
             print(f"  {name}: {code}")
-        found[SHAKEN[0]] += bool(find_poor(saved(SHAKEN[1](pixels)), RESOLUTION_PX))
+        found[SHAKEN[0]] += "source_blurry" in find_poor(saved(SHAKEN[1](pixels)), RESOLUTION_PX)
         for code, spoils in SPOILS.items():
             for spoiled, spoil in spoils:
                 found[spoiled] += code in find_poor(saved(spoil(pixels)), RESOLUTION_PX)
