@@ -21,13 +21,13 @@ from storage.storage import Storage
 # of how the manifest is read
 MANIFEST_FLAGS = (
     *("instruction", "glob", "image_column", "instruction_column", "id_column"),
-    *("chain_id_column", "turn_column", "image_base", "image_root", "style"),
+    *("chain_id_column", "turn_column", "image_base", "image_root", "style", "accept"),
 )
 JOB_FLAGS = (
     *MANIFEST_FLAGS,
     "carry",
     *("seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
-    *("check_sources", "output_format", "output_compression", "prune"),
+    *("check_sources", "output_format", "output_compression", "metadata", "prune"),
 )
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
 MANIFEST = (

@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from engine.config import EngineConfig
 from engine.errors import error_classes
 from engine.fields import nearest
+from engine.formats import Accept
 from engine.options import MAX_SEED
-from engine.wire import OutputFormat
+from engine.wire import OutputFormat, check_background
 
 BLOCKS_IN_A_COMMIT = 8  # blocks under way at a kill count among the rows of one commit
 COMMITS = 512  # about: each part of a ledger is read alone, and Ray takes 2 ms to plan a block
@@ -95,6 +104,13 @@ class JobConfig(BaseModel):
     output_compression: Annotated[
         int | None, Field(ge=0, le=100, description="quality of jpeg and webp; default: 95")
     ] = None
+    metadata: Annotated[
+        bool,
+        Field(
+            description="write into each PNG the command that makes it again, instruction and all"
+        ),
+    ] = True
+    accept: Accept = ()
     image_root: Annotated[
         str | None,
         Field(description="a fence: local images and masks outside of this folder are refused"),
@@ -170,6 +186,11 @@ class JobConfig(BaseModel):
     @classmethod
     def _one_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _jpeg_is_opaque(self) -> Self:
+        check_background(self.engine.options, self.output_format)
+        return self
 
     @field_validator("output_compression")
     @classmethod

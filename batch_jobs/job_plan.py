@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import pyarrow as pa
@@ -53,7 +53,7 @@ class JobPlan:
         rows = with_styles(read, styles, spec, config.style, config.said)
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source) and spec.hub.local_dir is None:
-            spec = replace(spec, revision=revision)
+            spec = spec.pinned(revision)
         file = config.retry_file
         only = None if file is None else with_turns_after(rows, read_ids(file, rows["id"]))
         versions: dict[str, list[Any]] | None = None

@@ -10,21 +10,33 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from engine.config import EngineConfig, load_config
 from engine.edit import WARNINGS
 from engine.errors import ImageNotFound, OptionInvalid
-from engine.flags import with_options
-from engine.options import Determinism, EditOptions
+from engine.flags import with_flags
+from engine.formats import check_accept
+from engine.options import EditOptions
+from engine.recipe import ENGINE_FLAGS
+from engine.wire import OutputFormat, check_background
 
 if TYPE_CHECKING:
-    from engine.config import EngineConfig
     from engine.edit import EditResult
     from engine.sources import Prepared, Source
     from engine.spec import ModelSpec
 
-FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+FORMATS: dict[str, OutputFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+AcceptFlag = Annotated[
+    list[str] | None,
+    typer.Option(help="Also take photographs as avif, bmp, gif, heic or tiff; repeatable."),
+]
+MetadataFlag = Annotated[
+    bool,
+    typer.Option("--metadata/--no-metadata", help="Write into a PNG the line that makes it again."),
+]
 
 
-@with_options
+@with_flags((EngineConfig, ENGINE_FLAGS), (EditOptions, EditOptions.model_fields))
 def edit(
     source: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP photograph.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.")],
@@ -34,7 +46,6 @@ def edit(
     ] = "",
     config: Annotated[Path | None, typer.Option(help="YAML of the engine's settings.")] = None,
     model: Annotated[str | None, typer.Option(help="Name, folder, or hub_id@revision.")] = None,
-    determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
     mask: Annotated[
         Path | None, typer.Option(help="A PNG as large as SOURCE; what is opaque in it stays.")
     ] = None,
@@ -42,21 +53,25 @@ def edit(
         list[Path] | None,
         typer.Option(help="A further photograph, for a model that edits from several; repeatable."),
     ] = None,
+    accept: AcceptFlag = None,
+    metadata: MetadataFlag = True,
     **options: Any,
 ) -> None:
     """Edit the photograph SOURCE by INSTRUCTION."""
 
-    format = _format_of(output)
-    settings = settings_of(config, model, determinism).for_style(options.get("style"))
+    format, taken = _format_of(output), check_accept(tuple(accept or ()))
+    engine = {name: options.pop(name, None) for name in ENGINE_FLAGS}
+    settings = settings_of(config, model=model, **engine).for_style(options.get("style"))
     spec = settings.find_model()
     files = _files(source, mask, image or [], spec)
     given, styles = EditOptions.parse(options), settings.find_styles()
-    prepared = prepare_edit(files, *styles.apply(instruction, given, spec), spec)
+    prepared = prepare_edit(files, *styles.apply(instruction, given, spec), spec, accept=taken)
+    check_background(prepared.request.options, format)
     [result] = run_edits([prepared], settings, spec)
-    _save(output, format, prepared, result)
+    _save(output, format, prepared, result, metadata)
 
 
-def _format_of(output: Path) -> str:
+def _format_of(output: Path) -> OutputFormat:
     format = FORMATS.get(output.suffix.lower())
     if format is None or output.is_dir() or not output.resolve().parent.is_dir():
         raise OptionInvalid(
@@ -65,11 +80,9 @@ def _format_of(output: Path) -> str:
     return format
 
 
-def settings_of(config: Path | None, model: str | None, determinism: str | None) -> EngineConfig:
+def settings_of(config: Path | None, **flags: Any) -> EngineConfig:
     """Read the engine's settings; flags are above the file. Raises `OptionError`."""
-    from engine.config import EngineConfig, load_config
-
-    return load_config(config, EngineConfig, "engine", model=model, determinism=determinism)
+    return load_config(config, EngineConfig, "engine", **flags)
 
 
 def _files(source: Path, mask: Path | None, images: list[Path], spec: ModelSpec) -> Source:
@@ -87,8 +100,10 @@ def prepare_edit(
     spec: ModelSpec,
     seed: int | None = None,
     id: str = "edit",
+    accept: tuple[str, ...] = (),
 ) -> Prepared:
-    """Make the request of an edit; `seed`: of one that names none, drawn where it is not given.
+    """Make the request of an edit; `seed`: of one that names none, drawn where it is not given;
+    `accept`: formats beside JPEG, PNG and WebP.
 
     Raises `ImageError`, `InstructionError` and `OptionError`.
     """
@@ -97,7 +112,7 @@ def prepare_edit(
     from engine.text import clean_instruction
 
     resolved = spec.resolve(options, draw_seed() if seed is None else seed)
-    return prepare(id, files, clean_instruction(instruction), resolved, spec)
+    return prepare(id, files, clean_instruction(instruction), resolved, spec, accept)
 
 
 def read_file(path: Path) -> bytes:
@@ -139,7 +154,9 @@ def run_edits(
     return results
 
 
-def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> None:
+def _save(
+    output: Path, format: OutputFormat, prepared: Prepared, result: EditResult, metadata: bool
+) -> None:
     from engine.images import encode
     from engine.masks import encode_mask
     from engine.results import finished_images
@@ -148,7 +165,8 @@ def _save(output: Path, format: str, prepared: Prepared, result: EditResult) -> 
     finished = finished_images(result, prepared.finishing)
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         warn(made.warnings)
-        write_file(path, encode(made.image, format), "--output")
+        command = made.command if metadata else ""
+        write_file(path, encode(made.image, format, command=command), "--output")
         if made.edited is not None:
             mask = path.with_name(f"{path.stem}-mask.png")
             write_file(mask, encode_mask(made.edited), "--output")

@@ -1,5 +1,5 @@
-"""`rayedit edit | batch | manifest | validate | status | export | serve | calibrate | models |
-styles`."""
+"""`rayedit edit | sweep | show | batch | manifest | validate | status | export | serve |
+calibrate | models | styles`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cli.export import export
 from cli.manifest import manifest
 from cli.models import models
 from cli.serve import serve
+from cli.show import show
 from cli.status import status
 from cli.styles import styles
 from cli.sweep import sweep
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(edit)
 app.command()(sweep)
+app.command()(show)
 app.command()(batch)
 app.command()(manifest)
 app.command()(validate)

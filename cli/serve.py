@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.edit import AcceptFlag
 from engine.options import Determinism
 
 
@@ -20,6 +21,11 @@ def serve(
     determinism: Annotated[Determinism | None, typer.Option(help="What bytes depend on.")] = None,
     api_keys_file: Annotated[
         Path | None, typer.Option(help="A line for each API key: its sha256, its name.")
+    ] = None,
+    accept: AcceptFlag = None,
+    metadata: Annotated[
+        bool | None,
+        typer.Option("--metadata/--no-metadata", help="Write into PNGs how they were made."),
     ] = None,
     insecure_public: Annotated[
         bool | None, typer.Option("--insecure-public", help="Public address, no API keys.")
@@ -41,6 +47,8 @@ def serve(
         ServeConfig,
         engine={"model": model[0] if model else None, "determinism": determinism},
         api_keys_file=api_keys_file and str(api_keys_file.resolve()),
+        accept=accept,
+        metadata=metadata,
         insecure_public=insecure_public,
     )
     run_server(settings, host=host, port=port)

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.edit import prepare_edit, read_file, run_edits, settings_of, warn, write_file
+from cli.edit import (
+    AcceptFlag,
+    MetadataFlag,
+    prepare_edit,
+    read_file,
+    run_edits,
+    settings_of,
+    warn,
+    write_file,
+)
 from engine.errors import OptionInvalid
 from engine.flags import with_lists
+from engine.formats import check_accept
 from engine.options import Determinism, EditOptions
 
 if TYPE_CHECKING:
@@ -73,6 +83,8 @@ def sweep(
     cells: Annotated[
         Path | None, typer.Option(help="A folder for each picture of the grid as it is.")
     ] = None,
+    accept: AcceptFlag = None,
+    metadata: MetadataFlag = True,
     **options: Any,
 ) -> None:
     """Edit SOURCE with every combination of the values of one or two options, in one batch.
@@ -80,8 +92,9 @@ def sweep(
     For example `--guidance-scale 1,3,7 --image-guidance-scale 1,1.5,2`: three rows, three columns.
     """
     _check_output(output, cells)
+    taken = check_accept(tuple(accept or ()))
     grid = Grid.of(options)
-    settings = settings_of(config, model, determinism)
+    settings = settings_of(config, model=model, determinism=determinism)
     from engine.seeding import draw_seed
     from engine.sources import Source
 
@@ -92,12 +105,13 @@ def sweep(
             raise OptionInvalid("a picture of a grid is one image: leave --num-images out")
     settings = settings.for_style(given[0].style)
     spec, styles = settings.find_model(), settings.find_styles()
+    asked = [styles.apply(instruction, one, spec) for one in given]
     edits = [
-        prepare_edit(files, *styles.apply(instruction, one, spec), spec, seed=seed, id=str(number))
-        for number, one in enumerate(given)
+        prepare_edit(files, *one, spec, seed=seed, id=str(number), accept=taken)
+        for number, one in enumerate(asked)
     ]
     results = run_edits(edits, settings, spec)
-    _write_grid(output, cells, files.image, instruction, grid, edits, results)
+    _write_grid(output, cells, files.image, instruction, grid, edits, results, metadata)
 
 
 def _values(name: str, given: Any) -> list[Any]:
@@ -127,8 +141,10 @@ def _write_grid(
     grid: Grid,
     edits: list[Prepared],
     results: list[EditResult],
+    metadata: bool,
 ) -> None:
     from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
+    from engine.formats import OPTIONAL_FORMATS
     from engine.images import decode, encode
     from engine.results import finished_images
 
@@ -140,10 +156,11 @@ def _write_grid(
         warnings |= dict.fromkeys((*edit.warnings, *result.warnings, *made.warnings))
         if cells is not None:
             file = name.replace(" ", "-").replace("/", "-")
-            write_file(cells / f"{file}.png", encode(made.image, "png"), "--cells")
+            data = encode(made.image, "png", command=made.command if metadata else "")
+            write_file(cells / f"{file}.png", data, "--cells")
         small.append(thumbnail(made.image, TILE_PX))
     warn(warnings)
-    whole = thumbnail(decode(source).image, TILE_PX)
+    whole = thumbnail(decode(source, OPTIONAL_FORMATS).image, TILE_PX)
     captioned = list(zip(names, small, strict=True))
     width = len(grid.columns)
     rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -14,7 +15,7 @@ from engine.adapters import Adapters
 from engine.capacity import Capacity
 from engine.config import EngineConfig
 from engine.counters import LoopCounters
-from engine.edit import EditFailure, EditOutcome, EditRequest
+from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import AdapterUnusable, InternalError, ModelError, NotReady
 from engine.isolation import exit_if_the_device_is_dead
 from engine.loading import LoadedModel, load_model, use_device
@@ -22,6 +23,7 @@ from engine.loop import DenoiseLoop, Progress, Watcher
 from engine.memory import Memory, memory_of
 from engine.models import Adapting
 from engine.previews import PartialImage
+from engine.recipe import engine_words
 from engine.spec import ModelSpec
 
 
@@ -136,6 +138,7 @@ class EditActor:
             loaded = load_model(self.spec, self.config)
             use_device(loaded.editor.device)  # and a current device
             adapters = _adapters(loaded, self.config)
+            self._words = engine_words(self.config, self.spec, loaded.revision)
             self._loop = DenoiseLoop(
                 loaded.editor,
                 Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
@@ -185,6 +188,8 @@ class EditActor:
             self._resolve(EditFailure.of(request.id, error))
 
     def _resolve(self, outcome: EditOutcome) -> None:
+        if isinstance(outcome, EditResult):
+            outcome = replace(outcome, engine_words=self._words)
         with self._changed:
             future = self._futures.pop(outcome.id)
         future.set_result(outcome)

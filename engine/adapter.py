@@ -35,6 +35,7 @@ class Adapter:
     name: str  # of the style that it is of
     path: str  # of a safetensors file
     sha256: str  # of its bytes, hex: it is in the fingerprint of an edit
+    template: str = "{instruction}"  # of that style: what it makes of an instruction
 
     def unusable(self, reason: str) -> AdapterUnusable:
         """Make the error that says why this file cannot be used; a client may read it."""

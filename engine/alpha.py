@@ -17,19 +17,20 @@ def alpha_at_output(alpha: Image.Image, geometry: Geometry) -> Image.Image:
 
 
 def with_alpha(image: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Take out of an RGB image over white what shone through; returns RGBA.
+    """Take out of an RGB image over white what shone through; the image itself becomes RGBA.
 
     Laid over white again it is the same picture (by 1 of 255), and over another colour it has no
     fringe of white. `alpha`: mode L, of the same size.
     """
-    result = image.convert("RGBA")
+    image.putalpha(alpha)
     rows = max(BAND_PIXELS // image.width, 1)
     for top in range(0, image.height, rows):
         box = (0, top, image.width, min(top + rows, image.height))
-        opacity = np.asarray(alpha.crop(box))
-        missing = (255 - np.asarray(image.crop(box))).astype(np.uint32) * 255  # of white's light
-        share = np.maximum(opacity, 1)[..., None]
+        band = np.asarray(image.crop(box))
+        opacity = band[..., 3:]
+        missing = (255 - band[..., :3]).astype(np.uint32) * 255  # of white's light
+        share = np.maximum(opacity, 1)
         colours = 255 - np.minimum((missing + share // 2) // share, 255)
-        layer = np.concatenate([colours.astype(np.uint8), opacity[..., None]], axis=-1)
-        result.paste(Image.fromarray(layer), box)
-    return result
+        layer = np.concatenate([colours.astype(np.uint8), opacity], axis=-1)
+        image.paste(Image.fromarray(layer), box)
+    return image

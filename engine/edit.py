@@ -13,7 +13,8 @@ from engine.options import ResolvedOptions
 
 # The codes of what was softened, while a source was decoded, an edit made or a result finished.
 WARNINGS = {
-    "alpha_flattened": "transparent pixels were laid over white",
+    "alpha_flattened": "transparent pixels were laid over white; `background=transparent` gives "
+    "them back in a PNG or WebP",
     "cmyk_converted": "CMYK without a profile was converted by the plain formula",
     "control_empty": "the control image is black, or the source has no edge: the text alone "
     "decides; lower the `canny` thresholds",
@@ -69,6 +70,7 @@ class EditResult:
     model_s: float = 0.0  # s from its first model call to its last
     # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where the request keeps it
     reconstructed: np.ndarray | None = None
+    engine_words: tuple[str, ...] = ()  # of `engine.recipe`: the model that made them
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class ImageSourceRefused(ImageError, code="image_source_refused"):
 
 
 class ImageUnsupported(ImageError, code="image_unsupported"):
-    """The bytes are not a JPEG, PNG or WebP image."""
+    """The bytes are not a JPEG, PNG or WebP image, nor what `accept` takes beside them."""
 
 
 class ImageUnreadable(ImageError, code="image_unreadable"):

@@ -43,10 +43,11 @@ class Wanted:
 class Finished:
     """A finished picture, and what is to be said of it."""
 
-    image: Image.Image  # RGB, of the output's size
+    image: Image.Image  # of the output's size; RGB, or RGBA where its source's alpha is given back
     edited: np.ndarray | None = None  # (H, W) uint8: 255 where a pixel is the edit's, 0 where not
     report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
+    command: str = ""  # what makes it again: see `engine.recipe`
 
     @property
     def pixels(self) -> np.ndarray:

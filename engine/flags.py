@@ -16,15 +16,10 @@ from engine.options import EditOptions
 Command = Callable[..., None]
 
 
-def with_options(command: Command) -> Command:
-    """Give `command` a flag for each field of `EditOptions`; see `with_flags`."""
-    return with_flags((EditOptions, EditOptions.model_fields))(command)
-
-
 def with_lists(command: Command) -> Command:
     """Give `command` a flag for each field of `EditOptions`, as text that may be a list: `1,3,7`.
 
-    A switch stays one.
+    A switch stays one. See `with_flags`.
     """
     return with_flags((EditOptions, EditOptions.model_fields), as_lists=True)(command)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from engine.errors import ImageUnsupported, OptionInvalid
 
@@ -46,8 +49,7 @@ def taken_format(data: bytes, accept: Collection[str] = ()) -> str:
         if format == "HEIF":
             _load_heif()
         return format
-    *most, last = ["JPEG", "PNG", "WebP", *(name.upper() for name in sorted(accept))]
-    taken = f"{', '.join(most)} or {last}"
+    taken = taken_names(accept)
     if format is None:
         raise ImageUnsupported(
             f"the file is not a {taken} image (its content decides, not its name)"
@@ -55,7 +57,13 @@ def taken_format(data: bytes, accept: Collection[str] = ()) -> str:
     raise ImageUnsupported(f"the file is a {format} image; send {taken}")
 
 
-def check_accept(accept: Collection[str]) -> None:
+def taken_names(accept: Collection[str] = ()) -> str:
+    """List the formats that are taken: "JPEG, PNG or WebP"."""
+    *most, last = ["JPEG", "PNG", "WebP", *(name.upper() for name in sorted(accept))]
+    return f"{', '.join(most)} or {last}"
+
+
+def check_accept(accept: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse names that are none of `OPTIONAL_FORMATS`, and "heic" where its decoder is not
     installed; raises `OptionInvalid`."""
     if unknown := sorted(set(accept) - OPTIONAL_FORMATS.keys()):
@@ -63,6 +71,18 @@ def check_accept(accept: Collection[str]) -> None:
         raise OptionInvalid(f'accept: "{unknown[0]}" is none of {known}', param="accept")
     if "heic" in accept:
         _load_heif()
+    return accept
+
+
+# A setting of every door.
+Accept = Annotated[
+    tuple[str, ...],
+    AfterValidator(check_accept),
+    Field(
+        description="further formats of source images that are taken, by content: avif, bmp, gif "
+        "(its first frame), heic (needs rayedit[heic]), tiff"
+    ),
+]
 
 
 def _load_heif() -> None:

@@ -25,7 +25,7 @@ from engine.errors import (
 )
 from engine.formats import taken_format
 from engine.jpeg import begins_pixels, has_size, is_damaged, sound_pixels, with_its_end
-from engine.png import PngFile
+from engine.png import PngFile, text_chunk
 
 MAX_BYTES = 25 * 2**20  # between Google's 20 MB and OpenAI's 50 MB
 MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it, phones are not
@@ -77,6 +77,7 @@ def decode(data: bytes, accept: Collection[str] = (), keep_alpha: bool = False) 
         del image  # a large one and its two successors would not fit together
     if turn is not None:
         converted, alpha = converted.transpose(turn), alpha and alpha.transpose(turn)
+    converted.info = {}  # Pillow would write some of it into the result
     return Decoded(converted, notes, alpha)
 
 
@@ -180,15 +181,18 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     return image.convert(mode)
 
 
-def encode(image: Image.Image, format: str = "png", quality: int | None = None) -> bytes:
-    """Encode an RGB image, as PNG or WebP also RGBA, without any metadata; the same pixels give the
-    same bytes.
+def encode(
+    image: Image.Image, format: str = "png", quality: int | None = None, command: str = ""
+) -> bytes:
+    """Encode an RGB image, as PNG or WebP also RGBA; the same pixels give the same bytes.
 
-    `quality`: 0-100 for JPEG and WebP (default 95).
+    `quality`: 0-100 for JPEG and WebP (default 95). `command`: what makes the picture again, see
+    `engine.recipe`; a PNG carries it, and nothing of the source's metadata.
     """
     buffer = io.BytesIO()
     if format == "png":
-        image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL)
+        text = text_chunk(command) if command else None
+        image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL, pnginfo=text)
     else:
         image.save(buffer, format.upper(), quality=95 if quality is None else quality)
     return buffer.getvalue()

@@ -21,6 +21,7 @@ Resize = Literal["fit", "crop", "pad", "stretch"]
 Detail = Literal["model", "source"]
 Preserve = Literal["off", "auto"]
 Quality = Literal["low", "medium", "high", "auto"]
+Background = Literal["auto", "opaque", "transparent"]
 Scheduler = Literal[
     "ddim",
     "euler",
@@ -129,6 +130,13 @@ class EditOptions(BaseModel):
     return_mask: Annotated[
         bool, Field(description="return where the edit changed the image too, as a mask")
     ] = False
+    background: Annotated[
+        Background | None,
+        Field(
+            description="transparent: what is transparent in the source image is so in the result "
+            "too, as PNG or WebP; opaque, auto: it is laid over white"
+        ),
+    ] = None
     style: Annotated[
         Annotated[str, Field(min_length=1, max_length=64)] | None,
         Field(
@@ -143,6 +151,11 @@ class EditOptions(BaseModel):
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False
+
+    @field_validator("background")
+    @classmethod
+    def _auto_is_none(cls, value: Background | None) -> Background | None:
+        return None if value == "auto" else value
 
     @field_validator("size")
     @classmethod
@@ -173,6 +186,7 @@ class ResolvedOptions(EditOptions):
     restore_size: bool = False
     detail: Detail = "model"
     preserve: Preserve = "off"
+    background: Background = "opaque"
 
     @property
     def keeps_source(self) -> bool:

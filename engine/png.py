@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import ImageTruncated, ImageUnreadable
 
@@ -16,6 +17,7 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 # Bytes of an ICC profile that is read: a printing press's has about 2 MB, most have a few KB.
 MAX_PROFILE_BYTES = 4 * 2**20
 MAX_TEXT_BYTES = 2**20  # of a text that holds EXIF or XMP; Pillow refuses the file of a longer one
+KEYWORD = "parameters"  # where tools for diffusion models write and look for how one was made
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 # What may be lost without a pixel of another colour; PNG 3rd edition, section 11.3.
@@ -166,6 +168,23 @@ class PngFile:
     def _warn(self, code: str) -> None:
         if code not in self.warnings:
             self.warnings.append(code)
+
+
+def text_chunk(text: str) -> PngInfo:
+    """Make the chunk of a PNG that holds a text: iTXt, which is UTF-8."""
+    chunks = PngInfo()
+    chunks.add_itxt(KEYWORD, text.encode("utf-8", "replace").decode())
+    return chunks
+
+
+def text_of(data: bytes) -> str | None:
+    """Read that text; `None` where there is none, or no PNG at all."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            text = image.info.get(KEYWORD)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return text if isinstance(text, str) else None
 
 
 def _check_magic(data: bytes) -> None:

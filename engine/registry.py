@@ -22,13 +22,17 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def find_model(
     name: str, resolution: int | None = None, hub: HubFolders = DEFAULT_FOLDERS
 ) -> ModelSpec:
-    """Find the spec of a registered name, a diffusers folder, or `hub_id@revision`.
+    """Find the spec of a registered name, a diffusers folder or a hub id, each also `@revision`.
 
     `resolution` in px overrides the model's. Of a hub id that is not registered, small
     configuration files are fetched, or taken from the cache; `hub`: where that is. Raises
     `ModelUnknown`, `ModelError`.
     """
-    spec = MODELS.get(name) or _unregistered(name, hub)
+    plain, _, revision = name.partition("@")
+    if revision and not Path(name).is_dir() and (plain in MODELS or Path(plain).is_dir()):
+        spec = (MODELS.get(plain) or _unregistered(plain, hub)).pinned(revision)
+    else:
+        spec = MODELS.get(name) or _unregistered(name, hub)
     if hub != DEFAULT_FOLDERS:
         spec = replace(spec, hub=hub)
     if resolution is None:

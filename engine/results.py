@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
+from engine.alpha import alpha_at_output, with_alpha
 from engine.edit import EditResult
 from engine.errors import InternalError
 from engine.finishing import Canvases, Finished, Wanted, finish, source_at_output
@@ -14,6 +16,7 @@ from engine.formats import OPTIONAL_FORMATS
 from engine.geometry import from_canvas, to_canvas
 from engine.images import decode
 from engine.masks import decode_mask, mask_to_output
+from engine.recipe import command_of
 from engine.sources import Finishing
 
 
@@ -23,14 +26,36 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     Every door's results come from here, in a process that is not the model's. A source of which
     more than its canvas is kept is decoded again, from the file that was edited.
     """
-    if finishing.source is None and finishing.canvas is None:
+    image = alpha = None
+    if finishing.source is not None:
+        is_clear = finishing.background == "transparent"
+        decoded = decode(finishing.source, OPTIONAL_FORMATS, is_clear)  # it was accepted before
+        image, alpha = decoded.image, decoded.alpha
+        del decoded
+    if alpha is not None:
+        alpha = alpha_at_output(alpha, finishing.geometry)
+    pictures = _pictures(result, finishing, image)
+    del image  # of 50 megapixels there is not room for another one
+    for made, seed in zip(pictures, result.seeds, strict=True):
+        command = command_of(finishing.edit_words, result.engine_words, seed)
+        picture = made.image if alpha is None else with_alpha(made.image, alpha)
+        yield replace(made, image=picture, command=command)
+
+
+def _pictures(
+    result: EditResult, finishing: Finishing, image: Image.Image | None
+) -> Iterator[Finished]:
+    """The pictures over white; `image`: the source, where its file was kept."""
+    if not finishing.keeps_source:
+        del image
         for edited in result.images:
             yield Finished(from_canvas(edited, finishing.geometry))
         return
     if result.reconstructed is None:
         raise InternalError("the model returned no reconstruction of the source")
     geometry = finishing.geometry
-    canvas, source, mask = _kept(finishing)
+    canvas, source, mask = _kept(finishing, image)
+    del image
     wanted = Wanted(
         finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
     )
@@ -41,14 +66,15 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     yield finish(canvases, source, geometry, wanted, into=source)
 
 
-def _kept(finishing: Finishing) -> tuple[np.ndarray, Image.Image, np.ndarray | None]:
+def _kept(
+    finishing: Finishing, image: Image.Image | None
+) -> tuple[np.ndarray, Image.Image, np.ndarray | None]:
     """The source on the canvas and at the result's size, and the mask at that size."""
     geometry, mask = finishing.geometry, None
     if finishing.canvas is not None:
         return finishing.canvas, from_canvas(finishing.canvas, geometry), None
-    if finishing.source is None:
+    if image is None:
         raise InternalError("nothing was kept of the source")
-    image = decode(finishing.source, OPTIONAL_FORMATS).image  # it was accepted before
     canvas = to_canvas(image, geometry)
     if finishing.mask is not None:
         mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import unquote
 
@@ -25,8 +25,9 @@ from engine.errors import (
 from engine.geometry import Geometry, plan_geometry, reference_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
 from engine.masks import decode_mask, mask_to_canvas
-from engine.options import Detail, Preserve, ResolvedOptions
+from engine.options import Background, Detail, Preserve, ResolvedOptions
 from engine.quality.poor_source import find_poor
+from engine.recipe import edit_words
 from engine.spec import ModelSpec
 
 _SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
@@ -49,6 +50,7 @@ class Finishing:
     detail: Detail = "model"
     preserve: Preserve = "off"
     return_mask: bool = False
+    background: Background = "opaque"  # transparent where the source is and its alpha is wanted
     # Files and not pixels, since this waits in queues: the source image, where anything of it is
     # to be kept, and the mask, where there is one.
     source: bytes | None = None
@@ -56,6 +58,13 @@ class Finishing:
     # In place of the file where the result has another size and no mask: (H, W, 3) uint8, what the
     # model was shown, so that a large source is not decoded twice.
     canvas: np.ndarray | None = None
+    edit_words: tuple[str, ...] = ()  # of `engine.recipe`: what was asked for
+
+    @property
+    def keeps_source(self) -> bool:
+        """Tell whether the result is not the model's picture alone; its alpha does not count."""
+        wishes = self.detail == "source", self.preserve == "auto", self.return_mask
+        return any(wishes) or self.mask is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,8 @@ def prepare(
     with naming_image(1, count):
         decoded = decode(source.image, accept)
     size, notes = decoded.image.size, decoded.warnings
+    if is_clear := options.background == "transparent" and "alpha_flattened" in notes:
+        notes.remove("alpha_flattened")
     notes += find_poor(decoded.image, spec.resolution)
     geometry = plan_geometry(size, options, spec)
     pixels = to_canvas(decoded.image, geometry)
@@ -99,23 +110,33 @@ def prepare(
     request = EditRequest(
         id, pixels, instruction, options, digest=digest, references=others, mask=mask, adapter=lora
     )
-    finishing = _finishing(request, source, geometry, has_size=geometry.output == size)
+    shrinks = source.mask is None and geometry.output != size
+    finishing = _finishing(request, source, geometry, shrinks, is_clear)
+    finishing = replace(finishing, edit_words=_words(request, source, spec))
     if options.size is None and _is_smaller(geometry.output, size, spec.multiple):
         notes.append("smaller_than_source")
     return Prepared(request, finishing, tuple(notes))
 
 
+def _words(request: EditRequest, source: Source, spec: ModelSpec) -> tuple[str, ...]:
+    images, has_mask = len(source.references), source.mask is not None
+    asked = (request.instruction, request.options, spec)
+    return edit_words(*asked, images=images, has_mask=has_mask)
+
+
 def _finishing(
-    request: EditRequest, source: Source, geometry: Geometry, *, has_size: bool
+    request: EditRequest, source: Source, geometry: Geometry, shrinks: bool, is_clear: bool
 ) -> Finishing:
-    """Keep what the result is made with; `has_size`: it has the source's size."""
+    """Keep what the result is made with. `shrinks`: all of it is on the canvas; `is_clear`: its
+    alpha is to be given back, which is in the file alone."""
     options, keeps = request.options, request.keeps_source
-    shrinks = source.mask is None and not has_size
+    needs_file = is_clear or (keeps and not shrinks)
     return Finishing(
         *(geometry, options.detail, options.preserve, options.return_mask),
-        source=source.image if keeps and not shrinks else None,
+        background="transparent" if is_clear else "opaque",
+        source=source.image if needs_file else None,
         mask=source.mask,
-        canvas=request.pixels if keeps and shrinks else None,
+        canvas=request.pixels if keeps and not needs_file else None,
     )
 
 

@@ -41,7 +41,7 @@ class ModelSpec:
     name: str
     source: str  # a folder in the diffusers layout, or a hub id
     editor: str  # "module:class" of its `Editor`
-    revision: str | None = None  # of the hub
+    revision: str | None = None  # of the hub, or how the digest of the folder's weights begins
     hub: HubFolders = DEFAULT_FOLDERS  # where it is kept
     guidance: GuidanceKind = "embedded"
     options: frozenset[str] = frozenset()  # those of `FAMILY_OPTIONS` that it has
@@ -118,6 +118,16 @@ class ModelSpec:
         folder = Path(place)
         found = str(folder.resolve()) if folder.is_dir() else place
         return replace(self, parts={**self.parts, "controlnet": found})
+
+    def pinned(self, revision: str) -> Self:
+        """Return this model with one revision of its weights, joined with those of its parts as
+        `weights.find_revision` joins them."""
+        own, *others = revision.split("+")
+        parts = {
+            part: f"{place.partition('@')[0]}@{other}"
+            for (part, place), other in zip(self.parts.items(), others, strict=False)
+        }
+        return replace(self, revision=own, parts={**self.parts, **parts})
 
     def without(self, option: str) -> Self:
         """Return the spec of a model that is like this one and does not have `option`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +123,11 @@ class Styles:
     def adapters(self, spec: ModelSpec) -> dict[str, Adapter]:
         """Find the LoRA of each style of a model that has one; raises `AdapterUnusable`."""
         loras = {name: style.lora for name, style in self.of_model(spec).items()}
-        return {name: find_adapter(name, lora) for name, lora in loras.items() if lora is not None}
+        return {
+            name: replace(find_adapter(name, lora), template=self.by_name[name].template)
+            for name, lora in loras.items()
+            if lora is not None
+        }
 
     def expand(self, name: object, text: str, spec: ModelSpec) -> tuple[str, dict[str, Any]]:
         """Return the instruction that a model reads, and the options that the style sets.
@@ -169,6 +173,16 @@ class Styles:
             spec.check_has(style.given)
         except OptionInvalid as error:
             raise OptionInvalid(f"style {name}: {error.message}", param="style") from None
+
+
+def own_instruction(text: str, template: str) -> str:
+    """Find what an edit says itself in what the template of its style made of it; empty where the
+    style is the whole instruction."""
+    first, *others = clean_instruction(template).split(INSTRUCTION)
+    if not others:
+        return ""
+    own = len(text) - len(first) - sum(map(len, others))
+    return text[len(first) : len(first) + own // len(others)]
 
 
 def _is_model(style: Style, spec: ModelSpec) -> bool:

@@ -34,7 +34,7 @@ def clean_instruction(text: object) -> str:
         raise _too_long(len(text))
     if has_lone_surrogate(text):
         raise InstructionEmpty("instruction is not valid Unicode (a lone surrogate)")
-    cleaned = _ENDS.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFC", text)))
+    cleaned = _ENDS.sub("", without_controls(unicodedata.normalize("NFC", text)))
     if is_blank(cleaned):
         raise InstructionEmpty('instruction is empty; say what to do, such as "make it night"')
     if len(cleaned) > MAX_INSTRUCTION_CHARACTERS:
@@ -44,7 +44,12 @@ def clean_instruction(text: object) -> str:
 
 def is_blank(text: str) -> bool:
     """Tell whether nobody would see anything of a text."""
-    return _BLANK.fullmatch(_INVISIBLE.sub("", text)) is not None
+    return _BLANK.fullmatch(without_controls(text)) is not None
+
+
+def without_controls(text: str) -> str:
+    """Leave out what moves a cursor or turns a line around; a line break and a tab stay."""
+    return _INVISIBLE.sub("", text)
 
 
 def has_lone_surrogate(text: str) -> bool:

@@ -71,28 +71,40 @@ def verify_weights(folder: Path) -> str:
 def _fetched(
     source: str, revision: str | None, hub: HubFolders, *, part: bool = False
 ) -> tuple[Path, str]:
-    folder = _own_folder(source, revision, hub, part)
+    folder, digest = _own_folder(source, revision, hub, part)
     if folder is not None:
-        return folder, verify_weights(folder)
+        return folder, digest
     folder = fetch_weights(source, revision, hub, part=part)
     return folder, folder.name
 
 
 def _revision(source: str, revision: str | None, hub: HubFolders, *, part: bool = False) -> str:
-    folder = _own_folder(source, revision, hub, part)
-    if folder is not None:
-        return verify_weights(folder)
-    return find_commit(source, revision, hub, part=part)
+    folder, digest = _own_folder(source, revision, hub, part)
+    return digest if folder is not None else find_commit(source, revision, hub, part=part)
 
 
-def _own_folder(source: str, revision: str | None, hub: HubFolders, part: bool) -> Path | None:
-    """Find the operator's folder of a model, filled from the hub where that is asked for; None for
-    one that the cache holds."""
+def _own_folder(
+    source: str, revision: str | None, hub: HubFolders, part: bool
+) -> tuple[Path | None, str]:
+    """Find the operator's folder of a model, filled from the hub where that is asked for, and its
+    digest; None for one that the cache holds."""
     if Path(source).is_dir():
-        return Path(source)
+        return Path(source), _checked(Path(source), revision)
     if part or hub.local_dir is None:
-        return None
-    return fetch_weights(source, revision, hub)
+        return None, ""
+    folder = fetch_weights(source, revision, hub)
+    return folder, verify_weights(folder)
+
+
+def _checked(folder: Path, revision: str | None) -> str:
+    """The digest of a folder; raises `ModelError` where it does not begin with `revision`."""
+    digest = verify_weights(folder)
+    if revision is not None and not digest.startswith(revision):
+        raise ModelError(
+            f"{folder} holds other weights than were asked for: their digest is {digest[:12]}..., "
+            f"and not {revision}; leave @{revision} out to take them as they are"
+        )
+    return digest
 
 
 def _parts(spec: ModelSpec) -> list[tuple[Path, str]]:

@@ -21,7 +21,6 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 
 # What OpenAI accepts and this engine has one answer for: field -> the values that mean that answer.
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "background": (None, "auto", "opaque"),
     "moderation": (None, "auto", "low"),  # nothing is moderated here
     "input_fidelity": (None, "low", "high"),  # see `EditBody.options`
     "response_format": (None, "b64_json"),
@@ -58,7 +57,6 @@ class _OpenAIFields(BaseModel):
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = None
     user: str | None = None
     safety_identifier: str | None = None
-    background: str | None = None
     moderation: str | None = None
     input_fidelity: str | None = None
     response_format: str | None = None
@@ -125,6 +123,15 @@ class EditBody(_OptionFields, _OpenAIFields):
     def mask_url(self) -> str | None:
         """The URL of the mask, if there is one; raises `ImageError`."""
         return None if self.mask is None else _url_of(self.mask, "mask")
+
+
+def check_background(options: EditOptions, format: OutputFormat) -> None:
+    """Refuse a transparent picture as JPEG; raises `OptionInvalid`."""
+    if options.background == "transparent" and format == "jpeg":
+        raise OptionInvalid(
+            "background: a JPEG is opaque; ask for png or webp, or leave transparent out",
+            param="background",
+        )
 
 
 def _url_of(image: ImageReference, field: str) -> str:

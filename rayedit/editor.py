@@ -13,6 +13,7 @@ from PIL import Image
 from engine.config import EngineConfig, load_config
 from engine.edit import EditFailure, EditResult
 from engine.errors import EngineError, OptionInvalid
+from engine.formats import check_accept
 from engine.options import EditOptions
 from engine.seeding import draw_seed
 from engine.sources import Prepared, prepare
@@ -31,16 +32,23 @@ class Editor:
     """
 
     def __init__(
-        self, model: str | None = None, *, config: str | Path | None = None, **settings: Any
+        self,
+        model: str | None = None,
+        *,
+        config: str | Path | None = None,
+        accept: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
         """Load `model`: a registered name, a diffusers folder, or hub_id@revision; default: pocket.
 
-        `config`: YAML of the engine's settings; `settings`: fields of `EngineConfig`, such as
-        `device`, `dtype`, `determinism`, `max_batch_size`. Raises `EngineError`.
+        `config`: YAML of the engine's settings; `accept`: formats of files that are taken beside
+        JPEG, PNG and WebP: avif, bmp, gif, heic, tiff; `settings`: fields of `EngineConfig`, such
+        as `device`, `dtype`, `determinism`, `max_batch_size`. Raises `EngineError`.
         """
         from engine.actor import EditActor  # loads torch
 
         chosen = load_config(config, EngineConfig, "engine", model=model, **settings)
+        self._accept = check_accept(tuple(accept))
         self._styles = chosen.find_styles()
         self._actor = EditActor(chosen)
 
@@ -61,8 +69,10 @@ class Editor:
         `options`: fields of `EditOptions`, such as `seed`, `num_inference_steps`,
         `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
         codes of what was softened in `info["warnings"]`, an `EditReport` in `info["edit_report"]`
-        where something of the source is kept, and with `return_mask` a picture of mode L in
-        `info["mask"]`, 255 where it was edited. Raises `EngineError` where the edit fails.
+        where something of the source is kept, with `return_mask` a picture of mode L in
+        `info["mask"]`, 255 where it was edited, and in `info["parameters"]` the command that makes
+        it again, as PNG files of the other doors carry it. Raises `EngineError` where the edit
+        fails.
         """
         (edited,) = self.edit_many(
             [image], instruction, references=[references], masks=[mask], **options
@@ -140,7 +150,8 @@ class Editor:
             text, given = self._styles.apply(instruction, given, spec)
             resolved = spec.resolve(given, draw_seed())
             text = clean_instruction(text)
-            return prepare(id, source_of(image, references, mask), text, resolved, spec)
+            source = source_of(image, references, mask)
+            return prepare(id, source, text, resolved, spec, self._accept)
         except EngineError as error:
             return EditFailure.of(id, error)
 
@@ -195,5 +206,6 @@ def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Imag
         "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),
         "edit_report": made.report,
         "mask": None if made.edited is None else Image.fromarray(made.edited),
+        "parameters": made.command,
     }
     return image

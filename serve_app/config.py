@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.config import EngineConfig
 from engine.fields import validate
+from engine.formats import Accept
 from engine.images import MAX_BYTES
 
 
@@ -91,6 +92,13 @@ class ServeConfig(BaseModel):
         ),
     ] = 64
 
+    accept: Accept = ()
+    metadata: Annotated[
+        bool,
+        Field(
+            description="write into each PNG the command that makes it again, instruction and all"
+        ),
+    ] = True
     aliases: Annotated[
         tuple[str, ...],
         Field(description="further names that a client may send as `model`, such as gpt-image-1"),

@@ -18,6 +18,10 @@ _REPORT = (
 _RETURNED_MASK = "with `return_mask`: a PNG as `mask` takes it, transparent where the edit is"
 
 
+ShownBackground = Literal["opaque", "transparent"]
+_BACKGROUND = "as it was asked for; transparent: where the source is, and nowhere in a preview"
+
+
 class EditedImage(BaseModel):
     """One edited image."""
 
@@ -46,9 +50,7 @@ class ImagesResponse(BaseModel):
 
     created: int = Field(description="unix time in seconds")
     data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
-    background: Literal["opaque"] = Field(
-        default="opaque", description="no image has an alpha channel"
-    )
+    background: ShownBackground = Field(default="opaque", description=_BACKGROUND)
     output_format: OutputFormat = Field(description="of every image")
     quality: Quality = Field(description="as it was asked for")
     size: str = Field(description="WIDTHxHEIGHT of every image in px")
@@ -64,7 +66,7 @@ class ImageEvent(BaseModel):
     created_at: int = Field(description="unix time in seconds")
     size: str = Field(description="WIDTHxHEIGHT in px")
     quality: Quality = Field(description="as it was asked for")
-    background: Literal["opaque"] = "opaque"
+    background: ShownBackground = Field(default="opaque", description=_BACKGROUND)
     output_format: OutputFormat
 
 

@@ -13,9 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import rayedit
 from batch_jobs.ledger.ledger import Ledger
+from engine.images import encode
+from engine.png import text_of
+from engine.recipe import read_command
 from storage.storage import Storage
-from tests.cli.test_cli import SMALL, rayedit
+from tests.cli.test_cli import SMALL
+from tests.cli.test_cli import rayedit as command
 from tests.masks import draw_mask, openai_mask
 from tests.serving import Server, server
 
@@ -55,7 +60,7 @@ def by_command(photo: Path, edit: dict[str, object]) -> bytes:
     config.write_text(SMALL)
     output = photo.parent / "edited.png"
     instruction = flags[1]
-    done = rayedit("edit", photo, instruction, "-o", output, "--config", config, *flags[2:])
+    done = command("edit", photo, instruction, "-o", output, "--config", config, *flags[2:])
     assert done.returncode == 0, done.stderr
     return output.read_bytes()
 
@@ -67,10 +72,18 @@ def by_job(photo: Path, edits: list[dict[str, object]]) -> list[bytes]:
     pq.write_table(pa.table(columns), manifest)
     config = photo.parent / "job.yaml"
     config.write_text("engine: {resolution: 64, num_threads: 1}\n")
-    done = rayedit("batch", manifest, output, "--config", config, "--determinism", "strict")
+    done = command("batch", manifest, output, "--config", config, "--determinism", "strict")
     assert done.returncode == 0, done.stderr
     ledger = sorted(Ledger(Storage(str(output))).read().to_pylist(), key=lambda row: row["id"])
     return [Path(row["outputs"][0]["uri"]).read_bytes() for row in ledger]
+
+
+def by_python(editor: rayedit.Editor, photo: Path, edit: dict[str, object]) -> bytes:
+    """The file that its picture makes with what it says of itself."""
+    given = {name: value for name, value in edit.items() if name != "mask"}
+    mask = photo.with_name("mask.png") if "mask" in edit else None
+    image = editor.edit(photo, mask=mask, **given)  # type: ignore[arg-type]
+    return encode(image, command=image.info["parameters"])
 
 
 def by_http(server: Server, photo: Path, edit: dict[str, object]) -> bytes:
@@ -86,7 +99,7 @@ def by_http(server: Server, photo: Path, edit: dict[str, object]) -> bytes:
 
 
 @pytest.mark.slow
-def test_a_row_is_the_same_bytes_by_command_by_job_and_by_http(
+def test_a_row_is_the_same_bytes_by_command_by_job_by_http_and_in_python(
     server: Server, tmp_path: Path, photographs: dict[str, bytes]
 ) -> None:
     photo = tmp_path / "coffee.jpg"
@@ -94,9 +107,15 @@ def test_a_row_is_the_same_bytes_by_command_by_job_and_by_http(
     mask = draw_mask("ring", (600, 400))
     photo.with_name("mask.png").write_bytes(openai_mask(mask))
     jobs = by_job(photo, EDITS)
-    for edit, from_job in zip(EDITS, jobs, strict=True):
-        assert by_http(server, photo, edit) == from_job
-        assert by_command(photo, edit) == from_job
+    with rayedit.Editor("pocket", resolution=64, determinism="strict", num_threads=1) as editor:
+        for edit, from_job in zip(EDITS, jobs, strict=True):
+            assert by_http(server, photo, edit) == from_job
+            assert by_command(photo, edit) == from_job
+            assert by_python(editor, photo, edit) == from_job
+            line = text_of(from_job)
+            words = line and read_command(line)
+            assert words and words[3] == edit["instruction"]
+            assert words[-2:] == ["--seed", str(edit["seed"])]
     assert len(set(jobs)) == len(jobs)
     masked, source = (
         np.asarray(Image.open(io.BytesIO(data))) for data in (jobs[2], photo.read_bytes())

@@ -49,6 +49,7 @@ ENGINE_ORDER = [
     "styles",
     "built_in_styles",
     "config",
+    "recipe",
     "calibration",
     "allocator",
     "memory",

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import rayedit
+from engine.recipe import read_command
 from tests.conftest import jpeg, photograph, png
+from tests.engine.files import saved
 
 NIGHT = "make it night"
 FEW = {"num_inference_steps": 2, "seed": 7}
@@ -19,7 +21,9 @@ FEW = {"num_inference_steps": 2, "seed": 7}
 
 @pytest.fixture(scope="module")
 def editor() -> Iterator[rayedit.Editor]:
-    with rayedit.Editor("pocket", resolution=64, determinism="strict") as editor:
+    with rayedit.Editor(
+        "pocket", resolution=64, determinism="strict", num_threads=1, accept=["gif"]
+    ) as editor:
         yield editor
 
 
@@ -55,6 +59,29 @@ def test_the_seed_that_was_drawn_is_told_and_replays(editor: rayedit.Editor) -> 
     drawn = editor.edit(coffee, NIGHT, num_inference_steps=2)
     again = editor.edit(coffee, NIGHT, num_inference_steps=2, seed=drawn.info["seed"])
     assert (pixels(drawn) == pixels(again)).all()
+
+
+def test_an_edit_says_how_it_was_made(editor: rayedit.Editor) -> None:
+    line = editor.edit(photograph("coffee"), NIGHT, **FEW).info["parameters"]
+    words = read_command(line)
+    assert words is not None and words[3] == NIGHT and words[-2:] == ["--seed", "7"]
+
+
+def test_another_format_is_taken_where_the_editor_accepts_it(editor: rayedit.Editor) -> None:
+    coffee = Image.fromarray(photograph("coffee")).resize((96, 64))
+    assert editor.edit(saved(coffee, "GIF"), NIGHT, **FEW).size == (96, 64)
+    with pytest.raises(rayedit.EngineError, match="a BMP image; send JPEG, PNG, WebP or GIF"):
+        editor.edit(saved(coffee, "BMP"), NIGHT, **FEW)
+    with pytest.raises(rayedit.EngineError, match='"psd" is none of'):
+        rayedit.Editor(accept=["psd"])
+
+
+def test_a_transparent_image_may_be_transparent_again(editor: rayedit.Editor) -> None:
+    clear = Image.fromarray(photograph("coffee")).resize((96, 64))
+    clear.putalpha(Image.linear_gradient("L").resize((96, 64)))
+    made = editor.edit(clear, NIGHT, background="transparent", **FEW)
+    assert (np.asarray(made)[..., 3] == np.asarray(clear)[..., 3]).all()
+    assert editor.edit(clear, NIGHT, **FEW).mode == "RGB"
 
 
 def test_a_style_may_be_the_whole_instruction(editor: rayedit.Editor) -> None:

@@ -168,7 +168,7 @@ class ActorHere:
 @pytest.mark.usefixtures("imported")
 def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSpec) -> None:
     from serve_app.ingress.api import make_app
-    from serve_app.ingress.codec_tasks import prepare_source
+    from serve_app.ingress.codec_tasks import SentFiles, prepare_source
     from serve_app.ingress.service import EditService
     from serve_app.proxy.guard import ProxyGuard
 
@@ -202,6 +202,7 @@ def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSp
 
     options = pocket.resolve(EditOptions(), seed=0)
     with traced() as decoder:
-        prepare_source("a", [photographs["coffee"]], "add fog", options, pocket)
+        sent = SentFiles([photographs["coffee"]], None)
+        prepare_source("a", sent, "add fog", options, pocket)
     there = stops_of("A request", "decoder")
     assert decoder.of(there) == there

@@ -10,7 +10,10 @@ import sysconfig
 import venv
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.serving import Server, free_port, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 NOT_NEEDED = (".*", "__pycache__", "tests", "training", "demo", "build", "dist", "*.egg-info")
@@ -85,3 +88,27 @@ def test_edit_and_batch_find_their_own(installed: Path, folder: Path) -> None:
     run(installed, folder, "rayedit", "edit", "coffee.jpg", "add fog", "-o", "fog.png")
     said = run(installed, folder, "rayedit", "batch", "m.csv", "out", "--config", "small.yaml")
     assert "1 ok" in said
+
+
+@pytest.mark.slow
+def test_serve_finds_its_own(installed: Path, folder: Path) -> None:
+    port, log = free_port(), folder / "server.log"
+    command = [installed / "rayedit", "serve", "--port", str(port), "--config", "small.yaml"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAY_ADDRESS")}
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log)
+    try:
+        wait_until_ready(server)
+        answer = httpx.post(
+            f"{server.url}/v1/images/edits",
+            data={"prompt": "add fog", "num_inference_steps": "1"},
+            files={"image": (folder / "coffee.jpg").read_bytes()},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+    finally:
+        code = server.stop()
+    assert code == 0, server.log

@@ -157,12 +157,17 @@ def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
             {"b64_json": image, "seed": output.seed, "edit_report": _report(output)}
             for image, output in zip(images, entry.outputs, strict=True)
         ],
-        "background": "opaque",
+        "background": _background_of(entry),
         "output_format": _format_of(first),
         "size": f"{first.width_px}x{first.height_px}",
         "model": entry.model,
         "warnings": entry.warnings or [],
     }
+
+
+def _background_of(entry: Entry) -> str:
+    """OpenAI's word; of an edit that asked for its source's transparency, "transparent"."""
+    return (entry.options and entry.options.background) or "opaque"
 
 
 def _report(output: Output) -> dict[str, float] | None:

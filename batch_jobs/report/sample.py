@@ -20,6 +20,7 @@ from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.consistency import Outlier, StyleConsistency
 from batch_jobs.report.contact_sheet import SheetRow, thumbnail
 from batch_jobs.report.pairs import relative_url
+from engine.formats import OPTIONAL_FORMATS
 from engine.images import decode
 from storage.location import located
 from storage.sources import read_source
@@ -46,7 +47,7 @@ def sample_rows(storage: Storage, results: pa.Table, base: str, reading: Reading
             data = _source_bytes(group[0], base, reading)
             if image_sha256(data) != group[0]["source_sha256"]:
                 continue  # another picture lies in its place now
-            source = thumbnail(decode(data).image)
+            source = thumbnail(decode(data, OPTIONAL_FORMATS).image)  # it was accepted before
             edits = [(row["instruction"], thumbnail(_output(storage, row))) for row in group]
         except Exception as error:  # gone since: the sheet is a sample, and never ends a job
             logger.info("row %s is not in the report: %s", group[0]["id"], error)

@@ -10,6 +10,7 @@ from batch_jobs.config import JobConfig
 from batch_jobs.manifest.plan import base_of
 from batch_jobs.manifest.reading import AS_IT_IS, Reading
 from engine.spec import ModelSpec
+from engine.wire import OutputFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,15 @@ class BlockContext:
     image_root: str | None  # absolute: the folder that local images and masks must lie in
     same_seed: bool = False
     reading: Reading = AS_IT_IS  # how the manifest is read again
+    accept: tuple[str, ...] = ()  # formats beside JPEG, PNG and WebP
+    output_format: OutputFormat = "png"
 
     @classmethod
     def of(cls, manifest: str, config: JobConfig, spec: ModelSpec) -> Self:
         """Make the context of a job over `manifest`."""
         root = os.path.abspath(config.image_root) if config.image_root else None
         reading = Reading.of(config.model_dump())
-        return cls(spec, config.seed, base_of(manifest, reading), root, config.same_seed, reading)
+        return cls(
+            *(spec, config.seed, base_of(manifest, reading), root, config.same_seed, reading),
+            *(config.accept, config.output_format),
+        )

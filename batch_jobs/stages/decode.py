@@ -24,6 +24,7 @@ from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
 from engine.sources import Prepared, Source, naming_image, prepare
 from engine.text import clean_instruction
+from engine.wire import check_background
 from storage.retrying import retrying
 from storage.sources import read_source
 
@@ -87,12 +88,14 @@ def decode_rows(
             asked = row.edit_options(context.spec)
             seed = row_seed(context.job_seed, row.id, context.same_seed)
             entry.options = context.spec.resolve(asked, seed)
+            check_background(entry.options, context.output_format)
             instruction = clean_instruction(row.instruction or "")
             context.spec.check_sources(1 + len(row.references))
             data, *others = pictures.images(position)
             entry.source_sha256 = image_sha256(data) if data else None
             source = Source(data, pictures.mask(position), tuple(others))
-            prepared = prepare(row.id, source, instruction, entry.options, context.spec)
+            edit = (source, instruction, entry.options, context.spec, context.accept)
+            prepared = prepare(row.id, *edit)
         except Exception as error:  # whatever is wrong with a row stays with the row
             entry.fail(EditFailure.of(row.id, error))
             decoded.append(DecodedRow(entry))

@@ -67,6 +67,6 @@ class StagesHere:
 
     def publish(self, edited: pa.Table) -> pa.Table:
         """See `publish_rows`."""
-        run = self._run
-        config = run.config
-        return publish_rows(edited, run.storage, config.output_format, config.output_compression)
+        config = self._run.config
+        files = (config.output_format, config.output_compression, config.metadata)
+        return publish_rows(edited, self._run.storage, *files)

@@ -88,5 +88,5 @@ def build_dataset(run: BlockRun) -> ray.data.Dataset:
         num_cpus=config.num_cpus,
         **AS_ARROW,
     )
-    files = (run.storage, config.output_format, config.output_compression)
+    files = (run.storage, config.output_format, config.output_compression, config.metadata)
     return edited.map_batches(publish_rows, batch_size=None, fn_args=files, **AS_ARROW)

@@ -23,13 +23,17 @@ from storage.storage import Storage
 
 
 def publish_rows(
-    block: pa.Table, storage: Storage, format: OutputFormat = "png", quality: int | None = None
+    block: pa.Table,
+    storage: Storage,
+    format: OutputFormat = "png",
+    quality: int | None = None,
+    metadata: bool = True,
 ) -> pa.Table:
     """Finish, encode and publish the images of a table of `EditedRow`; returns its ledger rows.
 
-    `quality`: 0-100 for JPEG and WebP (default 95).
+    `quality`: 0-100 for JPEG and WebP (default 95); `metadata`: a PNG says what makes it again.
     """
-    files = Files(storage, format, quality)
+    files = Files(storage, format, quality, metadata)
     rows = from_table(EditedRow, block)
     for row in rows:
         if row.result is not None and row.finishing is not None:
@@ -51,11 +55,13 @@ class Files:
     storage: Storage
     format: OutputFormat  # of the pictures; masks are PNG
     quality: int | None
+    metadata: bool
 
     def publish(self, entry: Entry, index: int, made: Finished, seed: int) -> Output:
         """Encode and publish image `index` of a row, and its mask where there is one."""
         storage = self.storage
-        data = encode(made.image, self.format, self.quality)
+        command = made.command if self.metadata else ""
+        data = encode(made.image, self.format, self.quality, command)
         path = image_path(entry.id, entry.fingerprint, index, self.format)
         storage.publish(path, data)
         mask_uri = None

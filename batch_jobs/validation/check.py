@@ -31,6 +31,7 @@ from engine.errors import EngineError, ImageMissing, RequestError
 from engine.geometry import plan_geometry
 from engine.spec import ModelSpec
 from engine.text import clean_instruction
+from engine.wire import check_background
 
 # The kind of an image or a mask: its scheme, whether it climbs, its suffix. Of each kind one is
 # opened.
@@ -94,7 +95,9 @@ class ManifestCheck:
         spec, square = self.spec, (self.spec.resolution, self.spec.resolution)
 
         def check_options(planned: str) -> None:
-            plan_geometry(square, spec.resolve(parse_options(planned), seed=0), spec)
+            options = spec.resolve(parse_options(planned), seed=0)
+            check_background(options, self.config.output_format)
+            plan_geometry(square, options, spec)
 
         faulty = pc.indices_nonzero(pc.is_valid(self.plan["fault"])).to_numpy()
         faults = self.plan["fault"].take(pa.array(faulty)).to_pylist()

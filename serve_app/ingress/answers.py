@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.edit import EditResult
-from engine.options import Quality
+from engine.options import Quality, ResolvedOptions
 from engine.wire import OutputFormat
 from serve_app.ingress.codec_tasks import EncodedImage
-from serve_app.schemas import CompletedEvent, EditedImage, ImagesResponse, PartialImageEvent
+from serve_app.schemas import (
+    CompletedEvent,
+    EditedImage,
+    ImagesResponse,
+    PartialImageEvent,
+    ShownBackground,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +26,7 @@ class Answer:
 
     model: str
     format: OutputFormat
-    quality: Quality
+    options: ResolvedOptions
     decoding: Sequence[str]  # the warnings of decoding its source
 
     def body(self, result: EditResult, images: Sequence[EncodedImage]) -> ImagesResponse:
@@ -36,8 +42,9 @@ class Answer:
                 )
                 for image, seed in zip(images, result.seeds, strict=True)
             ],
+            background=self._background,
             output_format=self.format,
-            quality=self.quality,
+            quality=self._quality,
             size=_size(images[0]),
             model=self.model,
             warnings=self._warnings(result, images),
@@ -58,8 +65,17 @@ class Answer:
                 edit_report=image.report,
                 mask_b64_json=image.mask_b64,
                 warnings=self._warnings(result, images),
+                background=self._background,
                 **self._event(image),
             )
+
+    @property
+    def _background(self) -> ShownBackground:
+        return "transparent" if self.options.background == "transparent" else "opaque"
+
+    @property
+    def _quality(self) -> Quality:
+        return self.options.quality or "auto"
 
     def _event(self, image: EncodedImage) -> dict[str, Any]:
         return {
@@ -67,7 +83,7 @@ class Answer:
             "created_at": int(time.time()),
             "size": _size(image),
             "output_format": self.format,
-            "quality": self.quality,
+            "quality": self._quality,
         }
 
     def _warnings(self, result: EditResult, images: Sequence[EncodedImage]) -> list[str]:

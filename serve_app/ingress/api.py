@@ -99,12 +99,13 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         service.keys.check(request.headers.get("authorization"))
 
     open_to = [key, Depends(authorized)]
+    body = edit_request_body(service.spec.max_sources, service.config.accept)
 
     @app.post(
         "/v1/images/edits",
         response_model=ImagesResponse,
         responses={200: event_stream(), **error_responses(*EDIT_ERRORS)},
-        openapi_extra={"requestBody": edit_request_body(service.spec.max_sources)},
+        openapi_extra={"requestBody": body},
         dependencies=[key],  # which `edit` checks, to count what it refuses
     )
     async def edit_image(request: Request) -> ImagesResponse | EventStream:

@@ -25,6 +25,7 @@ from engine.sources import Finishing, Prepared
 from engine.spec import ModelSpec
 from serve_app.ingress.codec_tasks import (
     EncodedImage,
+    SentFiles,
     load,
     prepare_source,
     render,
@@ -36,11 +37,21 @@ ENCODE_TIMEOUT_S = 20.0  # the largest image that `restore_size` may ask for tak
 
 
 class Codec:
-    """Decodes and encodes in the pool of one ingress. `decode_s`: processor time that decoding one
-    image may take."""
+    """Decodes and encodes in the pool of one ingress.
 
-    def __init__(self, workers: int, decode_s: float) -> None:
+    `decode_s`: processor time that decoding one image may take; `accept`: formats that are taken
+    beside JPEG, PNG and WebP; `metadata`: a PNG says what makes it again.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        decode_s: float,
+        accept: tuple[str, ...] = (),
+        metadata: bool = True,
+    ) -> None:
         self._workers, self._decode_s = workers, decode_s
+        self._accept, self._metadata = accept, metadata
         self._pool = DecodePool(workers, load=load)
 
     def warm_up(self) -> None:
@@ -67,9 +78,8 @@ class Codec:
         """
         try:
             decode_s = self._decode_s * len(images)
-            return await self._run(
-                decode_s, prepare_source, id, images, instruction, options, spec, mask
-            )
+            edit = (id, SentFiles(images, mask), instruction, options, spec, self._accept)
+            return await self._run(decode_s, prepare_source, *edit)
         except TaskLost as lost:
             raise _decode_error(lost) from lost
 
@@ -77,7 +87,7 @@ class Codec:
         self, result: EditResult, finishing: Finishing, format: str, quality: int | None
     ) -> list[EncodedImage]:
         """Finish and encode the images of an edit. Raises `TransientError`."""
-        return await self._encode(render, result, finishing, format, quality)
+        return await self._encode(render, result, finishing, format, quality, self._metadata)
 
     async def render_preview(
         self, pixels: np.ndarray, geometry: Geometry, format: str, quality: int | None

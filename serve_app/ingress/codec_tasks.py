@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,34 +40,52 @@ class EncodedImage:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SentFiles:
+    """The images of an edit, and its mask, as they were sent: each a file, or a data URL."""
+
+    images: Sequence[bytes | str]
+    mask: bytes | str | None
+
+    def read(self) -> Source:
+        """Read the data URLs; raises `ImageError`."""
+        images, mask = self.images, self.mask
+        files = []
+        for number, image in enumerate(images, start=1):
+            with naming_image(number, len(images)):
+                param = f"images[{number - 1}].image_url"
+                files.append(read_data_url(image, param) if isinstance(image, str) else image)
+        drawn = read_data_url(mask, "mask.image_url") if isinstance(mask, str) else mask
+        return Source(files[0], drawn, tuple(files[1:]))
+
+
 def prepare_source(
     id: str,
-    images: Sequence[bytes | str],
+    sent: SentFiles,
     instruction: str,
     options: ResolvedOptions,
     spec: ModelSpec,
-    mask: bytes | str | None = None,
+    accept: Collection[str] = (),
 ) -> Prepared:
-    """Decode the images of an edit, and its mask, to model size: each a file, or a data URL.
+    """Decode what was sent to model size; `accept`: formats beside JPEG, PNG and WebP.
 
     Raises `ImageError`, `MaskInvalid` and `OptionError`.
     """
-    files = []
-    for number, image in enumerate(images, start=1):
-        with naming_image(number, len(images)):
-            param = f"images[{number - 1}].image_url"
-            files.append(read_data_url(image, param) if isinstance(image, str) else image)
-    drawn = read_data_url(mask, "mask.image_url") if isinstance(mask, str) else mask
-    return prepare(id, Source(files[0], drawn, tuple(files[1:])), instruction, options, spec)
+    return prepare(id, sent.read(), instruction, options, spec, accept)
 
 
 def render(
-    result: EditResult, finishing: Finishing, format: str, quality: int | None
+    result: EditResult,
+    finishing: Finishing,
+    format: str,
+    quality: int | None,
+    metadata: bool = True,
 ) -> list[EncodedImage]:
-    """Finish and encode the images of an edit, one after the other."""
+    """Finish and encode the images of an edit, one after the other; `metadata`: a PNG says what
+    makes it again."""
     return [
         EncodedImage(
-            _base64(encode(made.image, format, quality)),
+            _base64(encode(made.image, format, quality, made.command if metadata else "")),
             made.image.size,
             made.report,
             None if made.edited is None else _base64(encode_mask(made.edited)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from engine.formats import taken_names
 from engine.options import MAX_INSTRUCTION_CHARACTERS, EditOptions
 from engine.wire import NEUTRAL, STREAMING, EditBody
 
@@ -33,17 +35,18 @@ _MASK = (
     "a PNG with an alpha channel, as large as the image: where it is transparent the edit may "
     "change the image, where it is opaque every byte stays"
 )
-_FILE = "JPEG, PNG or WebP; `image[]` is the same field"
-_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`: JPEG, PNG or WebP'
+_FILE = "; `image[]` is the same field"
+_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`: '
 
 
-def edit_request_body(max_sources: int) -> dict[str, Any]:
+def edit_request_body(max_sources: int, accept: Collection[str] = ()) -> dict[str, Any]:
     """Describe an edit in both content types, as OpenAPI's `requestBody`, from `EditBody`.
 
-    `max_sources`: of the served model. Swagger's page fills a form with the examples, and makes up
-    what has none: an empty one is sent as an absent field.
+    `max_sources`: of the served model; `accept`: formats beside JPEG, PNG and WebP. Swagger's page
+    fills a form with the examples, and makes up what has none: an empty one is sent as an absent
+    field.
     """
-    shared = _properties()
+    shared, taken = _properties(), taken_names(accept)
     binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}
     several = {"type": "array", "minItems": 1, "maxItems": max_sources}
     file = {"anyOf": [binary, {**several, "items": binary}]} if max_sources > 1 else dict(binary)
@@ -51,9 +54,9 @@ def edit_request_body(max_sources: int) -> dict[str, Any]:
     texts = {name: {**field, "examples": [""]} for name, field in shared.items()}
     texts["prompt"]["examples"] = [EXAMPLE]
     form = _object({"image": file, **texts}, ["image", "prompt"])
-    form["properties"]["image"]["description"] = f"{_FILE}{order}"
+    form["properties"]["image"]["description"] = f"{taken}{_FILE}{order}"
     form["properties"]["mask"] = {**binary, "description": _MASK}
-    images = {**several, "items": _reference(), "description": f"{_URLS}{order}"}
+    images = {**several, "items": _reference(), "description": f"{_URLS}{taken}{order}"}
     body = _object({"images": images, **shared}, ["images", "prompt"])
     body["properties"]["mask"] = {**_reference(), "description": _MASK}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,14 +75,17 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
     return ParsedEdit(body, options, instruction, [*form.images], "image", form.mask)
 
 
-def check_undecoded(parsed: ParsedEdit) -> None:
-    """Refuse what is known to be wrong without decoding an image; raises `ImageError`."""
+def check_undecoded(parsed: ParsedEdit, accept: Collection[str] = ()) -> None:
+    """Refuse what is known to be wrong without decoding an image; raises `ImageError`.
+
+    `accept`: formats beside JPEG, PNG and WebP.
+    """
     for number, image in enumerate(parsed.images, start=1):
         with naming_image(number, len(parsed.images)):
             if isinstance(image, str):
                 check_data_url(image, f"images[{number - 1}].image_url")
             elif image:
-                taken_format(image)
+                taken_format(image, accept)
     if isinstance(parsed.mask, str):
         check_data_url(parsed.mask, "mask.image_url")
 

@@ -21,7 +21,7 @@ from engine.seeding import draw_seed
 from engine.sources import Prepared
 from engine.spec import ModelSpec
 from engine.styles import Styles
-from engine.wire import OutputFormat
+from engine.wire import OutputFormat, check_background
 from serve_app.backend import Backend, Preview
 from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, Observe, cost_of
@@ -71,7 +71,9 @@ class EditService:
         self.styles = styles
         self.keys = keys or ApiKeys({})
         self._backend = backend
-        self._codec = Codec(config.decode_workers, config.decode_timeout_s)
+        self._codec = Codec(
+            config.decode_workers, config.decode_timeout_s, config.accept, config.metadata
+        )
         self._admission = Admission(
             config.max_in_flight,
             2 * config.engine.max_batch_size,
@@ -133,9 +135,10 @@ class EditService:
                 param="output_compression",
             )
         self.spec.check_sources(len(parsed.images), param=parsed.images_field)
-        check_undecoded(parsed)
+        check_undecoded(parsed, self.config.accept)
         text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
         options = self.spec.resolve(given, draw_seed())
+        check_background(options, format)
         record.steps, record.num_images = options.num_inference_steps or 0, options.num_images
         self._admission.admit(record, cost_of(options, self.spec))
         with record.timed("decode_s"):
@@ -152,8 +155,8 @@ class EditService:
         return self._answer(edit).body(result, await self._render(result, edit, record))
 
     def _answer(self, edit: DecodedEdit) -> Answer:
-        quality = edit.prepared.request.options.quality or "auto"
-        return Answer(self.spec.name, edit.format, quality, edit.prepared.warnings)
+        options, softened = edit.prepared.request.options, edit.prepared.warnings
+        return Answer(self.spec.name, edit.format, options, softened)
 
     async def _render(
         self, result: EditResult, edit: DecodedEdit, record: EditRecord

@@ -141,6 +141,17 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
             "style grain: model flux2-klein has no negative_prompt; it takes strength",
         ),
         (("batch", "a.csv", "out", "--style", "sketsch"), 'Did you mean "sketch"?'),
+        (
+            ("edit", "coffee.jpg", "x", "-o", "a.jpg", "--background", "transparent"),
+            "background: a JPEG is opaque",
+        ),
+        (("edit", "coffee.jpg", "x", "-o", "a.png", "--accept", "psd"), '"psd" is none of avif'),
+        (("batch", "a.csv", "out", "--accept", "psd"), '"psd" is none of avif'),
+        (
+            ("edit", "coffee.jpg", "сделай ночь", "-o", "a.png", "--strict-language"),
+            "model pocket does not know the script CYRILLIC",
+        ),
+        (("show", "coffee.jpg"), "coffee.jpg does not say how it was made"),
         (("batch", "none.parquet", "out"), "no manifest at none.parquet"),
         (("batch", "coffee.jpg", "out"), "cannot be read"),
         (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),

@@ -18,7 +18,7 @@ from engine.edit import EditFailure
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.text import clean_instruction, unknown_scripts
-from engine.wire import EditBody
+from engine.wire import EditBody, check_background
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,6 @@ def test_forms_send_numbers_as_text() -> None:
     ("name", "value"),
     [
         ("mask", "data:image/png;base64,"),
-        ("background", "transparent"),
         ("response_format", "url"),
         ("stream", True),
     ],
@@ -91,6 +90,16 @@ def test_neutral_values_of_openai_are_accepted() -> None:
             "user": "u",
         }
     ).options()
+
+
+def test_openais_background_is_an_option_that_a_jpeg_cannot_have() -> None:
+    given = EditBody.parse({"prompt": "x", "background": "transparent"}).options()
+    assert given.background == "transparent"
+    assert EditBody.parse({"prompt": "x", "background": "auto"}).options().background is None
+    check_background(given, "png")
+    check_background(EditOptions(), "jpeg")
+    with pytest.raises(errors.OptionInvalid, match="background: a JPEG is opaque"):
+        check_background(given, "jpeg")
 
 
 @given(st.text())

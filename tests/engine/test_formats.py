@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pillow_heif
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from batch_jobs.config import JobConfig
 from engine import errors
+from engine.config import load_config
 from engine.formats import OPTIONAL_FORMATS, check_accept
 from engine.images import decode
+from serve_app.config import ServeConfig
 from tests.conftest import photograph
 from tests.engine.files import profile, saved
 
 COFFEE = Image.fromarray(photograph("coffee")).resize((96, 64))
 SMALL = Image.new("RGB", (16, 16), (10, 200, 30))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def heif() -> None:
-    pillow_heif.register_heif_opener()
+pillow_heif.register_heif_opener()
+FILES = {name: saved(COFFEE, format) for name, format in OPTIONAL_FORMATS.items()}
 
 
 @pytest.mark.parametrize("name", list(OPTIONAL_FORMATS))
@@ -30,7 +35,7 @@ def test_a_format_is_taken_where_it_is_asked_for_and_named_where_not(name: str) 
         decode(data)
     with pytest.raises(errors.ImageUnsupported):
         decode(data, accept=set(OPTIONAL_FORMATS) - {name})
-    check_accept([name])
+    check_accept((name,))
     decoded = decode(data, accept=[name])
     assert decoded.warnings == []
     near = np.abs(np.asarray(decoded.image).astype(int) - np.asarray(COFFEE)).mean()
@@ -86,7 +91,61 @@ def test_the_colour_profile_of_an_optional_format_counts() -> None:
 
 def test_what_nobody_knows_cannot_be_asked_for() -> None:
     with pytest.raises(errors.OptionInvalid, match='"psd" is none of avif, bmp, gif, heic, tiff'):
-        check_accept(["psd"])
+        check_accept(("psd",))
+
+
+def test_where_its_decoder_is_not_installed_heic_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for config in (ServeConfig, JobConfig):
+        assert load_config(None, config, accept=["gif"]).accept == ("gif",)
+        with pytest.raises(errors.OptionInvalid, match=r'pip install "rayedit\[heic\]"'):
+            load_config(None, config, accept=["heic"])
+
+
+@pytest.mark.parametrize("name", list(OPTIONAL_FORMATS))
+def test_the_bounds_hold_for_a_format_that_is_asked_for(name: str) -> None:
+    cases: list[tuple[tuple[int, int], type[errors.ImageError]]] = [
+        ((15, 32), errors.ImageTooSmall),
+        ((16, 272), errors.ImageTooNarrow),
+        ((12_001, 16), errors.ImageTooLarge),
+    ]
+    if name in ("bmp", "gif", "tiff"):  # the others take minutes to write one
+        cases.append(((7_100, 7_100), errors.ImageTooLarge))
+    for size, refused in cases:
+        mode = "RGB" if name in ("avif", "heic") else "1"
+        data = saved(Image.new(mode, size), OPTIONAL_FORMATS[name])
+        with pytest.raises(refused):
+            decode(data, accept=[name])
+
+
+def test_the_content_decides_and_never_the_name_or_what_stands_behind_it() -> None:
+    gif = saved(SMALL, "GIF")
+    for data in (gif + saved(SMALL, "PNG"), b"GIF89a" + saved(SMALL, "PNG")):
+        with pytest.raises(errors.ImageUnsupported, match="a GIF image"):
+            decode(data)
+    with pytest.raises(errors.ImageUnreadable):
+        decode(b"GIF89a" + saved(SMALL, "PNG"), accept=["gif"])
+
+
+@given(
+    name=st.sampled_from(list(OPTIONAL_FORMATS)),
+    place=st.floats(0, 1, exclude_max=True),
+    flip=st.integers(1, 255),
+)
+@hypothesis_settings(max_examples=150)
+def test_a_wrong_byte_in_an_optional_format_is_an_edit_or_one_clear_refusal(
+    name: str, place: float, flip: int
+) -> None:
+    file = FILES[name]
+    at = int(place * len(file))
+    try:
+        decoded = decode(file[:at] + bytes((file[at] ^ flip,)) + file[at + 1 :], accept=[name])
+    except errors.ImageError as error:
+        assert "\n" not in error.message
+        return
+    assert decoded.image.mode == "RGB"
 
 
 @pytest.mark.parametrize("name", list(OPTIONAL_FORMATS))

@@ -25,7 +25,7 @@ FAST = {"seed": 7, "num_inference_steps": 4}
 HONOURED: dict[str, list[Any]] = {
     "image": [],  # the photograph, in every call below
     "prompt": ["add fog"],
-    "background": ["opaque", "auto"],
+    "background": ["opaque", "auto", "transparent"],
     "mask": [MASK],
     "model": ["pocket"],
     "input_fidelity": ["low", "high"],
@@ -42,7 +42,7 @@ HONOURED: dict[str, list[Any]] = {
 }
 # A value that it cannot honour, and how that is called.
 REFUSED: dict[str, list[Any]] = {
-    "background": ["transparent"],
+    "background": ["clear"],
     "complexity": ["high"],
     "frame_count": [4],
     "frame_duration_ms": [100],
