@@ -31,7 +31,7 @@ AcceptFlag = Annotated[
     typer.Option(help="Also take photographs as avif, bmp, gif, heic or tiff; repeatable."),
 ]
 MetadataFlag = Annotated[
-    bool,
+    bool | None,
     typer.Option("--metadata/--no-metadata", help="Write into a PNG the line that makes it again."),
 ]
 
@@ -155,7 +155,11 @@ def run_edits(
 
 
 def _save(
-    output: Path, format: OutputFormat, prepared: Prepared, result: EditResult, metadata: bool
+    output: Path,
+    format: OutputFormat,
+    prepared: Prepared,
+    result: EditResult,
+    metadata: bool | None,
 ) -> None:
     from engine.images import encode
     from engine.masks import encode_mask

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.edit import AcceptFlag
+from cli.edit import AcceptFlag, MetadataFlag
 from engine.options import Determinism
 
 
@@ -23,10 +23,7 @@ def serve(
         Path | None, typer.Option(help="A line for each API key: its sha256, its name.")
     ] = None,
     accept: AcceptFlag = None,
-    metadata: Annotated[
-        bool | None,
-        typer.Option("--metadata/--no-metadata", help="Write into PNGs how they were made."),
-    ] = None,
+    metadata: MetadataFlag = None,
     insecure_public: Annotated[
         bool | None, typer.Option("--insecure-public", help="Public address, no API keys.")
     ] = None,

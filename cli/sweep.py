@@ -141,7 +141,7 @@ def _write_grid(
     grid: Grid,
     edits: list[Prepared],
     results: list[EditResult],
-    metadata: bool,
+    metadata: bool | None,
 ) -> None:
     from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet, thumbnail
     from engine.formats import OPTIONAL_FORMATS

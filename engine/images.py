@@ -34,7 +34,10 @@ MIN_SIDE_PX = 16
 MAX_ASPECT = 16
 PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
 # What Pillow raises for files that are not as they should be, in their metadata too.
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
+BROKEN = (
+    *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError),
+    struct.error,
+)
 _STILLS = ("MPO", "GIF", "TIFF", "HEIF")  # of several images in a file the first is the picture
 _MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16"})
 _ORIENTATION = 0x0112  # EXIF 2.3, tag 274, and how to undo each of its values

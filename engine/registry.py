@@ -67,7 +67,7 @@ def _unregistered(name: str, hub: HubFolders) -> ModelSpec:
         return replace(spec, name=hub_id, source=hub_id, revision=revision or None)
     raise ModelUnknown(
         f'there is no model "{name}": give a registered name, a diffusers folder, or '
-        f"hub_id@revision. {nearest(name, MODELS)}",
+        f"hub_id@revision. {nearest(hub_id, MODELS)}",
         param="model",
     )
 

@@ -73,7 +73,15 @@ def test_rows_in_another_format_are_mended_by_accepting_it(manifest: Write, tmp_
 
 
 def test_a_row_may_be_transparent_unless_its_file_cannot(manifest: Write, tmp_path: Path) -> None:
-    rows = [{"id": "a", "image": "a.png", "instruction": "add fog", "background": "transparent"}]
+    rows = [
+        {
+            "id": "a",
+            "image": "a.png",
+            "instruction": "add fog",
+            "background": "transparent",
+            "restore_size": True,
+        }
+    ]
     alpha = np.zeros((400, 600), np.uint8)
     alpha[100:300] = 200
     clear = Image.fromarray(np.dstack([photograph("coffee"), alpha]))
