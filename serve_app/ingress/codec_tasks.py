@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from engine.edit import EditReport, EditResult
+from engine.errors import OptionInvalid
 from engine.geometry import Geometry, cut_padding
 from engine.images import encode
 from engine.masks import encode_mask
@@ -24,8 +25,11 @@ from engine.sources import (
     read_data_url,
 )
 from engine.spec import ModelSpec
+from engine.wire import OutputFormat
 
-MAX_WEBP_PIXELS = 40_000_000  # libwebp needs more than PNG or JPEG: 44 million fit, 50 do not
+# libwebp needs more than PNG or JPEG: 44 million fit, 50 do not.
+MAX_PIXELS = {"webp": 40_000_000}
+MAX_CLEAR_PIXELS = {"webp": 12_000_000, "png": 36_000_000}  # with alpha: 16 and 50 do not
 MAX_MASK_PIXELS = 32_000_000  # 11 bytes a pixel beside the image: 35 million fit
 
 
@@ -93,6 +97,25 @@ def render(
         )
         for made in finished_images(result, finishing)
     ]
+
+
+def check_output(format: OutputFormat, options: ResolvedOptions, pixels: int) -> None:
+    """Refuse what a decode process has no memory to encode; raises `OptionInvalid`."""
+    is_clear = options.background == "transparent"
+    most = (MAX_CLEAR_PIXELS if is_clear else MAX_PIXELS).get(format, pixels)
+    if pixels > most:
+        kind = f"transparent {format}" if is_clear else format
+        raise OptionInvalid(
+            f"output_format: {kind} may have at most {most:,} pixels; ask for another, or send "
+            "restore_size=false",
+            param="output_format",
+        )
+    if options.return_mask and pixels > MAX_MASK_PIXELS:
+        raise OptionInvalid(
+            f"return_mask: of at most {MAX_MASK_PIXELS:,} pixels; leave it out, or send "
+            "restore_size=false",
+            param="return_mask",
+        )
 
 
 def render_preview(

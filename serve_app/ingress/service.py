@@ -16,7 +16,6 @@ from engine.built_in_styles import BUILT_IN
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
 from engine.errors import ModelUnknown, NotReady, OptionInvalid
 from engine.fields import MAX_SHOWN
-from engine.options import ResolvedOptions
 from engine.seeding import draw_seed
 from engine.sources import Prepared
 from engine.spec import ModelSpec
@@ -27,7 +26,7 @@ from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
-from serve_app.ingress.codec_tasks import MAX_MASK_PIXELS, MAX_WEBP_PIXELS, EncodedImage
+from serve_app.ingress.codec_tasks import EncodedImage, check_output
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
@@ -145,7 +144,7 @@ class EditService:
             prepared = await self._codec.decode(
                 uuid.uuid4().hex, parsed.images, text, options, self.spec, parsed.mask
             )
-        _check_output(format, options, math.prod(prepared.finishing.geometry.output))
+        check_output(format, options, math.prod(prepared.finishing.geometry.output))
         return DecodedEdit(prepared, format, body.output_compression, body.partial_images or 0)
 
     async def _respond(self, edit: DecodedEdit, record: EditRecord) -> ImagesResponse:
@@ -229,19 +228,3 @@ class EditService:
             if self._last_ready is None or time.monotonic() - self._last_answer_s > BUSY_S:
                 raise NotReady("no replica with a loaded model has answered") from None
         return self._last_ready
-
-
-def _check_output(format: OutputFormat, options: ResolvedOptions, pixels: int) -> None:
-    """Refuse what a decode process has no memory to encode; raises `OptionInvalid`."""
-    if format == "webp" and pixels > MAX_WEBP_PIXELS:
-        raise OptionInvalid(
-            f"output_format: a WebP may have at most {MAX_WEBP_PIXELS:,} pixels; ask for png "
-            "or jpeg, or send restore_size=false",
-            param="output_format",
-        )
-    if options.return_mask and pixels > MAX_MASK_PIXELS:
-        raise OptionInvalid(
-            f"return_mask: of at most {MAX_MASK_PIXELS:,} pixels; leave it out, or send "
-            "restore_size=false",
-            param="return_mask",
-        )

@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.errors import OptionInvalid
+from engine.options import EditOptions
 from engine.png import text_of
 from engine.recipe import read_command
 from engine.spec import ModelSpec
+from engine.wire import OutputFormat
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
+from serve_app.ingress.codec_tasks import check_output
 from serve_app.ingress.service import EditService
 from tests.conftest import photograph
 from tests.engine.files import saved
@@ -107,3 +111,16 @@ def test_a_transparent_source_is_transparent_again_where_that_is_asked_for(
     assert flat.json()["warnings"] == ["alpha_flattened"]
     refused = post_form(app, clear, background="transparent", output_format="jpeg")
     check_error(refused, 400, "option_invalid", "background")
+
+
+@pytest.mark.parametrize(
+    ("format", "background", "most"),
+    [("webp", "opaque", 40), ("webp", "transparent", 12), ("png", "transparent", 36)],
+)
+def test_what_a_process_has_no_memory_to_encode_is_refused(
+    pocket: ModelSpec, format: OutputFormat, background: str, most: int
+) -> None:
+    options = pocket.resolve(EditOptions.parse({"background": background}), seed=0)
+    check_output(format, options, most * 1_000_000)
+    with pytest.raises(OptionInvalid, match=f"at most {most},000,000 pixels"):
+        check_output(format, options, most * 1_000_000 + 1)
