@@ -14,7 +14,7 @@ FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PARTS = {
     "the levels of the headings": lambda text: re.findall(r"^(#+) ", prose(text), re.MULTILINE),
     "the points of the lists": lambda text: len(re.findall(r"^- ", prose(text), re.MULTILINE)),
-    "the links": lambda text: sorted(re.findall(r"\]\(([^)]+)\)", text)),
+    "the links": lambda text: sorted(re.findall(r"\]\(([^)]+)\)", text.replace(".zh-CN", ""))),
     "the flags": lambda text: sorted(set(re.findall(r"--[a-z-]+", text))),
     "the names in code": lambda text: sorted(set(re.findall(r"`([^`\n]+)`", prose(text)))),
     "the commands": lambda text: [words(line) for line in FENCE.findall(text)],
@@ -33,8 +33,4 @@ def words(code: str) -> list[str]:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_chinese_readme_is_in_step_with_the_english_one(part: str) -> None:
-    english, chinese = PARTS[part](ENGLISH), PARTS[part](CHINESE)
-    switch = {"README.md", "README.zh-CN.md"}
-    if part == "the links":
-        english, chinese = ([x for x in links if x not in switch] for links in (english, chinese))
-    assert chinese == english
+    assert PARTS[part](CHINESE) == PARTS[part](ENGLISH)
