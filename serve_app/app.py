@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import logging
+import io
 import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from types import FrameType
 from typing import Any
 
@@ -23,11 +23,9 @@ from serve_app.deployment import LOGGING_CONFIG, build
 from serve_app.exposure import check_exposure, check_port
 from serve_app.ingress.keys import ApiKeys
 from serve_app.proxy.guard import guarded_environment
-from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder, metrics_url
+from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder
 
 __all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
-
-logger = logging.getLogger(__name__)
 
 APP_NAME = "rayedit"
 
@@ -64,12 +62,13 @@ def run_server(
         try:
             deploy(config, spec, host, port)
             print(f"{spec.name}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
-            print(f"metrics: {metrics_url()}; logs: {logs_folder()}", flush=True)
+            print(f"metrics: http://{host}:{port}/metrics; logs: {logs_folder()}", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
-            logger.info("stopping")
+            print("stopping, when the edits under way are done", flush=True)
         finally:
             serve.delete(APP_NAME)
+    print("stopped", flush=True)
 
 
 def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
@@ -115,10 +114,13 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
     for name, value in PROXY_TIMEOUT_VARIABLES.items():
         os.environ.setdefault(name, value)
     reserved_cpus = config.max_replicas * config.num_cpus + config.ingress_replicas
-    with local_ray(idle_workers=0, num_cpus=int(reserved_cpus) + 1):  # Serve runs no tasks
+    slots = int(reserved_cpus) + 1
+    with ExitStack() as end, local_ray(idle_workers=0, num_cpus=slots):  # Serve runs no tasks
         try:
             yield
         finally:
+            # Ray prints that the controller, which ends itself as it is told, has failed.
+            end.enter_context(redirect_stdout(io.StringIO()))
             serve.shutdown()
 
 

@@ -15,10 +15,11 @@ from serve_app.ingress.api import make_app
 from serve_app.ingress.edit_log import log_edit
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.metrics import IngressMetrics
+from serve_app.ingress.prometheus import read_metrics
 from serve_app.ingress.ray_backend import RayBackend
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.service import EditService
-from serve_app.ray_private import proxy_host
+from serve_app.ray_private import metrics_urls, proxy_host
 from serve_app.replica.replica import EditReplica
 
 # One JSON object a line; the line of an edit stands for Serve's own of its request.
@@ -49,7 +50,7 @@ class EditIngress:
         self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return make_app(self._service)
+        return make_app(self._service, lambda: read_metrics(metrics_urls()))
 
     def __del__(self) -> None:
         if hasattr(self, "_service"):

@@ -47,8 +47,11 @@ def logs_folder() -> str:
     return get_serve_logs_dir()
 
 
-def metrics_url() -> str:
-    """Return the address of Ray's Prometheus endpoint on this node."""
-    here = ray.get_runtime_context().get_node_id()
-    node = next(node for node in ray.nodes() if node["NodeID"] == here)
-    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+def metrics_urls() -> list[str]:
+    """Return the address of Ray's Prometheus endpoint on each node: a port that is another one each
+    time Ray starts."""
+    return [
+        f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        for node in ray.nodes()
+        if node["Alive"] and node["MetricsExportPort"] > 0  # -1: it collects none
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import fastapi_offline
@@ -28,11 +29,15 @@ from serve_app.schemas import (
 )
 
 SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
+PROMETHEUS_TEXT = "text/plain; version=0.0.4"
 EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
 
-def make_app(service: EditService) -> FastAPI:
-    """Make the ASGI app over `service`; its `/openapi.json` is the API's contract."""
+def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> FastAPI:
+    """Make the ASGI app over `service`; its `/openapi.json` is the API's contract.
+
+    `metrics` reads what `/metrics` answers.
+    """
     app = FastAPI(
         title="rayedit",
         version=engine.__version__,
@@ -43,7 +48,7 @@ def make_app(service: EditService) -> FastAPI:
     )
     install_error_handlers(app)
     _add_openai_routes(app, service)
-    _add_operators_routes(app, service)
+    _add_operators_routes(app, service, metrics)
     _add_documentation(app)
     add_playground(app, service.config.max_body_bytes)
     app.add_middleware(HeadAsGet)
@@ -126,7 +131,12 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         return service.model(model_id)
 
 
-def _add_operators_routes(app: FastAPI, service: EditService) -> None:
+def _add_operators_routes(app: FastAPI, service: EditService, metrics: Callable[[], str]) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    def prometheus(request: Request) -> Response:
+        service.keys.check(request.headers.get("authorization"))
+        return Response(metrics(), media_type=PROMETHEUS_TEXT)
+
     @app.get("/healthz")
     async def healthz() -> Health:
         """Show that this process answers."""

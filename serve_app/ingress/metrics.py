@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from ray.util.metrics import Gauge, Histogram
 
 from serve_app.ingress.record import EditRecord
 from serve_app.metrics import requests_counter
 
 STAGE_BOUNDS_S = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300]
+
+GAUGE_PERIOD_S = 1.0  # Ray forgets a gauge that was not set since it was last reported
 
 STAGES = {
     "read": "receiving and parsing the body",
@@ -30,11 +35,19 @@ class IngressMetrics:
         }
         self._in_flight = Gauge("rayedit_in_flight", "edits that the ingress holds")
         self._queue = Gauge("rayedit_queue_seconds", "how long what is in flight will take")
+        self._now = 0, 0.0
+        threading.Thread(target=self._show_gauges, daemon=True).start()
 
     def set_queue(self, in_flight: int, queue_s: float) -> None:
-        """Show the edits that are in flight now, and how long they will take."""
-        self._in_flight.set(in_flight)
-        self._queue.set(queue_s)
+        """Note the edits that are in flight now, and how long they will take."""
+        self._now = in_flight, queue_s
+
+    def _show_gauges(self) -> None:
+        while True:
+            in_flight, queue_s = self._now
+            self._in_flight.set(in_flight)
+            self._queue.set(queue_s)
+            time.sleep(GAUGE_PERIOD_S)
 
     def observe(self, record: EditRecord) -> None:
         """Count an edit that has ended."""

@@ -118,12 +118,14 @@ def test_every_route_of_the_api_wants_the_key_and_the_others_do_not(
                 ("POST", "/v1/images/edits"),
                 ("GET", "/v1/models"),
                 ("GET", "/v1/models/pocket"),
+                ("GET", "/metrics"),
             ):
                 response = await http.request(method, path)
                 assert response.status_code == 401, path
                 assert set(response.json()["error"]) == {"message", "type", "param", "code"}
             right = {"authorization": f"Bearer {KEY}"}
-            assert (await http.get("/v1/models", headers=right)).status_code == 200
+            for path in ("/v1/models", "/metrics"):
+                assert (await http.get(path, headers=right)).status_code == 200
             statuses = [
                 await http.post("/v1/images/edits", headers=right, content=b"x") for _ in range(2)
             ]

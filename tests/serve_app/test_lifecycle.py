@@ -174,6 +174,8 @@ def test_sigterm_ends_the_server_and_everything_it_started(mortal: Server) -> No
     assert len(mortal.processes()) > 5
     assert mortal.stop() == 0
     assert eventually(lambda: mortal.processes() == {})
+    assert "graceful_shutdown failed" not in mortal.log
+    assert mortal.log.splitlines()[-1] == "stopped"
 
 
 def test_a_port_that_is_taken_is_refused_before_ray_starts() -> None:

@@ -1,8 +1,9 @@
-"""What an operator sees: figures on Ray's Prometheus endpoint, a line of JSON for each edit."""
+"""What an operator sees: figures at `/metrics`, a line of JSON for each edit."""
 
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -53,6 +54,29 @@ def test_edits_are_counted_by_how_they_ended(server: Server, edited: dict[str, f
     assert eventually(lambda: grew("rayedit_images_total", 3))
     assert eventually(lambda: grew("rayedit_branches_total", 12))
     assert eventually(lambda: grew("rayedit_branches_saved_total", 24))  # one row of three a step
+
+
+@pytest.mark.slow
+def test_gauges_stay_while_nothing_happens(server: Server, edited: dict[str, float]) -> None:
+    """Ray forgets one after two reports without it, which these servers make every second."""
+    gauges = {"rayedit_in_flight", "rayedit_queue_seconds"}
+    assert eventually(lambda: gauges <= metrics_of(server).keys())
+    for _ in range(8):
+        time.sleep(1)
+        found = metrics_of(server)
+        assert {name: found.get(name) for name in gauges} == dict.fromkeys(gauges, 0.0)
+
+
+def test_metrics_are_told_at_the_address_of_the_server_and_are_ours_alone(
+    server: Server, edited: dict[str, float]
+) -> None:
+    assert server.told("metrics") == f"{server.url}/metrics"
+    answer = httpx.get(server.told("metrics"))
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    names = {
+        line.split("{")[0].split(" ")[0] for line in answer.text.splitlines() if line[0] != "#"
+    }
+    assert names and all(name.startswith("ray_rayedit_") for name in names)
 
 
 def test_every_stage_of_an_edit_is_timed(server: Server, edited: dict[str, float]) -> None:
