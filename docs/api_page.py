@@ -38,9 +38,15 @@ def api_page() -> str:
     for path, methods in spec["paths"].items():
         for method, operation in methods.items():
             parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
+            parts.append(_headers(operation.get("parameters", [])))
             parts.append(_body(operation.get("requestBody", {}).get("content", {})))
             parts += [_answer(spec, operation["responses"]), _errors(operation["responses"])]
     return page("HTTP API", _INTRO, "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _headers(parameters: list[dict[str, Any]]) -> str:
+    lines = [f"- `{p['name']}`: {p['description']}" for p in parameters if p["in"] == "header"]
+    return "### Headers\n\n" + "\n".join(lines) if lines else ""
 
 
 def _body(contents: dict[str, Any]) -> str:

@@ -99,6 +99,15 @@ class ServeConfig(BaseModel):
             description="write into each PNG the command that makes it again, instruction and all"
         ),
     ] = True
+    idempotency_memory_mb: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2**16,
+            description="MiB of answers that are kept for a day, for the same Idempotency-Key sent "
+            "again; the oldest go first",
+        ),
+    ] = 256
     aliases: Annotated[
         tuple[str, ...],
         Field(description="further names that a client may send as `model`, such as gpt-image-1"),

@@ -13,10 +13,11 @@ from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.ingress.api import make_app
 from serve_app.ingress.edit_log import log_edit
+from serve_app.ingress.kept_answers import KeptAnswers
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.metrics import IngressMetrics
 from serve_app.ingress.prometheus import read_metrics
-from serve_app.ingress.ray_backend import RayBackend
+from serve_app.ingress.ray_backend import RayAnswers, RayBackend
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.service import EditService
 from serve_app.ray_private import metrics_urls, proxy_host
@@ -36,6 +37,7 @@ class EditIngress:
         keys: ApiKeys,
         styles: Styles,
         replicas: DeploymentHandle,
+        answers: DeploymentHandle | None = None,
     ) -> None:
         check_exposure(proxy_host(), keys, config.insecure_public)
         metrics = IngressMetrics()
@@ -47,6 +49,8 @@ class EditIngress:
                 log_edit(record)
 
         self._service = EditService(config, spec, RayBackend(replicas), keys, observe, styles)
+        if answers is not None:
+            self._service.answers = RayAnswers(answers)
         self._service.warm_up()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -91,4 +95,20 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         max_constructor_retry_count=1,
         logging_config=LOGGING_CONFIG,
     )
-    return ingress.bind(config, spec, ApiKeys.load(config), config.engine.find_styles(), replicas)
+    keys, styles = ApiKeys.load(config), config.engine.find_styles()
+    return ingress.bind(config, spec, keys, styles, replicas, _shared_answers(config))
+
+
+def _shared_answers(config: ServeConfig) -> serve.Application | None:
+    """Make what several ingresses keep answers in; one keeps its own."""
+    if config.ingress_replicas == 1:
+        return None
+    return (
+        serve.deployment(KeptAnswers)
+        .options(
+            ray_actor_options={"num_cpus": 0},
+            max_ongoing_requests=config.ingress_replicas * config.max_in_flight + 100,
+            logging_config=LOGGING_CONFIG,
+        )
+        .bind(config.idempotency_memory_mb * 2**20)
+    )

@@ -2,6 +2,7 @@
 
 EngineError
 ├── RequestError
+│   ├── IdempotencyKeyReused   idempotency_key_reused  400
 │   ├── KeyInvalid             invalid_api_key         401
 │   ├── RouteNotFound          route_not_found         404
 │   ├── MethodNotAllowed       method_not_allowed      405
@@ -21,6 +22,10 @@ from starlette.requests import ClientDisconnect
 
 from engine.edit import EditFailure
 from engine.errors import Cancelled, EngineError, RequestError, TransientError
+
+
+class IdempotencyKeyReused(RequestError, code="idempotency_key_reused", status=400):
+    """The Idempotency-Key was sent with another edit before."""
 
 
 class KeyInvalid(RequestError, code="invalid_api_key", status=401):

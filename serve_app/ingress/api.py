@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import engine
 from serve_app.error_response import install_error_handlers
 from serve_app.ingress.edit_schema import edit_request_body
+from serve_app.ingress.idempotency import HEADER, MAX_CHARACTERS, REPLAYED_HEADER
 from serve_app.ingress.service import EditService
-from serve_app.ingress.streaming import EventStream, event_stream
+from serve_app.ingress.streaming import event_stream
 from serve_app.playground import add_playground
 from serve_app.schemas import (
     Health,
@@ -29,6 +30,14 @@ from serve_app.schemas import (
 )
 
 SWAGGER_FOLDER = Path(fastapi_offline.__file__).parent / "static"
+IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": MAX_CHARACTERS},
+    "description": "the same edit sent again under the same key within a day has the same answer, "
+    "and is not computed again",
+}
 PROMETHEUS_TEXT = "text/plain; version=0.0.4"
 EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 
@@ -58,7 +67,7 @@ def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> F
             allow_origins=service.config.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],  # the SDK sends a dozen of its own
-            expose_headers=["retry-after", "x-request-id", "x-should-retry"],
+            expose_headers=["retry-after", "x-request-id", "x-should-retry", REPLAYED_HEADER],
         )
     return app
 
@@ -110,10 +119,10 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         "/v1/images/edits",
         response_model=ImagesResponse,
         responses={200: event_stream(), **error_responses(*EDIT_ERRORS)},
-        openapi_extra={"requestBody": body},
+        openapi_extra={"requestBody": body, "parameters": [IDEMPOTENCY_KEY]},
         dependencies=[key],  # which `edit` checks, to count what it refuses
     )
-    async def edit_image(request: Request) -> ImagesResponse | EventStream:
+    async def edit_image(request: Request) -> ImagesResponse | Response:
         """Edit a photograph by an instruction."""
         return await service.edit(request)
 

@@ -14,6 +14,7 @@ LOGGED_FIELDS = (
     "status",
     "key",
     "stream",
+    "replayed",
     "steps",
     "num_images",
     "batch_size",

@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady, TransientError, WorkerCrashed
 from serve_app.backend import Preview
+from serve_app.ingress.kept_answers import Claimed, Kept
 from serve_app.schemas import Readiness
 
 logger = logging.getLogger("ray.serve")
@@ -70,6 +71,32 @@ class RayBackend:
         except WorkerCrashed:
             await asyncio.sleep(RETRY_PAUSE_S)
             return await _answer(self._handle.ready.remote())
+
+
+class RayAnswers:
+    """Keeps answers in the one process that all ingresses share."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    async def claim(self, name: str, digest: str, holder: str, lease_s: float) -> Claimed:
+        claimed: Claimed = await _kept(self._handle.claim.remote(name, digest, holder, lease_s))
+        return claimed
+
+    async def keep(self, name: str, holder: str, answer: Kept, for_s: float) -> None:
+        await _kept(self._handle.keep.remote(name, holder, answer, for_s))
+
+    async def release(self, name: str, holder: str) -> None:
+        await _kept(self._handle.release.remote(name, holder))
+
+
+async def _kept(response: Any) -> Any:
+    try:
+        return await _answer(response)
+    except TransientError as error:
+        raise NotReady(
+            "the process that keeps answers for Idempotency-Key does not answer; try again later"
+        ) from error
 
 
 async def _again(request: EditRequest, start_s: float) -> EditRequest:

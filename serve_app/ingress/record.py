@@ -22,6 +22,7 @@ class EditRecord:
     has_place: bool = False
     had_company: bool = False  # another edit was admitted while this one was
     stream: bool = False
+    replayed: bool = False  # its answer was kept for its idempotency key
     code: str = "ok"  # or the error's
     status: int = 200
     steps: int = 0

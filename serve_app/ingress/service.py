@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from engine.built_in_styles import BUILT_IN
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
@@ -27,6 +27,8 @@ from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
 from serve_app.ingress.codec_tasks import EncodedImage, check_output
+from serve_app.ingress.idempotency import Turn
+from serve_app.ingress.kept_answers import AnswerStore, KeptAnswers
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
@@ -54,7 +56,10 @@ class DecodedEdit:
 
 
 class EditService:
-    """Serves one model: holds its limits, its decode processes and the way to its replicas."""
+    """Serves one model: holds its limits, its decode processes and the way to its replicas.
+
+    `answers` are kept in this process, unless another store takes their place.
+    """
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class EditService:
             config.deadline_s,
             observe,
         )
+        self.answers: AnswerStore = KeptAnswers(config.idempotency_memory_mb * 2**20)
         self._last_ready: Readiness | None = None
         self._last_answer_s = -math.inf
         self._started = int(time.time())
@@ -91,9 +97,9 @@ class EditService:
     def close(self) -> None:
         self._codec.close()
 
-    async def edit(self, request: Request) -> ImagesResponse | EventStream:
+    async def edit(self, request: Request) -> ImagesResponse | Response:
         """Answer one edit within the deadline; raises `EngineError`. A stream leaves by itself."""
-        record = EditRecord(self.config.deadline_s)
+        record, turn = EditRecord(self.config.deadline_s), Turn()
         try:
             key = self.keys.check(request.headers.get("authorization"))
             record.key = key.name
@@ -101,20 +107,29 @@ class EditService:
             self._admission.enter(record, body_is_small=is_small(request))
             async with record.within_deadline():
                 parsed = await self._read(request, record)
-                edit = await self._decode(parsed, record)
-                if not record.stream:
-                    response = await self._respond(edit, record)
+                turn = await Turn.take(self.answers, request, key, parsed, record.left_s)
+                answer: ImagesResponse | Response | None = turn.answer
+                record.replayed = answer is not None
+                if answer is None:
+                    edit = await self._decode(parsed, record)
+                    if not record.stream:
+                        answer = await turn.keep(await self._respond(edit, record))
         except BaseException as error:
+            turn.give_up()
             self._admission.leave(record, error)
             raise
-        if record.stream:
-            return EventStream(
-                self._events(edit, record),
-                record.within_deadline,
-                lambda error: self._admission.leave(record, error),
-            )
+        if answer is None:
+            return self._stream(edit, record, turn)
         self._admission.leave(record)
-        return response
+        return answer
+
+    def _stream(self, edit: DecodedEdit, record: EditRecord, turn: Turn) -> EventStream:
+        def end(error: BaseException | None) -> None:
+            turn.give_up()
+            self._admission.leave(record, error)
+
+        keep = turn.keep_events if turn.is_keyed else None
+        return EventStream(self._events(edit, record), record.within_deadline, end, keep)
 
     async def _read(self, request: Request, record: EditRecord) -> ParsedEdit:
         with record.timed("read_s"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -28,7 +28,8 @@ class EventStream(Response):
     """Sends `events` as they come; what they raise becomes an `error` event, which ends the stream.
 
     `limit` bounds the whole stream in time. `end` is called once, whatever happens, with what was
-    raised, or with `None` when the client has everything.
+    raised, or with `None` when the client has everything. `keep` gets all events once they have
+    been sent.
     """
 
     media_type = "text/event-stream"
@@ -38,10 +39,11 @@ class EventStream(Response):
         events: Events,
         limit: Callable[[], AbstractAsyncContextManager[None]],
         end: Callable[[BaseException | None], None],
+        keep: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._limit, self._end = events, limit, end
+        self._events, self._limit, self._end, self._keep = events, limit, end, keep
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error: BaseException | None = None
@@ -54,7 +56,9 @@ class EventStream(Response):
             await write(COMMENT)
             try:
                 async with self._limit():
-                    await self._pump(write)
+                    events = await self._pump(write)
+                    if self._keep is not None:
+                        await self._keep(events)
             except Exception as caught:
                 error = caught
                 await write(_event("error", json.dumps(error_body(engine_error(caught)))))
@@ -65,9 +69,10 @@ class EventStream(Response):
         finally:
             self._end(error)
 
-    async def _pump(self, write: Callable[[bytes], Any]) -> None:
-        """Write every event, and a comment where there was none for long."""
-        pause = FIRST_COMMENT_S
+    async def _pump(self, write: Callable[[bytes], Any]) -> bytes:
+        """Write every event, and a comment where there was none for long; returns the events, where
+        they are to be kept."""
+        pause, sent = FIRST_COMMENT_S, bytearray()
         coming = asyncio.ensure_future(anext(self._events, None))
         try:
             while True:
@@ -78,8 +83,11 @@ class EventStream(Response):
                     continue
                 event: Any = coming.result()
                 if event is None:
-                    return
-                await write(_event(event.type, event.model_dump_json()))
+                    return bytes(sent)
+                chunk = _event(event.type, event.model_dump_json())
+                await write(chunk)
+                if self._keep is not None:
+                    sent += chunk
                 coming = asyncio.ensure_future(anext(self._events, None))
         finally:
             if not coming.done():
