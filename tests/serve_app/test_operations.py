@@ -12,6 +12,7 @@ import pytest
 from serve_app.ingress.metrics import STAGES
 from serve_app.replica.watch import MIN_STALL_S, Watch
 from tests.serve_app.conftest import post_form
+from tests.serve_app.dashboard import asked_series
 from tests.serving import Server, eventually
 
 SECRET = "paint it the colour of xyzzy"
@@ -77,6 +78,17 @@ def test_metrics_are_told_at_the_address_of_the_server_and_are_ours_alone(
         line.split("{")[0].split(" ")[0] for line in answer.text.splitlines() if line[0] != "#"
     }
     assert names and all(name.startswith("ray_rayedit_") for name in names)
+
+
+def test_the_dashboard_asks_for_what_is_told(server: Server, edited: dict[str, float]) -> None:
+    asked = asked_series() - {"ray_rayedit_branches_padded_total"}  # told once there was a bucket
+
+    def told() -> set[str]:
+        text = httpx.get(server.told("metrics")).text
+        return {re.split(r"[{ ]", line)[0] for line in text.splitlines()}
+
+    assert eventually(lambda: asked <= told()), asked - told()
+    assert 'code="ok"' in httpx.get(server.told("metrics")).text
 
 
 def test_every_stage_of_an_edit_is_timed(server: Server, edited: dict[str, float]) -> None:
