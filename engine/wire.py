@@ -27,7 +27,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "stream": (None, False),
     "partial_images": (None, 0),
 }
-STREAMING = frozenset({"stream", "partial_images"})  # what a door that streams takes itself
+OF_HTTP = frozenset({"stream", "partial_images", "response_format"})  # what that door takes itself
 _OPTION_NAMES = tuple(name for name in EditOptions.model_fields if name != "num_images")
 # The engine's word -> OpenAI's, where they differ.
 OPENAI_NAMES = {"instruction": "prompt", "num_images": "n"}
@@ -59,7 +59,7 @@ class _OpenAIFields(BaseModel):
     safety_identifier: str | None = None
     moderation: str | None = None
     input_fidelity: str | None = None
-    response_format: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
     mask: ImageReference | None = None
     stream: bool | None = None
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = None
@@ -74,14 +74,12 @@ class EditBody(_OptionFields, _OpenAIFields):
     """Everything of an edit but the bytes of its source image."""
 
     @classmethod
-    def parse(
-        cls, values: Mapping[str, Any], *, strict: bool = True, streaming: bool = False
-    ) -> Self:
+    def parse(cls, values: Mapping[str, Any], *, strict: bool = True, http: bool = False) -> Self:
         """Raises `OptionError`. `strict=False` reads numbers from text, as a form sends them;
-        `streaming`: the caller honours the fields of `STREAMING`."""
+        `http`: the caller honours the fields of `OF_HTTP`."""
         body = validate(cls, values, strict=strict)
         for name, accepted in NEUTRAL.items():
-            if getattr(body, name) not in accepted and not (streaming and name in STREAMING):
+            if getattr(body, name) not in accepted and not (http and name in OF_HTTP):
                 shown = ", ".join(repr(value) for value in accepted if value is not None)
                 wish = f"leave it out or send {shown}" if shown else "leave it out"
                 raise OptionInvalid(f"this server does not support {name}: {wish}", param=name)

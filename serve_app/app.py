@@ -22,6 +22,7 @@ from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING_CONFIG, build
 from serve_app.exposure import check_exposure, check_port
 from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.results import Results
 from serve_app.proxy.guard import guarded_environment
 from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder
 
@@ -58,6 +59,7 @@ def run_server(
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
     spec = spec or config.engine.find_model()
     config.engine.find_styles()  # which `build` reads, when Ray has started
+    Results.of(config)  # so does an ingress
     with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
         try:
             deploy(config, spec, host, port)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from engine.config import EngineConfig
 from engine.fields import validate
 from engine.formats import Accept
 from engine.images import MAX_BYTES
+
+
+def _absolute(location: str | None) -> str | None:
+    """Make a path mean the same in every process; a URI does."""
+    return location if location is None or "://" in location else os.path.abspath(location)
 
 
 class ServeConfig(BaseModel):
@@ -108,6 +114,26 @@ class ServeConfig(BaseModel):
             "again; the oldest go first",
         ),
     ] = 256
+    results_uri: Annotated[
+        str | None,
+        AfterValidator(_absolute),
+        Field(
+            description="folder or URI (docs/storage.md) that all ingresses share, for the images "
+            "of response_format=url; none: that is refused"
+        ),
+    ] = None
+    results_lifetime_s: Annotated[
+        int,
+        Field(ge=60, le=7 * 86_400, description="seconds for which such an image has its URL"),
+    ] = 3600
+    public_url: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://\S+$",
+            description="the address at which clients find this server, for the URLs of images, "
+            "such as https://example.com/rayedit; default: that of the request",
+        ),
+    ] = None
     aliases: Annotated[
         tuple[str, ...],
         Field(description="further names that a client may send as `model`, such as gpt-image-1"),

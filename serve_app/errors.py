@@ -4,6 +4,8 @@ EngineError
 ├── RequestError
 │   ├── IdempotencyKeyReused   idempotency_key_reused  400
 │   ├── KeyInvalid             invalid_api_key         401
+│   ├── UrlInvalid             url_invalid             403
+│   ├── ResultNotFound         result_not_found        404
 │   ├── RouteNotFound          route_not_found         404
 │   ├── MethodNotAllowed       method_not_allowed      405
 │   ├── BodyTooSlow            body_too_slow           408
@@ -30,6 +32,14 @@ class IdempotencyKeyReused(RequestError, code="idempotency_key_reused", status=4
 
 class KeyInvalid(RequestError, code="invalid_api_key", status=401):
     """The API key is missing or not one of this server's."""
+
+
+class UrlInvalid(RequestError, code="url_invalid", status=403):
+    """The URL of an image is not one that this server signed, or it has expired."""
+
+
+class ResultNotFound(RequestError, code="result_not_found", status=404):
+    """The image of a URL has been removed."""
 
 
 class RouteNotFound(RequestError, code="route_not_found", status=404):

@@ -25,7 +25,10 @@ _BACKGROUND = "as it was asked for; transparent: where the source is, and nowher
 class EditedImage(BaseModel):
     """One edited image."""
 
-    b64_json: str = Field(description="the image file, base64")
+    b64_json: str | None = Field(default=None, description="the image file, base64")
+    url: str | None = Field(
+        default=None, description="with `response_format=url`: where the image file is, for a while"
+    )
     seed: int = Field(ge=0, le=MAX_SEED, description="sent as `seed`, it gives this image again")
     edit_report: EditReport | None = Field(default=None, description=_REPORT)
     mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
@@ -49,7 +52,7 @@ class ImagesResponse(BaseModel):
     """OpenAI's `ImagesResponse`, and each image's seed, the model and warnings."""
 
     created: int = Field(description="unix time in seconds")
-    data: list[EditedImage] = Field(description="`n` images: b64_json and seed of each")
+    data: list[EditedImage] = Field(description="`n` images: b64_json or url, and seed of each")
     background: ShownBackground = Field(default="opaque", description=_BACKGROUND)
     output_format: OutputFormat = Field(description="of every image")
     quality: Quality = Field(description="as it was asked for")

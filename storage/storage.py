@@ -155,6 +155,11 @@ class Storage:
         with suppress(FileNotFoundError):
             self._ask(lambda: self._fs.rm_file(self._full(path)))
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and what is in it; nothing happens where it is missing."""
+        with suppress(FileNotFoundError):
+            self._ask(lambda: self._fs.rm(self._full(path), recursive=True))
+
     def _create_object(self, full: str, data: bytes) -> bool:
         try:
             self._ask(lambda: self._fs.pipe_file(full, data, mode="create"))

@@ -21,7 +21,7 @@ FORBIDDEN = {
     "engine": {"ray", "pyarrow", "fsspec", "storage", "cluster"} | HTTP | DOORS,
     "storage": {"ray", "pyarrow", "cluster"} | HTTP | DOORS,
     "cluster": {"pyarrow", "fsspec", "storage"} | HTTP | DOORS,
-    "serve_app": {"batch_jobs", "cli", "fsspec", "storage"},  # a server fetches nothing
+    "serve_app": {"batch_jobs", "cli", "fsspec"},
     "batch_jobs": {"serve_app", "cli"} | HTTP,
     "cli": set(),
     "rayedit": {"ray", "pyarrow"} | HTTP | DOORS,
@@ -204,6 +204,19 @@ def forbidden_imports(package: str, source: str) -> list[str]:
 def test_no_package_imports_what_it_must_not_know(package: str) -> None:
     for path in files(package):
         assert forbidden_imports(package, path.read_text()) == [], path
+
+
+def test_a_server_fetches_nothing_and_touches_storage_in_one_place() -> None:
+    """That it reads and writes there are its own images."""
+    found = {
+        str(path.relative_to(ROOT)): {
+            name for name in imports(path.read_text()) if name.startswith("storage")
+        }
+        for path in files("serve_app")
+    }
+    assert {path: names for path, names in found.items() if names} == {
+        "serve_app/ingress/results.py": {"storage.storage.Storage"}
+    }
 
 
 def test_a_forbidden_import_is_found_wherever_it_hides() -> None:

@@ -29,18 +29,23 @@ class Answer:
     options: ResolvedOptions
     decoding: Sequence[str]  # the warnings of decoding its source
 
-    def body(self, result: EditResult, images: Sequence[EncodedImage]) -> ImagesResponse:
-        """Return the body of an edit that was not streamed; `images`: those of `result`."""
+    def body(
+        self, result: EditResult, images: Sequence[EncodedImage], urls: Sequence[str] | None = None
+    ) -> ImagesResponse:
+        """Return the body of an edit that was not streamed; `images`: those of `result`. `urls`
+        stand in the place of their files, where there are any."""
+        places: list[dict[str, Any]]
+        places = [{"url": url} for url in urls or ()] or [{"b64_json": each.b64} for each in images]
         return ImagesResponse(
             created=int(time.time()),
             data=[
                 EditedImage(
-                    b64_json=image.b64,
                     seed=seed,
                     edit_report=image.report,
                     mask_b64_json=image.mask_b64,
+                    **place,
                 )
-                for image, seed in zip(images, result.seeds, strict=True)
+                for image, seed, place in zip(images, result.seeds, places, strict=True)
             ],
             background=self._background,
             output_format=self.format,

@@ -17,6 +17,7 @@ import engine
 from serve_app.error_response import install_error_handlers
 from serve_app.ingress.edit_schema import edit_request_body
 from serve_app.ingress.idempotency import HEADER, MAX_CHARACTERS, REPLAYED_HEADER
+from serve_app.ingress.results import ROUTE, Results, SignedUrl
 from serve_app.ingress.service import EditService
 from serve_app.ingress.streaming import event_stream
 from serve_app.playground import add_playground
@@ -58,6 +59,8 @@ def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> F
     install_error_handlers(app)
     _add_openai_routes(app, service)
     _add_operators_routes(app, service, metrics)
+    if service.results is not None:
+        _add_results(app, service.results)
     _add_documentation(app)
     add_playground(app, service.config.max_body_bytes)
     app.add_middleware(HeadAsGet)
@@ -138,6 +141,14 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
     async def get_model(model_id: str) -> Model:
         """Describe the served model, by its name."""
         return service.model(model_id)
+
+
+def _add_results(app: FastAPI, results: Results) -> None:
+    @app.get(f"/{ROUTE}/{{minute}}/{{file}}", include_in_schema=False)
+    def result(minute: str, file: str, expires: str = "", signature: str = "") -> Response:
+        image = results.read(SignedUrl(f"{minute}/{file}", expires, signature))
+        kind = f"image/{file.rpartition('.')[2]}"
+        return Response(image, media_type=kind, headers={"cache-control": "private, immutable"})
 
 
 def _add_operators_routes(app: FastAPI, service: EditService, metrics: Callable[[], str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.formats import taken_names
 from engine.options import MAX_INSTRUCTION_CHARACTERS, EditOptions
-from engine.wire import NEUTRAL, STREAMING, EditBody
+from engine.wire import NEUTRAL, OF_HTTP, EditBody
 
 EXAMPLE = "make it night"
 _GREY = (  # 64x64 px
@@ -24,6 +24,8 @@ _DESCRIPTIONS = {
     "stream": "answer with server-sent events: `image_edit.partial_image` as they come, then "
     "`image_edit.completed`, or `error` with the body of an error",
     "partial_images": "previews of the first image while it is being made; needs `stream`",
+    "response_format": "b64_json, or url: an address of this server that needs no API key and is "
+    "good for `results_lifetime_s`, where its operator has set `results_uri`; not with `stream`",
     "moderation": "for OpenAI's clients: nothing is moderated here",
     "input_fidelity": "high: `detail=source`, unless `detail` is given; low: the model's default",
     "user": "accepted for OpenAI's clients; not used and not logged",
@@ -87,7 +89,7 @@ def _properties() -> dict[str, Any]:
     names = [name for name in body if name not in ("images", "mask")]
     properties = {name: dict(options.get(name, body[name])) for name in names}
     for name, values in NEUTRAL.items():
-        if name in STREAMING:
+        if name in OF_HTTP:
             continue
         properties[name] = {
             "enum": list(values),

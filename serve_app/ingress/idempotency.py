@@ -72,23 +72,25 @@ class Turn:
             )
         return turn if claimed.answer is None else cls(kept=claimed.answer)
 
-    async def keep(self, response: ImagesResponse) -> ImagesResponse | Response:
+    async def keep(
+        self, response: ImagesResponse, for_s: float = DAY_S
+    ) -> ImagesResponse | Response:
         """Keep an answer; returns it as whoever asks again will have it."""
         if not self.is_keyed:
             return response
         kept = Kept("application/json", response.model_dump_json().encode())
-        await self._keep(kept)
+        await self._keep(kept, min(for_s, DAY_S))
         return _response(kept)
 
     async def keep_events(self, events: bytes) -> None:
         """Keep the events of a stream that has ended well."""
-        await self._keep(Kept("text/event-stream", events))
+        await self._keep(Kept("text/event-stream", events), DAY_S)
 
-    async def _keep(self, kept: Kept) -> None:
+    async def _keep(self, kept: Kept, for_s: float) -> None:
         if self._store is None:
             return
         try:
-            await self._store.keep(self._name, self._holder, kept, DAY_S)
+            await self._store.keep(self._name, self._holder, kept, for_s)
         except TransientError as error:  # of the store: the edit itself is made
             logger.warning("an answer is not kept for its %s: %s", HEADER, error.message)
 

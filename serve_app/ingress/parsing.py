@@ -68,7 +68,7 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
     if kind == "application/json":
         return parse_json(b"".join([chunk async for chunk in chunks]))
     form = await read_form(request, chunks)
-    body = _check_streaming(EditBody.parse(form.texts, strict=False, streaming=True))
+    body = _check_streaming(EditBody.parse(form.texts, strict=False, http=True))
     options, instruction = body.options(strict=False), body.instruction()
     if not form.images:
         raise ImageMissing("image is missing: send it as a file")
@@ -122,7 +122,7 @@ def _too_slow(size_bytes: int, took_s: float) -> BodyTooSlow:
 def parse_json(data: bytes) -> ParsedEdit:
     """Read a JSON body, with `images: [{"image_url": "data:..."}]` and, if it has one, such a
     `mask`; raises `RequestError`."""
-    body = _check_streaming(EditBody.parse(_load_object(data), streaming=True))
+    body = _check_streaming(EditBody.parse(_load_object(data), http=True))
     options, instruction = body.options(), body.instruction()
     images: list[Sent] = [*body.image_urls()]
     return ParsedEdit(body, options, instruction, images, "images", body.mask_url())

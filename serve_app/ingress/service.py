@@ -27,13 +27,15 @@ from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
 from serve_app.ingress.codec_tasks import EncodedImage, check_output
-from serve_app.ingress.idempotency import Turn
+from serve_app.ingress.idempotency import DAY_S, Turn
 from serve_app.ingress.kept_answers import AnswerStore, KeptAnswers
 from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.model_card import model_card
 from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
+from serve_app.ingress.results import Results, base_url
 from serve_app.ingress.streaming import EventStream
-from serve_app.schemas import ImageEvent, ImagesResponse, Model, ModelStyle, Readiness
+from serve_app.schemas import ImageEvent, ImagesResponse, Model, Readiness
 
 READY_TIMEOUT_S = 2.0
 BUSY_S = 10.0
@@ -47,6 +49,7 @@ class DecodedEdit:
     format: OutputFormat  # of the images that are sent
     quality: int | None  # 0 to 100, of JPEG and WebP
     partial_images: int  # previews, 0 to 3
+    base_url: str | None  # behind which its images are kept; None: they are sent
 
     def request(self, record: EditRecord) -> EditRequest:
         """Make what a replica is sent, with the time that is left."""
@@ -86,15 +89,20 @@ class EditService:
             observe,
         )
         self.answers: AnswerStore = KeptAnswers(config.idempotency_memory_mb * 2**20)
+        self.results = Results.of(config)
         self._last_ready: Readiness | None = None
         self._last_answer_s = -math.inf
         self._started = int(time.time())
 
     def warm_up(self) -> None:
-        """Start the decode processes; returns when all of them are loaded."""
+        """Start what goes on beside edits; returns when the decode processes are loaded."""
         self._codec.warm_up()
+        if self.results is not None:
+            self.results.start_sweeping()
 
     def close(self) -> None:
+        if self.results is not None:
+            self.results.close()
         self._codec.close()
 
     async def edit(self, request: Request) -> ImagesResponse | Response:
@@ -111,9 +119,11 @@ class EditService:
                 answer: ImagesResponse | Response | None = turn.answer
                 record.replayed = answer is not None
                 if answer is None:
-                    edit = await self._decode(parsed, record)
+                    kept_at = base_url(self.config, request, parsed.body)
+                    edit = await self._decode(parsed, record, kept_at)
                     if not record.stream:
-                        answer = await turn.keep(await self._respond(edit, record))
+                        for_s = self.config.results_lifetime_s if kept_at else DAY_S
+                        answer = await turn.keep(await self._respond(edit, record), for_s)
         except BaseException as error:
             turn.give_up()
             self._admission.leave(record, error)
@@ -137,7 +147,9 @@ class EditService:
         record.stream = bool(parsed.body.stream)
         return parsed
 
-    async def _decode(self, parsed: ParsedEdit, record: EditRecord) -> DecodedEdit:
+    async def _decode(
+        self, parsed: ParsedEdit, record: EditRecord, kept_at: str | None
+    ) -> DecodedEdit:
         """Refuse what cannot be or must wait too long, then decode its images."""
         body = parsed.body
         self._check_model(body.model)
@@ -160,13 +172,19 @@ class EditService:
                 uuid.uuid4().hex, parsed.images, text, options, self.spec, parsed.mask
             )
         check_output(format, options, math.prod(prepared.finishing.geometry.output))
-        return DecodedEdit(prepared, format, body.output_compression, body.partial_images or 0)
+        previews = body.partial_images or 0
+        return DecodedEdit(prepared, format, body.output_compression, previews, kept_at)
 
     async def _respond(self, edit: DecodedEdit, record: EditRecord) -> ImagesResponse:
         with record.timed("replica_s"):
             outcome = await self._backend.edit(edit.request(record))
         result = self._result(outcome, record)
-        return self._answer(edit).body(result, await self._render(result, edit, record))
+        images = await self._render(result, edit, record)
+        urls = None
+        if self.results is not None and edit.base_url is not None:
+            files = [image.b64 for image in images]
+            urls = await self.results.urls(files, edit.format, edit.base_url)
+        return self._answer(edit).body(result, images, urls)
 
     def _answer(self, edit: DecodedEdit) -> Answer:
         options, softened = edit.prepared.request.options, edit.prepared.warnings
@@ -219,19 +237,7 @@ class EditService:
     def model(self, model_id: str) -> Model:
         """Describe the served model; raises `ModelUnknown` for any other."""
         self._check_model(model_id)
-        return Model(
-            id=self.spec.name,
-            created=self._started,
-            resolution_px=self.spec.resolution,
-            size_multiple_px=self.spec.multiple,
-            max_side_px=self.spec.max_side,
-            max_sources=self.spec.max_sources,
-            defaults=dict(self.spec.defaults),
-            styles=[
-                ModelStyle(id=name, description=style.description, template=style.template)
-                for name, style in self.styles.of_model(self.spec).items()
-            ],
-        )
+        return model_card(self.spec, self.styles, self._started)
 
     async def ready(self) -> Readiness:
         """Return a replica's readiness. Raises `NotReady` unless one answers within

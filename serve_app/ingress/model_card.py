@@ -1,0 +1,24 @@
+"""A served model, as `/v1/models` describes it."""
+
+from __future__ import annotations
+
+from engine.spec import ModelSpec
+from engine.styles import Styles
+from serve_app.schemas import Model, ModelStyle
+
+
+def model_card(spec: ModelSpec, styles: Styles, created: int) -> Model:
+    """Describe a model; `created`: unix time in seconds at which its server started."""
+    return Model(
+        id=spec.name,
+        created=created,
+        resolution_px=spec.resolution,
+        size_multiple_px=spec.multiple,
+        max_side_px=spec.max_side,
+        max_sources=spec.max_sources,
+        defaults=dict(spec.defaults),
+        styles=[
+            ModelStyle(id=name, description=style.description, template=style.template)
+            for name, style in styles.of_model(spec).items()
+        ],
+    )
