@@ -1,4 +1,4 @@
-"""Files of a job, local or in an object store, each published whole or not at all."""
+"""Files of a folder, local or in an object store, each published whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_LINKS = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
 class Storage:
-    """The output folder of a job: a local path, or a URI (`storage.backends`).
+    """A folder, such as the output of a job: a local path, or a URI (`storage.backends`).
 
     Paths in it are relative, with /. Raises `OSError` where storage fails; an object store is asked
     again first (`retrying`).
