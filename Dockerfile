@@ -2,7 +2,8 @@
 #   docker build --target gpu --tag rayedit:0.1.0 .
 #   docker build --target cpu --tag rayedit:0.1.0-cpu .
 # Versions are those of requirements.lock. No weights but pocket's are inside: others are fetched at
-# the first start into /home/rayedit/.cache/huggingface, or mounted as a folder.
+# the first start into /home/rayedit/.cache/huggingface (a volume in configs/cluster), or mounted as a
+# folder.
 
 # What rayedit needs. No module of it is here yet, so that a change of one does not fetch torch again.
 FROM python:3.11-slim AS packages
