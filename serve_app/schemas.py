@@ -113,6 +113,10 @@ class Model(BaseModel):
     size_multiple_px: int = Field(description="each side of `size` is a multiple of it")
     max_side_px: int = Field(description="largest side of `size`")
     max_sources: int = Field(description="images that one edit may start from")
+    options: list[str] = Field(description="the options of an edit that it has")
+    schedulers: list[str] = Field(
+        description="samplers by name; an edit refuses one that is not of it"
+    )
     defaults: dict[str, int | float | str] = Field(description="by option of an edit")
     styles: list[ModelStyle] = Field(description="the styles that an edit can name")
 

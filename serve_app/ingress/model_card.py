@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from engine.options import EditOptions, Scheduler
 from engine.spec import ModelSpec
 from engine.styles import Styles
 from serve_app.schemas import Model, ModelStyle
@@ -16,6 +19,8 @@ def model_card(spec: ModelSpec, styles: Styles, created: int) -> Model:
         size_multiple_px=spec.multiple,
         max_side_px=spec.max_side,
         max_sources=spec.max_sources,
+        options=[name for name in EditOptions.model_fields if spec.has(name)],
+        schedulers=[*get_args(Scheduler)],
         defaults=dict(spec.defaults),
         styles=[
             ModelStyle(id=name, description=style.description, template=style.template)

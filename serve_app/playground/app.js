@@ -16,17 +16,22 @@ import { addToStrip, installStage, isPainting, showPhotograph, showPreview, show
 
 const node = (id) => document.getElementById(id);
 
-let photograph = null;
+let photograph = null; // the one that is shown
+let photographs = []; // all that were chosen together
 let result = null; // the edit that is shown
 let running = null; // the AbortController of the edit that runs
 let model = null;
 let waiting = 0; // timer of a busy server
 
-async function choose(file) {
+async function choose(files) {
   clearError("image");
   clearError("mask");
   try {
-    photograph = await readPhotograph(file);
+    const read = [];
+    for (const file of files) read.push(await readPhotograph(file));
+    photographs = read;
+    [photograph] = read;
+    place = null;
     running?.abort();
   } catch (error) {
     if (!(error instanceof Unusable)) throw error;
@@ -35,14 +40,21 @@ async function choose(file) {
   }
   result = null;
   showPhotograph(photograph);
-  say("ready", { name: photograph.name });
+  const count = photographs.length;
+  if (count > 1) say("severalReady", { count });
+  else say("ready", { name: photograph.name });
   updateRequest();
 }
 
 let said = () => "";
+let place = null; // { k, count }: which of several photographs is edited
 
 function say(key, values) {
-  said = () => (key ? text(key, values) : "");
+  const at = place;
+  said = () => {
+    const words = key ? text(key, values) : "";
+    return at && words ? text("ofSeveral", { ...at, words }) : words;
+  };
   node("status").textContent = said();
   showProgress(said());
 }
@@ -75,6 +87,17 @@ async function run() {
     running = null;
     return;
   }
+  const chosen = photographs;
+  for (const [k, each] of chosen.entries()) {
+    photograph = each;
+    place = chosen.length > 1 ? { k: k + 1, count: chosen.length } : null;
+    if (!(await editShown())) break;
+  }
+  end();
+}
+
+// Edit the photograph that is shown; tells whether that went well.
+async function editShown() {
   const { file } = photograph;
   const fields = fieldsOf(photograph);
   const painting = paintingOf(photograph);
@@ -83,17 +106,20 @@ async function run() {
   begin(title);
   try {
     const mask = await maskOf(photograph);
-    const done = await edit({ file, mask, fields }, running.signal, (blob, k) => {
-      showPreview(blob, k);
-      say("preview", { k: k + 1, n: PREVIEWS });
+    const made = await edit({ file, mask, fields }, running.signal, {
+      start: () => say("working"),
+      preview: (blob, k) => {
+        showPreview(blob, k);
+        say("preview", { k: k + 1, n: PREVIEWS });
+      },
     });
-    finish({ fields, painting, title }, done, ((performance.now() - started) / 1000).toFixed(1));
+    finish({ fields, painting, title }, made, ((performance.now() - started) / 1000).toFixed(1));
+    return true;
   } catch (error) {
     restore();
     if (error.name === "AbortError") say("cancelled");
     else refuse(error);
-  } finally {
-    end();
+    return false;
   }
 }
 
@@ -106,23 +132,30 @@ function begin(instruction) {
 
 function end() {
   running = null;
+  place = null;
   const held = [node("cancel"), document.body].includes(document.activeElement);
   if (held) node("edit").focus({ preventScroll: true });
 }
 
-function finish(asked, done, seconds) {
-  const name = `${stem(photograph.name)}-${stem(asked.title)}.png`;
-  const url = URL.createObjectURL(done.blob);
-  result = { photograph, ...asked, ...done, url, seconds, name, steps: steps() };
+function finish(asked, made, seconds) {
+  const stems = `${stem(photograph.name)}-${stem(asked.title)}`;
+  for (const [k, done] of [...made.entries()].reverse()) { // the first is shown in the end
+    const name = made.length > 1 ? `${stems}-${k + 1}.png` : `${stems}.png`;
+    const url = URL.createObjectURL(done.blob);
+    result = { photograph, ...asked, ...done, url, seconds, name, steps: steps() };
+    addToStrip(result, pick);
+  }
   showResult(result, true);
-  addToStrip(result, (chosen) => {
-    if (running) return;
-    result = chosen;
-    photograph = chosen.photograph;
-    showResult(chosen, false);
-    updateRequest();
-  });
   say("done", { seconds });
+  updateRequest();
+}
+
+function pick(chosen) {
+  if (running) return;
+  result = chosen;
+  photograph = chosen.photograph;
+  photographs = [photograph];
+  showResult(chosen, false);
   updateRequest();
 }
 
@@ -210,6 +243,6 @@ node("reuse").addEventListener("click", () => {
   updateRequest();
 });
 node("further").addEventListener("click", () => {
-  choose(new File([result.blob], result.name, { type: result.blob.type }));
+  choose([new File([result.blob], result.name, { type: result.blob.type })]);
 });
 loadModel();

@@ -5,29 +5,42 @@ import { onLanguage, text, texts } from "./language.js";
 
 const node = (id) => document.getElementById(id);
 const SLIDERS = ["guidance_scale", "image_guidance_scale"];
-const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100] };
+const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100], n: [1, 10] };
+const WORDS = ["scheduler", "negative_prompt"]; // sent as they are, where they are not empty
 const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
 
 const touched = new Set(); // the fields that the reader has set
 let model = null;
 
 const defaultOf = (name) => model.defaults[name];
+const sliders = () => SLIDERS.filter((name) => model.options.includes(name));
 
 // The defaults of `served` (an entry of /v1/models), but for what the reader has set.
 export function setModel(served) {
   model = served;
   node("model").textContent = served.id;
-  for (const name of SLIDERS) {
+  for (const name of [...SLIDERS, ...WORDS]) {
+    node(name).closest(".field").hidden = !model.options.includes(name);
+  }
+  for (const name of sliders()) {
     const slider = node(name);
     slider.max = String(Math.max(Number(slider.max), 2 * defaultOf(name)));
   }
-  for (const name of [...SLIDERS, "num_inference_steps"]) {
+  for (const name of [...sliders(), "num_inference_steps"]) {
     if (!touched.has(name)) node(name).value = String(defaultOf(name));
   }
   if (!touched.has("preserve")) node("preserve").checked = defaultOf("preserve") === "auto";
   offerSizes();
   offerStyles();
+  offerSamplers();
   refresh();
+}
+
+function offerSamplers() {
+  const kept = node("scheduler").value;
+  const names = model.schedulers.map((name) => new Option(name, name));
+  node("scheduler").replaceChildren(new Option(text("ownSampler"), ""), ...names);
+  node("scheduler").value = kept;
 }
 
 // The style that is chosen, as /v1/models tells of it; undefined: none.
@@ -74,10 +87,9 @@ function offerSizes() {
 // The sliders' values beside them, and the way back to the default; no framing of the whole.
 function refresh() {
   node("framing").hidden = isRestored();
-  for (const name of SLIDERS) {
+  for (const name of model ? sliders() : []) {
     const slider = node(name);
     slider.parentElement.querySelector("output").value = Number(slider.value).toFixed(1);
-    if (!model) continue;
     const standard = defaultOf(name);
     node(`standard-${name}`).textContent = text("standard", { value: standard.toFixed(1) });
     node(`reset-${name}`).hidden = Number(slider.value) === standard;
@@ -107,10 +119,15 @@ export function fieldsOf(photograph) {
   const fields = { prompt: isWhole(style()) ? "" : wording() };
   if (!model) return fields;
   if (style()) fields.style = style().id;
-  for (const name of [...SLIDERS, "num_inference_steps"]) {
+  for (const name of [...sliders(), "num_inference_steps"]) {
     const value = node(name).value.trim();
     if (value && Number(value) !== defaultOf(name)) fields[name] = value;
   }
+  for (const name of WORDS) {
+    const value = node(name).value.trim();
+    if (value && model.options.includes(name)) fields[name] = value;
+  }
+  if (count() > 1) fields.n = String(count());
   if (node("seed").value.trim()) fields.seed = node("seed").value.trim();
   if (framing() !== "fit") fields.resize = framing();
   fields.restore_size = String(isRestored()); // with `size` no default would say it
@@ -125,6 +142,9 @@ export function fieldsOf(photograph) {
   }
   return fields;
 }
+
+// How many images of each photograph.
+export const count = () => Number(node("n").value.trim() || 1);
 
 export function steps() {
   return node("num_inference_steps").value.trim() || String(defaultOf("num_inference_steps"));
@@ -171,7 +191,7 @@ export function installForm(changed) {
   });
   for (const name of SLIDERS) {
     node(`reset-${name}`).addEventListener("click", () => {
-      node(name).value = String(model[name]);
+      node(name).value = String(defaultOf(name));
       node(name).focus();
       refresh();
       changed();
@@ -182,6 +202,7 @@ export function installForm(changed) {
     if (model) {
       offerSizes();
       offerStyles();
+      offerSamplers();
     }
     refresh();
     changed();

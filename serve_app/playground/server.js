@@ -34,17 +34,19 @@ export async function fetchModel() {
   return (await answer.json()).data[0];
 }
 
-// { blob, seed, size, report, warnings } of the edited photograph; `mask`: a PNG, or null.
-// `onPreview(blob, k)` may be called before.
-export async function edit({ file, mask, fields }, signal, onPreview) {
+// [{ blob, seed, size, report, warnings }] of the images that were asked for; `mask`: a PNG, or null.
+// Before, `on.start()` is called when the server has the photograph, `on.preview(blob, k)` perhaps.
+export async function edit({ file, mask, fields }, signal, on) {
   const extra = streams ? { stream: "true", partial_images: String(PREVIEWS) } : {};
   try {
     const body = form(file, mask, { ...fields, ...extra });
-    return await read(await send(EDITS, { method: "POST", body, signal }), onPreview);
+    const answer = await send(EDITS, { method: "POST", body, signal });
+    on.start();
+    return await read(answer, Number(fields.n ?? 1), on.preview);
   } catch (error) {
     if (!streams || !["stream", "partial_images"].includes(error.param)) throw error;
     streams = false;
-    return edit({ file, mask, fields }, signal, onPreview);
+    return edit({ file, mask, fields }, signal, on);
   }
 }
 
@@ -82,18 +84,20 @@ async function refusal(answer) {
   }
 }
 
-async function read(answer, onPreview) {
+async function read(answer, count, onPreview) {
   const kind = answer.headers.get("content-type") ?? "";
   if (!kind.startsWith("text/event-stream")) {
     const body = await answer.json().catch((error) => { throw lost(error); });
-    return finished({ ...body, ...body.data[0] });
+    return body.data.map((image) => finished({ ...body, ...image }));
   }
+  const images = [];
   for await (const { data } of readEvents(answer.body)) {
     if (data.error) throw new Refused(answer.status, data.error, NaN);
     if (data.type === "image_edit.partial_image") {
       onPreview(base64ToBlob(data.b64_json, data.output_format), data.partial_image_index);
     } else if (data.type === "image_edit.completed") {
-      return finished(data);
+      images.push(finished(data));
+      if (images.length === count) return images;
     }
   }
   throw new Refused(0, {}, NaN); // the stream broke off

@@ -5,16 +5,16 @@ import { onLanguage, texts } from "./language.js";
 const EXAMPLES = ["coffee", "chelsea", "rocket", "astronaut"];
 const node = (id) => document.getElementById(id);
 
-// `choose(file)` for every file that arrives; it may be no photograph at all.
+// `choose(files)` for all that arrive together; they may be no photographs at all.
 export function installSources(choose) {
-  const chooseFirst = (files) => files?.length && choose(files[0]);
+  const chooseAll = (files) => files?.length && choose([...files]);
   node("file").addEventListener("change", async () => {
-    await chooseFirst(node("file").files);
+    await chooseAll(node("file").files);
     node("file").value = ""; // the same file may be chosen again
   });
   addEventListener("paste", (event) => {
     const { files, types } = event.clipboardData;
-    if (!types.includes("text/plain")) chooseFirst(files); // office programs add a picture of it
+    if (!types.includes("text/plain")) chooseAll(files); // office programs add a picture of it
   });
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -26,7 +26,7 @@ export function installSources(choose) {
   addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dragging");
-    chooseFirst(event.dataTransfer?.files);
+    chooseAll(event.dataTransfer?.files);
   });
   onLanguage(() => {
     node("examples").replaceChildren(...EXAMPLES.map((name) => example(name, choose)));
@@ -43,7 +43,7 @@ function example(name, choose) {
   button.append(image);
   button.addEventListener("click", async () => {
     const blob = await (await fetch(image.src)).blob();
-    await choose(new File([blob], `${name}.jpg`, { type: blob.type }));
+    await choose([new File([blob], `${name}.jpg`, { type: blob.type })]);
     node("prompt").focus({ preventScroll: true });
   });
   item.append(button);

@@ -39,11 +39,13 @@ def over_http(app: ASGIApp) -> Iterator[str]:
 
 
 class Negative(Mirror):
-    """A backend whose every edit is the photograph's negative, made without a model."""
+    """A backend whose every image is the photograph's negative, made without a model."""
 
     async def edit(self, request: EditRequest) -> EditOutcome:
-        pixels, seed = request.pixels, request.options.seed
-        return EditResult(request.id, [255 - pixels], [seed], reconstructed=pixels)
+        pixels, options = request.pixels, request.options
+        seeds = [options.seed + k for k in range(options.num_images)]
+        images = [255 - pixels for _ in seeds]
+        return EditResult(request.id, images, seeds, reconstructed=pixels)
 
 
 @dataclass

@@ -74,7 +74,9 @@ def test_a_photograph_is_edited_with_previews_and_the_api_gives_the_same_bytes(
     assert [text for text in said.json_value() if "Preview" in text] == [
         f"Preview {k} of 3…" for k in (1, 2, 3)
     ]
-    assert said.json_value()[-1].startswith("Done in ")
+    words = said.json_value()
+    assert words[-1].startswith("Done in ")
+    assert words.index("The edit is being made…") == words.index("Sending the photograph…") + 1
     seed = visit.text("seed-used").removeprefix("seed ")
     file = visit.shown()
     assert Image.open(io.BytesIO(file)).size == (600, 400)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
+import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
+from engine.spec import ModelSpec
+from serve_app.config import ServeConfig
+from serve_app.ingress.api import make_app
+from serve_app.ingress.service import EditService
 from tests.conftest import jpeg, photograph
 from tests.serve_app.browser import Open, Visit, chromium, open_page
-from tests.serve_app.local import Recorded, recorded
+from tests.serve_app.local import Negative, Recorded, over_http, recorded
 
 __all__ = ["chromium", "open_page", "recorded"]
 
@@ -113,3 +120,72 @@ def _snippet(visit: Visit) -> str:
         visit.page.locator("#request > summary").click()
         visit.page.locator("#tab-python").click()
     return visit.text("snippet")
+
+
+@pytest.mark.slow
+def test_sampler_negative_prompt_and_number_of_images_are_sent_and_each_image_can_be_looked_at(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    visit.page.select_option("#scheduler", "dpmpp_2m")
+    visit.page.fill("#negative_prompt", "people")
+    visit.page.fill("#n", "3")
+    visit.page.fill("#seed", "7")
+    visit.edit("make it night")
+    form = recorded.forms[-1]
+    sent = (form["scheduler"], form["negative_prompt"], form["n"], form["seed"])
+    assert sent == ("dpmpp_2m", "people", "3", "7")
+    images = visit.page.locator("#strip button")
+    expect(images).to_have_count(3)
+    for number, seed in enumerate((7, 8, 9)):
+        images.nth(number).click()
+        assert visit.text("seed-used") == f"seed {seed}"
+        assert visit.page.get_attribute("#download", "download").endswith(f"-{number + 1}.png")
+    visit.page.fill("#n", "11")
+    visit.page.locator("#edit").click()
+    assert "from 1 to 10" in visit.text("error-n") and len(recorded.forms) == 1
+
+
+@pytest.mark.slow
+def test_photographs_that_are_chosen_together_are_edited_one_after_the_other(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = open_page(recorded.url)
+    cat = jpeg(photograph("chelsea"))
+    files = [("coffee.jpg", COFFEE), ("cat.jpg", cat)]
+    chosen = [{"name": n, "mimeType": "image/jpeg", "buffer": data} for n, data in files]
+    visit.page.set_input_files("#file", chosen)  # type: ignore[arg-type]
+    expect(visit.page.locator("#status")).to_contain_text("2 photographs are ready")
+    visit.page.fill("#prompt", "make it night")
+    visit.page.locator("#edit").click()
+    expect(visit.page.locator("#status")).to_contain_text("Photograph 2 of 2: Done in")
+    expect(visit.page.locator("#strip button")).to_have_count(2)
+    assert [form["image"] for form in recorded.forms] == [COFFEE, cat]
+    visit.page.locator("#strip button").nth(1).click()
+    assert visit.page.get_attribute("#before", "alt") == "coffee.jpg"
+    visit.page.locator("#edit").click()  # of the one that was picked alone
+    expect(visit.page.locator("#strip button")).to_have_count(3)
+    assert recorded.forms[-1]["image"] == COFFEE
+
+
+@pytest.mark.slow
+def test_what_a_model_does_not_have_is_not_offered_and_reset_is_its_default(
+    open_page: Open, recorded: Recorded, pocket: ModelSpec
+) -> None:
+    visit = open_page(recorded.url)
+    visit.page.fill("#guidance_scale", "12")
+    visit.page.locator("#reset-guidance_scale").click()
+    default = pocket.defaults["guidance_scale"]
+    assert float(visit.page.input_value("#guidance_scale")) == default
+    plain = replace(pocket, options=frozenset(), defaults={"num_inference_steps": 4})
+    service = EditService(ServeConfig(decode_workers=1), plain, Negative())
+    with over_http(make_app(service)) as url:
+        other = open_page(url)
+        other.page.locator("#more > summary").click()
+        for name in ("guidance_scale", "image_guidance_scale", "negative_prompt"):
+            assert other.page.locator(f"#{name}").is_hidden(), name
+        assert other.page.locator("#scheduler").is_visible()
+        other.choose("coffee.jpg", COFFEE)
+        other.edit("make it night")
+        other.check()
+    service.close()
