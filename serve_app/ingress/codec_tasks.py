@@ -78,22 +78,6 @@ def prepare_source(
     return prepare(id, sent.read(), instruction, options, spec, accept)
 
 
-def check_output(format: OutputFormat, options: ResolvedOptions, pixels: int) -> None:
-    """Refuse what a decode process has no memory to encode; raises `OptionInvalid`."""
-    if format == "webp" and pixels > MAX_WEBP_PIXELS:
-        raise OptionInvalid(
-            f"output_format: a WebP may have at most {MAX_WEBP_PIXELS:,} pixels; ask for png "
-            "or jpeg, or send restore_size=false",
-            param="output_format",
-        )
-    if options.return_mask and pixels > MAX_MASK_PIXELS:
-        raise OptionInvalid(
-            f"return_mask: of at most {MAX_MASK_PIXELS:,} pixels; leave it out, or send "
-            "restore_size=false",
-            param="return_mask",
-        )
-
-
 def render(
     result: EditResult,
     finishing: Finishing,

@@ -56,8 +56,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "test")
         S3FileSystem.clear_instance_cache()
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket/results"
+        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)  # moto keeps it
+        yield f"s3://bucket/{tmp_path.name}"
         S3FileSystem.clear_instance_cache()
 
 
