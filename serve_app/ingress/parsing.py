@@ -76,10 +76,17 @@ async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
 
 
 def check_undecoded(parsed: ParsedEdit, accept: Collection[str] = ()) -> None:
-    """Refuse what is known to be wrong without decoding an image; raises `ImageError`.
+    """Refuse what is known to be wrong without decoding an image.
 
-    `accept`: formats beside JPEG, PNG and WebP.
+    `accept`: formats beside JPEG, PNG and WebP. Raises `OptionInvalid`, `ImageError`.
     """
+    body = parsed.body
+    if body.output_format in (None, "png") and body.output_compression not in (None, 100):
+        raise OptionInvalid(
+            "output_compression: PNG is lossless; leave it out, or ask for output_format jpeg or "
+            "webp",
+            param="output_compression",
+        )
     for number, image in enumerate(parsed.images, start=1):
         with naming_image(number, len(parsed.images)):
             if isinstance(image, str):

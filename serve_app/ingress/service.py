@@ -14,7 +14,7 @@ from fastapi import Request, Response
 
 from engine.built_in_styles import BUILT_IN
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
-from engine.errors import ModelUnknown, NotReady, OptionInvalid
+from engine.errors import ModelUnknown, NotReady
 from engine.fields import MAX_SHOWN
 from engine.seeding import draw_seed
 from engine.sources import Prepared
@@ -154,12 +154,6 @@ class EditService:
         body = parsed.body
         self._check_model(body.model)
         format: OutputFormat = body.output_format or "png"
-        if format == "png" and body.output_compression not in (None, 100):
-            raise OptionInvalid(
-                "output_compression: PNG is lossless; leave it out, or ask for output_format "
-                "jpeg or webp",
-                param="output_compression",
-            )
         self.spec.check_sources(len(parsed.images), param=parsed.images_field)
         check_undecoded(parsed, self.config.accept)
         text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
