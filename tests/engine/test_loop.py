@@ -77,7 +77,7 @@ def test_in_strict_an_edit_is_the_same_bytes_alone_and_in_company(
     edit_of: EditOf, pocket: ModelSpec
 ) -> None:
     loop = make_loop(pocket, "strict")
-    requests = mixed_requests(edit_of, 8, seed=1)
+    requests = mixed_requests(edit_of, 4, seed=1)
     alone = {request.id: run(loop, [request])[request.id] for request in requests}
     together = run(loop, requests)
     for request in requests:
