@@ -28,16 +28,17 @@ test: setup ## The tests that are not slow: ten minutes on two cores.
 test-all: setup ## All tests but the long proofs.
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-engine test-doors
 
-# The engine's tests run beside those that wait for Ray: each line says of which it is.
+# The engine's tests run beside those that wait for Ray: each line says of which it is. Two halves on
+# two cores: a thread each.
 named = sed -u 's/^/$(1): /'
 ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training
 SELECTED := not chaos
 
 test-engine: setup
-	nice -n 19 $(BIN)/python -m pytest -m '$(SELECTED)' $(ENGINE_TESTS) | $(call named,engine)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m pytest -m '$(SELECTED)' $(ENGINE_TESTS) | $(call named,engine)
 
 test-doors: setup
-	$(BIN)/python -m pytest -m '$(SELECTED)' tests $(ENGINE_TESTS:%=--ignore=%) | $(call named,doors)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(SELECTED)' tests $(ENGINE_TESTS:%=--ignore=%) | $(call named,doors)
 
 test-chaos: setup ## The long proofs: processes killed, overload, abuse, a thousand requests.
 	$(BIN)/python -m pytest -m chaos

@@ -90,7 +90,7 @@ class ModelSpec:
         return resolved
 
     def preset(self, options: EditOptions) -> Self:
-        """Return this model with other defaults: all that `options` says.
+        """Return this model with other defaults: all that `options` says and no model does anyway.
 
         Raises `OptionInvalid` for an option that the model does not have, for a size that it cannot
         do, and for a seed or a style, which are of each edit.
@@ -104,7 +104,9 @@ class ModelSpec:
         defaults = dict(self.defaults)
         if _asks_for_a_size(given):
             defaults.pop("restore_size", None)
-        return replace(self, defaults={**defaults, **given})
+        fields = ResolvedOptions.model_fields
+        told = {k: v for k, v in given.items() if k in defaults or v != fields[k].default}
+        return replace(self, defaults={**defaults, **told})
 
     def with_controlnet(self, place: str) -> Self:
         """Return this model with the ControlNet of another `place`, a folder or hub_id@revision.

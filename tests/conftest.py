@@ -101,6 +101,7 @@ def edit_of(photographs: dict[str, bytes], pocket: ModelSpec) -> Prepare:
 
 @pytest.fixture(scope="module")
 def strict_actor(pocket: ModelSpec) -> Iterator[EditActor]:
-    config = EngineConfig(determinism="strict", num_threads=1)  # as the servers of the tests
+    # as the servers of the tests
+    config = EngineConfig(resolution=64, determinism="strict", num_threads=1)
     with EditActor(config, pocket) as actor:
         yield actor

@@ -74,7 +74,11 @@ def test_an_edit_of_two_sources_is_the_same_bytes_through_every_door(
         made = editor.edit_many([first, second], "add fog", references=[[second], [first]], **FEW)
         made.append(editor.edit(first, "add fog", references=[Image.open(second)], **FEW))
         bad = editor.edit_many([first], "add fog", references=[[second, b"none"]], **FEW)[0]
-    files = [encode(image) for image in made if isinstance(image, Image.Image)]
+    files = [
+        encode(image, command=image.info["parameters"])
+        for image in made
+        if isinstance(image, Image.Image)
+    ]
     assert files == [jobs[0], jobs[1], jobs[0]]
     assert isinstance(bad, rayedit.EditFailure)
     assert bad.code == "image_unsupported" and bad.message.startswith("image 3 of 3: ")

@@ -93,7 +93,10 @@ def test_the_largest_photograph_is_given_back_at_its_own_size(http: httpx.Client
     for i, wishes in enumerate(finishing):
         name = ("png", "jpeg")[i % 2]
         response = post_form(http, photograph, output_format=name, **few, **wishes)
-        assert (response.status_code, response.json().get("size")) == (200, f"{SIDE}x{SIDE}")
+        answer = response.json()
+        assert (response.status_code, answer.get("size")) == (200, f"{SIDE}x{SIDE}"), answer.get(
+            "error"
+        )
     for name, value in {"output_format": "webp", "return_mask": "true"}.items():
         error = post_form(http, photograph, **{name: value}, **few).json()["error"]
         assert (error["code"], error["param"]) == ("option_invalid", name)

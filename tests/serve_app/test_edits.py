@@ -100,7 +100,7 @@ def test_http_gives_the_bytes_that_the_engine_gives(
     response = post_form(http, photographs["astronaut"], seed=7, **FAST)
     assert isinstance(outcome, EditResult)
     (made,) = finished_images(outcome, prepared.finishing)
-    assert files_of(response) == [encode(made.image)]
+    assert files_of(response) == [encode(made.image, command=made.command)]
 
 
 def test_the_sdk_sends_one_image_as_a_list(

@@ -54,6 +54,7 @@ def test_whatever_is_said_is_said_in_both_languages(visit: Visit) -> None:
         "image_source_refused",
         "cancelled",
         "cluster_unavailable",
+        "previous_turn_failed",
     }
     assert met - elsewhere == texts["zh"]["errors"].keys()
 
