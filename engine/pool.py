@@ -222,8 +222,11 @@ def _load() -> None:
 
 def serve(file_descriptor: int, memory_bytes: int) -> None:
     """Run tasks in a child, until its parent has gone."""
+    import cv2
+
     import engine.results  # noqa: F401  loaded before the memory is bounded
 
+    cv2.setNumThreads(1)  # of its own threads each would reserve memory for its heap
     _bound_memory(memory_bytes)
     pipe = Connection(file_descriptor)
     while True:
