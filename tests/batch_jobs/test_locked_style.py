@@ -45,10 +45,9 @@ def test_a_locked_style_gives_the_same_bytes_in_any_order_and_number_of_workers(
     assert run_here(forward, tmp_path / "here", LOCKED, pocket) == 0
     three = LOCKED.model_copy(update={"min_workers": 3, "max_workers": 3})
     assert run_job(backward, tmp_path / "three", three) == 0
-    assert run_job(backward, tmp_path / "one", LOCKED.model_copy(update={"max_workers": 1})) == 0
     made = [
         {id: digests(row) for id, row in ledger(tmp_path / name).items()}
-        for name in ("here", "three", "one")
+        for name in ("here", "three")
     ]
-    assert len(made[0]) == 60 and made[0] == made[1] == made[2]
+    assert len(made[0]) == 60 and made[0] == made[1]
     assert {row["seed"] for row in ledger(tmp_path / "three").values()} == {42}

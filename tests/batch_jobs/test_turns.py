@@ -205,7 +205,7 @@ def test_a_job_that_is_stopped_goes_on_at_the_turn_where_it_was(
     assert all(resumed[id]["finished_at"] == row["finished_at"] for id, row in done.items())
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_job_that_is_killed_goes_on_at_the_turn_where_it_was(
     manifest: Write, tmp_path: Path
 ) -> None:
