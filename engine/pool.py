@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -64,11 +65,11 @@ class DecodePool:
         workers: int = 2,
         memory_bytes: int = MEMORY_BYTES,
         clock_factor: float = CLOCK_FACTOR,
-        load: Callable[[], None] | None = None,
+        load: Callable[[], object] | None = None,
     ) -> None:
         """`load()` is called first in each of the `workers` processes, at no task's expense."""
-        self._memory_bytes, self._load = memory_bytes, load or _load
-        self._clock_factor = clock_factor
+        self._memory_bytes, self._clock_factor = memory_bytes, clock_factor
+        self._load = load or os.getpid  # what answers runs
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._idle: SimpleQueue[_Child] = SimpleQueue()
         self._closed = threading.Event()
@@ -189,10 +190,9 @@ class _Child:
 
     def _end(self) -> Loss:
         """How it ended by itself."""
-        try:
-            code: int | None = self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            code = None  # it closed its pipe and lives on
+        with suppress(subprocess.TimeoutExpired):  # it closed its pipe and lives on
+            self._process.wait(_GRACE_S)
+        code = self._process.poll()
         self.kill()
         return "killed" if code == -signal.SIGKILL else "died"
 
@@ -214,10 +214,6 @@ class _Child:
         self._pipe.close()
         self._process.kill()
         self._process.wait()
-
-
-def _load() -> None:
-    """Do nothing: a process that answers runs."""
 
 
 def serve(file_descriptor: int, memory_bytes: int) -> None:
