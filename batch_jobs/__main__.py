@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))  # the working folder, and its stranger named engine.py, last
+
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any

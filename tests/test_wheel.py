@@ -91,6 +91,14 @@ def test_edit_and_batch_find_their_own(installed: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_that_ray_submits_finds_its_own(installed: Path, folder: Path) -> None:
+    (folder / "batch_jobs.py").unlink()  # Python itself would run that one
+    job = ("python", "-m", "batch_jobs")
+    said = run(installed, folder, *job, "m.csv", "out", "--config", "small.yaml")
+    assert "1 ok" in said
+
+
+@pytest.mark.slow
 def test_serve_finds_its_own(installed: Path, folder: Path) -> None:
     port, log = free_port(), folder / "server.log"
     command = [installed / "rayedit", "serve", "--port", str(port), "--config", "small.yaml"]
