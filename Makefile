@@ -28,10 +28,11 @@ test: setup ## The tests that are not slow: ten minutes on two cores.
 test-all: setup ## All tests but the long proofs.
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-engine test-doors
 
-# The engine's tests run beside those that wait for Ray: each line says of which it is. Two halves on
-# two cores: a thread each.
+# The engine's tests, and others that start no Ray, run beside those that wait for it: each line says
+# of which it is. Two halves on two cores: a thread each.
 named = sed -u 's/^/$(1): /'
-ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training
+ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training tests/storage \
+	tests/cli/test_cli.py tests/cli/test_show.py tests/cli/test_sweep.py tests/test_benchmarks.py
 SELECTED := not chaos
 
 test-engine: setup

@@ -86,6 +86,7 @@ def test_twenty_lines_killed_half_way_are_finished_by_the_same_command(
     broken = line("broken.png", "make it night")
     (folder / "m.jsonl").write_text("\n".join([*same, *others[:7], broken, *others[7:]]))
     arguments = command(folder, "m.jsonl", tiny("flux-kontext"))
+    arguments += ["--num-inference-steps=12"]
     first = subprocess.Popen(
         [sys.executable, "-m", "cli.main", *arguments],
         stdout=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from batch_jobs.stopping import Exit, StopSignals
 from storage.storage import Storage
 from tests.batch_jobs.jobs import digests, good_rows, ledger, run_job
 from tests.cli.test_cli import ROOT
+from tests.serving import eventually
 
 CONFIG = """
 engine: {resolution: 64, determinism: strict}
@@ -61,27 +62,28 @@ def test_a_stopped_job_goes_on_where_it_was(
     number: signal.Signals,
     code: int,
 ) -> None:
-    path, output = manifest(good_rows(60)), tmp_path / "out"
+    path, output = manifest(good_rows(30)), tmp_path / "out"
     process = start(path, output)
-    wait_for_a_commit(output, process)
+    assert eventually(lambda: owner_of(Storage(str(output))) is not None, 120)
     refused = start(path, output)
     assert refused.wait(60) == 2
     assert f"in use by process {process.pid}" in (refused.stderr.read() if refused.stderr else "")
     assert f"held by process {process.pid}" in describe(Storage(str(output)))
+    wait_for_a_commit(output, process)
     process.send_signal(number)
     assert process.wait(60) == code
     done = ledger(output)
-    assert 0 < len(done) < 60 and not (output / "_SUCCESS").exists()
+    assert 0 < len(done) < 30 and not (output / "_SUCCESS").exists()
     if code > 0 and process.stderr is not None:
         words = process.stderr.read().splitlines()[-1]
-        assert words == f"rayedit: {len(done)} of 60 rows done, 0 failed: the same command goes on"
+        assert words == f"rayedit: {len(done)} of 30 rows done, 0 failed: the same command goes on"
 
-    assert f"{len(done)} of 60 rows: {len(done)} ok" in describe(Storage(str(output)))
+    assert f"{len(done)} of 30 rows: {len(done)} ok" in describe(Storage(str(output)))
     assert run_job(path, output) == Exit.OK
-    assert "60 of 60 rows: 60 ok, 0 failed" in describe(Storage(str(output)))
+    assert "30 of 30 rows: 30 ok, 0 failed" in describe(Storage(str(output)))
     assert "finished" in describe(Storage(str(output)))
     resumed = ledger(output)
-    assert set(resumed) == {row["id"] for row in good_rows(60)}
+    assert set(resumed) == {row["id"] for row in good_rows(30)}
     for id, row in done.items():
         assert resumed[id]["finished_at"] == row["finished_at"]
     assert all(
@@ -137,7 +139,7 @@ def modules_of_another_run(manifest: str, output: Path) -> set[str]:
         check=True,
         timeout=10,
     )
-    assert "60 rows: 60 ok" in ran.stdout
+    assert "30 rows: 30 ok" in ran.stdout
     return {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
 
 
