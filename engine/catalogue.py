@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from engine.spec import ModelSpec
+from engine.spec import CANNY_THRESHOLDS, ModelSpec
 
 # No revision is pinned until someone with a hub verifies one; the first load records it.
 
@@ -74,8 +74,8 @@ SD15_CANNY = ModelSpec(
     guidance="cfg",
     options=frozenset(
         {
-            *("guidance_scale", "negative_prompt", "strength"),
-            *("controlnet_conditioning_scale", "canny_low_threshold", "canny_high_threshold"),
+            *("guidance_scale", "negative_prompt", "strength", "controlnet_conditioning_scale"),
+            *("control_guidance_start", "control_guidance_end", *CANNY_THRESHOLDS),
         }
     ),
     defaults={
@@ -83,8 +83,8 @@ SD15_CANNY = ModelSpec(
         "guidance_scale": 7.5,
         "negative_prompt": "",
         "controlnet_conditioning_scale": 1.0,
-        "canny_low_threshold": 100,
-        "canny_high_threshold": 200,
+        **{"control_guidance_start": 0.0, "control_guidance_end": 1.0},
+        **{"canny_low_threshold": 100, "canny_high_threshold": 200},
     },
     max_sources=2,  # the second is a control image
     parts={"controlnet": "lllyasviel/sd-controlnet-canny"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -18,6 +18,7 @@ import torch
 
 from engine.adapters import Adapters
 from engine.capacity import Capacity
+from engine.control_window import ControlWindow
 from engine.counters import LoopCounters
 from engine.decoding import Decoder
 from engine.edit import EditFailure, EditOutcome, EditRequest
@@ -75,9 +76,9 @@ class DenoiseLoop:
         self._reconstructions = Reconstructions(editor)
         self._packer = Packer(editor, determinism, whole=cuda_graphs)
         self._turns = Turns()
-        # What a call packs stays the same while its samples do.
-        self._last_calls: dict[tuple[Sample, ...], Call] = {}
-        self._calls_now: dict[tuple[Sample, ...], Call] = {}
+        # What a call packs stays the same while its samples do, and are `controlled` or not.
+        self._last_calls: dict[Hashable, Call] = {}
+        self._calls_now: dict[Hashable, Call] = {}
         self._compute: Callable[[Step], StepResult] = Denoiser(editor, self._adapters)
         if cuda_graphs:
             self._compute = GraphedSteps(self._compute, capacity.reserve)
@@ -95,7 +96,7 @@ class DenoiseLoop:
         """Return a request's warnings; raises `RequestError` for what cannot be done."""
         self._editor.spec.check_sources(1 + len(request.references))
         self._adapters.check(request.adapter)
-        self._table(request)
+        ControlWindow.of(request.options).check(self._table(request).num_calls)
         return tuple(self._editor.check(request))
 
     def admit(self, request: EditRequest, warnings: Iterable[str] = ()) -> None:
@@ -196,7 +197,7 @@ class DenoiseLoop:
 
     def _denoise(self, samples: Sequence[Sample]) -> None:
         """One model call and one sampler step of these samples; all or none of them advance."""
-        key = tuple(samples)
+        key = tuple((sample, sample.controlled) for sample in samples)
         call = self._last_calls.get(key) or self._packer.pack_call(samples)
         with self._capacity.measured(samples[0].live.lane, len(samples)):
             result = self._compute(self._packer.pack_step(samples, call))

@@ -84,6 +84,14 @@ class EditOptions(BaseModel):
         Annotated[float, Field(ge=0, le=2)] | None,
         Field(description="how strongly the control image, or the edges, hold the picture"),
     ] = None
+    control_guidance_start: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None,
+        Field(description="the share of the steps after which the control image begins to act"),
+    ] = None
+    control_guidance_end: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None,
+        Field(description="the share of the steps after which the control image acts no more"),
+    ] = None
     canny_low_threshold: Annotated[
         Annotated[int, Field(ge=0, le=MAX_SLOPE)] | None,
         Field(description="the slope down to which an edge of the source image goes on"),

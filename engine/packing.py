@@ -42,7 +42,7 @@ class Packer:
 
     def pack_call(self, samples: Sequence[Sample]) -> Call:
         """Pack the branches of samples of one group; raises `ContractBroken`."""
-        packed = [(i, row) for i, sample in enumerate(samples) for row in sample.conditioning.rows]
+        packed = [(i, row) for i, sample in enumerate(samples) for row in sample.rows]
         width = self._num_branches if self._bucketed else _most_branches(samples)
         index, weights, first = [], [], 0
         for sample in samples:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from engine.control_window import ControlWindow
 from engine.edit import EditRequest, EditResult
 from engine.errors import InternalError
 from engine.lane import Lane
-from engine.models import Conditioning, ContractBroken
+from engine.models import Conditioning, ContractBroken, Inputs
 from engine.sampling import SamplerTable
 from engine.seeding import NoiseSource, image_seed
 
@@ -31,6 +33,7 @@ class Sample:
     state: torch.Tensor  # (S, C, h, w) float32: latents, then the sampler's memory
     source: torch.Tensor | None  # (C, h, w) float32: where it must stay, and what it began from
     first: torch.Tensor  # (C, h, w) float32, the first noise
+    window: ControlWindow
     calls_done: int = 0
     error: BaseException | None = None
     _fresh: torch.Tensor | None = None
@@ -51,6 +54,17 @@ class Sample:
     def fail(self, error: BaseException) -> None:
         """End here: no step follows."""
         self.error = error
+
+    @property
+    def controlled(self) -> bool:
+        """True where the current model call is in the edit's control window."""
+        return self.window.holds(self.calls_done, self.table.num_calls)
+
+    @property
+    def rows(self) -> Sequence[Inputs]:
+        """Return the model's inputs of each branch, for the current model call."""
+        outside = self.conditioning.outside
+        return self.conditioning.rows if self.controlled or not outside else outside
 
     @property
     def finished(self) -> bool:
@@ -131,7 +145,8 @@ class LiveRequest:
             if source is None:
                 raise ContractBroken("a schedule that begins at the source needs its latents")
             state[0] += source * table.start.source
-        return Sample(self, index, table, conditioning, noise, state, source, first)
+        window = ControlWindow.of(self.request.options)
+        return Sample(self, index, table, conditioning, noise, state, source, first, window)
 
     def result(self) -> EditResult:
         """Return the outcome of a request whose images are all there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from engine.adapter import Adapter
+from engine.control_window import ControlWindow
 from engine.errors import ModelError, OptionInvalid
 from engine.guidance import GuidanceKind
 from engine.hub import DEFAULT_FOLDERS, HubFolders
@@ -25,6 +26,8 @@ FAMILY_OPTIONS = (
     "negative_prompt",
     "strength",
     "controlnet_conditioning_scale",
+    "control_guidance_start",
+    "control_guidance_end",
     "canny_low_threshold",
     "canny_high_threshold",
 )
@@ -87,6 +90,7 @@ class ModelSpec:
             self._check_pair(given, resolved)
         if self.has_control:
             _check_thresholds(given, resolved)
+            ControlWindow.of(resolved)
         return resolved
 
     def preset(self, options: EditOptions) -> Self:

@@ -29,11 +29,14 @@ GOOD: list[tuple[list[bytes], dict[str, Any], list[str]]] = [
     ([FILE, DRAWN], {"controlnet_conditioning_scale": 0.5, "strength": 0.5}, []),
     ([FLAT], {}, ["control_empty"]),
 ]
+START = ("option_invalid", "control_guidance_start")
 BAD: list[tuple[list[bytes], dict[str, Any], str, str]] = [
     ([FILE, png(PHOTO[:32])], {}, "option_invalid", "image"),
     ([FILE, DRAWN[:-99]], {}, "image_truncated", "image"),
     ([FILE], {"canny_low_threshold": 300}, "option_invalid", "canny_low_threshold"),
     ([FILE, DRAWN], {"canny_high_threshold": 300}, "option_invalid", "canny_high_threshold"),
+    ([FILE], {"control_guidance_start": 0.5, "control_guidance_end": 0.2}, *START),
+    ([FILE], {"control_guidance_end": 1.1}, "option_invalid", "control_guidance_end"),
     ([FILE], {"image_guidance_scale": 1.5}, "option_invalid", "image_guidance_scale"),
 ]
 

@@ -40,6 +40,7 @@ ENGINE_ORDER = [
     "wire",
     "guidance",
     "hub",
+    "control_window",
     "spec",
     "catalogue",
     "families",

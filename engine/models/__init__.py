@@ -51,14 +51,19 @@ class Conditioning:
     source: torch.Tensor | None = None  # (C, h, w) float32, in the scale of the state
     deviation: torch.Tensor | None = None  # (C, h, w) float32, the posterior's: it is drawn from
     mask: torch.Tensor | None = None  # (1, h, w) float32; 1: may change, 0: stays the source's
+    # In place of `rows` in the model calls outside of the edit's `ControlWindow`; () keeps them.
+    outside: Sequence[Inputs] = ()
 
     def __post_init__(self) -> None:
         """Raises `ContractBroken` where rows, weights and source do not belong together."""
-        shapes = [{name: (t.shape, t.dtype) for name, t in row.items()} for row in self.rows]
+        rows = (*self.rows, *self.outside)
+        shapes = [{name: (t.shape, t.dtype) for name, t in row.items()} for row in rows]
         if not shapes or any(other != shapes[0] for other in shapes):
             raise ContractBroken(f"the rows of one request differ in shape: {shapes}")
         if len(self.weights) != len(self.rows) or 0.0 in self.weights:
             raise ContractBroken(f"{len(self.rows)} rows have the weights {list(self.weights)}")
+        if len(self.outside) not in (0, len(self.rows)):
+            raise ContractBroken(f"{len(self.rows)} rows, and {len(self.outside)} outside")
         if self.source is None and (self.mask is not None or self.deviation is not None):
             raise ContractBroken("a mask or a deviation needs the source's latents")
 

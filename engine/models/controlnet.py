@@ -39,7 +39,6 @@ SHARED = (
     *("in_channels", "block_out_channels", "down_block_types", "layers_per_block"),
     "cross_attention_dim",
 )
-IMG2IMG = "StableDiffusionControlNetImg2ImgPipeline"
 
 
 class ControlNet:
@@ -99,7 +98,7 @@ class ControlNet:
             multiple=factor * downsampling(unet["block_out_channels"]),
             parts={} if own else SD15_CANNY.parts,
         )
-        if index["_class_name"] != IMG2IMG:
+        if index["_class_name"] != "StableDiffusionControlNetImg2ImgPipeline":
             return described
         pipelines = {"strength": 0.8, "controlnet_conditioning_scale": 0.8}  # its own defaults
         return replace(described, defaults={**described.defaults, **pipelines})
@@ -171,6 +170,7 @@ class ControlNet:
             source=source,
             deviation=None if options.strength is None else deviation,
             mask=latent_mask(request, self._factor, self.device),
+            outside=[{**row, "scale": torch.zeros_like(row["scale"])} for row in rows],
         )
 
     def _control(self, request: EditRequest) -> torch.Tensor:

@@ -87,6 +87,7 @@ FAMILIES = (
             "guidance_scale": 7.5,
             "negative_prompt": "blurry",
             "controlnet_conditioning_scale": 1.5,
+            "control_guidance_end": 0.7,
         },
         also={  # from the source
             "guidance_scale": 4.0,

@@ -39,6 +39,7 @@ FAMILY = {
     "negative_prompt": 'blue, "grainy" $HOME',
     "true_cfg_scale": 2.0,
     "controlnet_conditioning_scale": 0.7,
+    "control_guidance_end": 0.5,
     "canny_low_threshold": 50,
 }
 SHARED: list[dict[str, Any]] = [
