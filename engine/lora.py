@@ -92,7 +92,7 @@ def _read(adapter: Adapter) -> dict[str, Tensor]:
             raise adapter.unusable("has changed since it was named: start again")
         raw = {name: tensor.float() for name, tensor in load_file(adapter.path).items()}
     except (OSError, SafetensorError) as error:
-        raise adapter.unusable(f"cannot be read ({error})") from None
+        raise adapter.unusable(f"cannot be read ({_without_path(error)})") from None
     for name, tensor in raw.items():
         if not torch.isfinite(tensor).all():
             raise adapter.unusable(f"holds NaN or infinity in {name}")
@@ -101,6 +101,11 @@ def _read(adapter: Adapter) -> dict[str, Tensor]:
         rank = len(raw[down])
         raw[up] = raw[up] * (alphas.get(_HALF.sub(".alpha", down), rank) / rank)
     return raw
+
+
+def _without_path(error: Exception) -> object:
+    """What an error says, without the place on the server that one of the system names."""
+    return error.strerror or "no reason" if isinstance(error, OSError) else error
 
 
 def _config(adapter: Adapter) -> dict[str, Any]:
@@ -114,7 +119,8 @@ def _config(adapter: Adapter) -> dict[str, Any]:
         with safe_open(adapter.path, framework="pt") as opened:
             kept = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
     except (OSError, ValueError) as error:
-        raise adapter.unusable(f"has a configuration that cannot be read ({error})") from None
+        reason = _without_path(error)
+        raise adapter.unusable(f"has a configuration that cannot be read ({reason})") from None
     return {name.partition(".")[2]: value for name, value in kept.items()}
 
 

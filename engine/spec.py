@@ -197,9 +197,12 @@ class ModelSpec:
     def _check_lora_scale(self, options: EditOptions) -> None:
         if options.lora_scale is not None and options.style not in self.styles:
             known = ", ".join(self.styles) or "none"
+            where = "without a style that has a LoRA"
+            if options.style is not None:
+                where = f"in style {options.style}, which has no LoRA"
             raise OptionInvalid(
-                f"lora_scale {options.lora_scale} has no effect without a style that has a LoRA; "
-                f"model {self.name} has {known}",
+                f"lora_scale {options.lora_scale} has no effect {where}; model {self.name} has "
+                f"{known}",
                 param="lora_scale",
             )
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from engine.adapter import Adapter, find_adapter
+from engine.catalogue import MODELS
 from engine.errors import InstructionEmpty, OptionError, OptionInvalid, OptionUnknown
 from engine.fields import nearest, read_yaml, validate
 from engine.options import MAX_INSTRUCTION_CHARACTERS, MAX_SEED, EditOptions
@@ -106,8 +107,7 @@ class Styles:
 
     def find(self, name: object, spec: ModelSpec) -> Style:
         """Find a style that `spec` can honour; raises `OptionError`."""
-        if not isinstance(name, str):
-            raise OptionInvalid(f"style: must be text; got {reprlib.repr(name)}", param="style")
+        name = EditOptions.parse({"style": name}).style or ""
         style = self.by_name.get(name)
         if style is None:
             raise OptionUnknown(
@@ -164,8 +164,9 @@ class Styles:
 
     def _check(self, name: str, style: Style, spec: ModelSpec) -> None:
         if not _is_model(style, spec):
+            this = spec.name if spec.name != style.model else "another of that name"
             raise OptionInvalid(
-                f"style {name} is of model {style.model}, and this is {spec.name}, which has "
+                f"style {name} is of model {style.model}, and this is {this}, which has "
                 f"{', '.join(self.of_model(spec)) or 'none'}",
                 param="style",
             )
@@ -186,7 +187,13 @@ def own_instruction(text: str, template: str) -> str:
 
 
 def _is_model(style: Style, spec: ModelSpec) -> bool:
-    return style.model in (None, spec.name, spec.source)
+    """Tell whether a style is for this model: a LoRA of a registered one is not for a folder that
+    happens to have its name."""
+    if style.model in (None, spec.source):
+        return True
+    known = MODELS.get(style.model or "")
+    is_other = style.lora is not None and known is not None and known.source != spec.source
+    return style.model == spec.name and not is_other
 
 
 def _fits(style: Style, spec: ModelSpec) -> bool:

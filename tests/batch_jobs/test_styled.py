@@ -98,7 +98,7 @@ def test_what_is_wrong_with_a_rows_style_is_its_own_fault(shop: Path) -> None:
         "unknown": ("option_unknown", 'unknown style "lin". Did you mean "line"?'),
         "both": ("option_invalid", "style line is the whole instruction"),
         "neither": ("instruction_empty", "style soft needs an instruction"),
-        "number": ("option_invalid", "style: must be text; got 5"),
+        "number": ("option_invalid", "style: must be a valid string; got 5"),
     }
     assert faults.keys() == says.keys()
     for id, (code, message) in says.items():

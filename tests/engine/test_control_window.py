@@ -67,7 +67,7 @@ def test_each_window_makes_another_picture_and_the_whole_run_the_one_without(
 
 
 def test_in_strict_its_bytes_are_those_of_the_edit_alone(twins: Twins) -> None:
-    edits = [edit(seed=n, steps=2 + n, **window(end=0.3 + n / 5)) for n in range(3)]
+    edits = [edit(seed=n, steps=2 + n, **window(end=0.4 + n / 5)) for n in range(3)]
     requests = [twins.request(one, str(n)) for n, one in enumerate(edits)]
 
     def loop() -> DenoiseLoop:

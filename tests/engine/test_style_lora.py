@@ -74,7 +74,8 @@ def test_a_scale_without_a_lora_is_refused_by_name(spec: ModelSpec, pocket: Mode
         return caught.value.message
 
     assert refusal(spec, lora_scale=0.5, style="plain") == (
-        "lora_scale 0.5 has no effect without a style that has a LoRA; model pocket has warm, cold"
+        "lora_scale 0.5 has no effect in style plain, which has no LoRA; model pocket has warm, "
+        "cold"
     )
     assert refusal(replace(pocket, styles={}), lora_scale=0.5).endswith("model pocket has none")
     with pytest.raises(OptionError, match="lora_scale: must be less than or equal to 2"):
@@ -88,7 +89,7 @@ def test_a_client_can_name_no_file(name: str, shop: Path) -> None:
         EditBody.parse({"prompt": "add fog", name: path})
     styles = EngineConfig(styles=str(shop)).find_styles()
     with pytest.raises(OptionError, match="unknown style"):
-        styles.find(path, EngineConfig(styles=str(shop)).find_model())
+        styles.find("warm.safetensors", EngineConfig(styles=str(shop)).find_model())
 
 
 def test_what_is_wrong_with_a_lora_is_said_at_start(shop: Path) -> None:

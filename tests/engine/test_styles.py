@@ -61,7 +61,7 @@ def test_a_template_takes_the_instruction_as_text_and_never_as_a_template(shop: 
     [
         ("lines", "", POCKET, OptionUnknown, 'unknown style "lines". Did you mean "line"?'),
         ("x", "", POCKET, OptionUnknown, "Known: kontext, line, soft."),
-        (5, "", POCKET, OptionInvalid, "style: must be text; got 5"),
+        (5, "", POCKET, OptionInvalid, "style: must be a valid string; got 5"),
         ("kontext", "a", POCKET, OptionInvalid, "of model flux-kontext, and this is pocket"),
         ("line", "", KLEIN, OptionInvalid, "style line: model flux2-klein has no guidance_scale"),
         ("line", "add fog", POCKET, OptionInvalid, "style line is the whole instruction"),
