@@ -17,7 +17,12 @@ SHARPEST = 0.1  # of the tiles: where not even these are sharp, nothing is
 BLURRY = 1.7  # their sharpness, below which they are not
 DARK_MEDIAN, DARK_TOP = 0.3, 0.4  # of 0..1; night has lights, underexposure has none
 TOP = 0.98  # the quantile of brightness that counts as its light
-BACKLIT_CENTRE, BACKLIT_STEP = 0.3, 0.2  # of 0..1: the middle, and how much lighter the rest is
+# Light in stops: the median of the sides against the median and the lights of the middle. A logistic
+# regression on 300 pictures of wallpapers, as they are and spoiled, rounded.
+BACKLIT_MEDIAN, BACKLIT_LIGHTS, BACKLIT = 0.7, 0.6, 2.2
+BACKLIT_STEP = 1.0  # stops that the sides are lighter, at the least
+LIGHTS = 0.9  # the quantile that counts as the middle's lights
+NO_LIGHT = 2**-8  # of 0..1, where a camera's noise ends what 8 bits tell
 CENTRE = 0.3  # of a side: half the width and height of the middle, an ellipse
 BORDER = 0.125  # of a side: the band along the sides
 SMALL = 0.5  # of the model's resolution
@@ -34,7 +39,7 @@ def find_poor(image: Image.Image, resolution_px: int) -> list[str]:
         found.append("source_blurry")
     if _is_dark(grey):
         found.append("source_dark")
-    elif _is_backlit(grey):
+    if _is_backlit(grey):
         found.append("source_backlit")
     if min(image.size) < SMALL * resolution_px:
         found.append("source_small")
@@ -73,5 +78,14 @@ def _is_backlit(grey: np.ndarray) -> bool:
     sides = np.concatenate(
         [grey[:above].ravel(), grey[:, :beside].ravel(), grey[:, -beside:].ravel()]
     )
-    centre, around = np.median(middle) / 255, np.median(sides) / 255
-    return bool(centre < BACKLIT_CENTRE and around - centre > BACKLIT_STEP)
+    centre, lights = _stops(np.quantile(middle, (0.5, LIGHTS)))
+    around = _stops(np.median(sides))
+    far_darker = around > BACKLIT_MEDIAN * centre + BACKLIT_LIGHTS * lights + BACKLIT
+    return bool(far_darker and around - centre > BACKLIT_STEP)
+
+
+def _stops(level: np.ndarray) -> np.ndarray:
+    """Turn sRGB levels of 0..255 into stops of light below white, by sRGB's curve."""
+    value = level / 255
+    light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return np.log2(light + NO_LIGHT)
