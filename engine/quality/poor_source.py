@@ -17,7 +17,7 @@ SHARPEST = 0.1  # of the tiles: where not even these are sharp, nothing is
 BLURRY = 1.7  # their sharpness, below which they are not
 DARK_MEDIAN, DARK_TOP = 0.3, 0.4  # of 0..1; night has lights, underexposure has none
 TOP = 0.98  # the quantile of brightness that counts as its light
-# Light in stops: the median of the sides against the median and the lights of the middle. A logistic
+# Light in stops: the sides' median against the median and the lights of the middle. A logistic
 # regression on 300 pictures of wallpapers, as they are and spoiled, rounded.
 BACKLIT_MEDIAN, BACKLIT_LIGHTS, BACKLIT = 0.7, 0.6, 2.2
 BACKLIT_STEP = 1.0  # stops that the sides are lighter, at the least
