@@ -145,6 +145,17 @@ class JobConfig(BaseModel):
         bool, Field(description="keep columns that mean nothing to an edit in the ledger")
     ] = True
 
+    file_ids: Annotated[
+        bool,
+        Field(
+            description="for a server's batches: lines of OpenAI's alone, whose images are data "
+            "URLs, or files of `image_base` by file_id"
+        ),
+    ] = False
+    aliases: Annotated[
+        tuple[str, ...], Field(description="further names that such lines may have for the model")
+    ] = ()
+
     @property
     def said(self) -> frozenset[str]:
         """Options that it says itself, for all rows that do not, and so outrank its style."""

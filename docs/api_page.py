@@ -10,14 +10,17 @@ from docs.markdown import page, table
 from engine.registry import find_model
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
+from serve_app.ingress.files import Files
 from serve_app.ingress.service import EditService
 from serve_app.schemas import CompletedEvent, PartialImageEvent
+from storage.storage import Storage
 
 _INTRO = """\
 `POST /v1/images/edits` is OpenAI's: its SDK works with `base_url="http://HOST:PORT/v1"`, and sends
 the fields that OpenAI does not know as `extra_body={"seed": 7}`. The source is a file (multipart,
-`image`) or a data URL (JSON, `images`); nothing is ever fetched. The same as OpenAPI:
-`/openapi.json` and `/docs` of a running server."""
+`image`), a data URL or an uploaded file (JSON, `images`); nothing is ever fetched. `/v1/files` and
+`/v1/batches` are served where `files_uri` names a place for files ([serving.md](serving.md)).
+The same as OpenAPI: `/openapi.json` and `/docs` of a running server."""
 
 
 def _event(model: type[BaseModel]) -> str:
@@ -28,7 +31,9 @@ def _event(model: type[BaseModel]) -> str:
 def openapi() -> dict[str, Any]:
     """The contract; starts nothing."""
     backend: Any = None  # only a request would need one
-    return make_app(EditService(ServeConfig(), find_model("pocket"), backend)).openapi()
+    service = EditService(ServeConfig(), find_model("pocket"), backend)
+    service.files = Files(Storage("files"))  # likewise: nothing is looked for there
+    return make_app(service).openapi()
 
 
 def api_page() -> str:
@@ -39,6 +44,7 @@ def api_page() -> str:
         for method, operation in methods.items():
             parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
             parts.append(_headers(operation.get("parameters", [])))
+            parts.append(_query(operation.get("parameters", [])))
             parts.append(_body(operation.get("requestBody", {}).get("content", {})))
             parts += [_answer(spec, operation["responses"]), _errors(operation["responses"])]
     return page("HTTP API", _INTRO, "\n\n".join(part for part in parts if part) + "\n")
@@ -47,6 +53,11 @@ def api_page() -> str:
 def _headers(parameters: list[dict[str, Any]]) -> str:
     lines = [f"- `{p['name']}`: {p['description']}" for p in parameters if p["in"] == "header"]
     return "### Headers\n\n" + "\n".join(lines) if lines else ""
+
+
+def _query(parameters: list[dict[str, Any]]) -> str:
+    lines = [f"- `{p['name']}`: {_type(p['schema'])}" for p in parameters if p["in"] == "query"]
+    return "### Query\n\n" + "\n".join(lines) if lines else ""
 
 
 def _body(contents: dict[str, Any]) -> str:
@@ -63,7 +74,10 @@ def _body(contents: dict[str, Any]) -> str:
 
 
 def _answer(spec: dict[str, Any], responses: dict[str, Any]) -> str:
-    name = _reference(responses["200"]["content"]["application/json"]["schema"])
+    content = responses["200"]["content"]
+    if "application/json" not in content:
+        return f"### 200: {', '.join(content)}\n\n{responses['200']['description']}"
+    name = _reference(content["application/json"]["schema"])
     schema = spec["components"]["schemas"][name]
     answer = f"### 200: {name}\n\n{_fields(schema)}"
     if "text/event-stream" not in responses["200"]["content"]:

@@ -116,8 +116,9 @@ where it failed |
 
 DataFlow: `images` is one path, or a list of several; the `content` of the last message is the
 instruction, as in DataFlow itself. OpenAI Batch: the body is that of the HTTP API
-([api.md](api.md)), `image_url` (also that of `mask`) a data URL, a path or a URI; a request that
-failed has the API's status and error body in `response`. Lines come out by id, numbers in it by
+([api.md](api.md)), `image_url` (also that of `mask`) a data URL, a path or a URI (in a batch of a
+server a data URL alone, or a `file_id`); a request that failed has the API's status and error body
+in `response`. Lines come out by id, numbers in it by
 their value; any output can be exported as any shape.
 
 Tables come out by `--to csv` and `--to xlsx`: a row for each row of the manifest, its outputs,

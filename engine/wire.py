@@ -6,14 +6,21 @@ A field that rayedit cannot honour is refused by name, never ignored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from engine.edit import EditFailure
-from engine.errors import ImageMissing, ImageSourceRefused, InstructionError, OptionInvalid
-from engine.fields import validate
+from engine.errors import (
+    ImageMissing,
+    ImageNotFound,
+    ImageSourceRefused,
+    InstructionError,
+    OptionInvalid,
+)
+from engine.fields import MAX_SHOWN, validate
 from engine.options import MAX_IMAGES, EditOptions
 from engine.text import clean_instruction, is_blank
 
@@ -29,8 +36,18 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 OF_HTTP = frozenset({"stream", "partial_images", "response_format"})  # what that door takes itself
 _OPTION_NAMES = tuple(name for name in EditOptions.model_fields if name != "num_images")
+NO_FILES = (
+    "it names an uploaded file, and files are kept only where files_uri names a place for them"
+)
 # The engine's word -> OpenAI's, where they differ.
 OPENAI_NAMES = {"instruction": "prompt", "num_images": "n"}
+
+
+class FileId(str):
+    """The id of an uploaded file, where a URL could stand."""
+
+
+_FILE_ID = re.compile(r"file-[0-9A-Za-z_-]{1,64}")  # which no path is
 
 
 class ImageReference(BaseModel):
@@ -110,17 +127,18 @@ class EditBody(_OptionFields, _OpenAIFields):
         except InstructionError as error:
             raise type(error)(error.message, param="prompt") from None
 
-    def image_urls(self) -> list[str]:
-        """The URL of each source image, one or more; raises `ImageError`."""
+    def image_urls(self, *, file_ids: bool = False) -> list[str]:
+        """The URL of each source image, one or more, and of an uploaded one its `FileId`; raises
+        `ImageError`, without `file_ids` for that too."""
         if not self.images:
             raise ImageMissing(
                 'images is missing: send [{"image_url": "data:..."}]', param="images"
             )
-        return [_url_of(image, f"images[{k}]") for k, image in enumerate(self.images)]
+        return [_url_of(image, f"images[{k}]", file_ids) for k, image in enumerate(self.images)]
 
-    def mask_url(self) -> str | None:
-        """The URL of the mask, if there is one; raises `ImageError`."""
-        return None if self.mask is None else _url_of(self.mask, "mask")
+    def mask_url(self, *, file_ids: bool = False) -> str | None:
+        """The URL of the mask, if there is one; as `image_urls`."""
+        return None if self.mask is None else _url_of(self.mask, "mask", file_ids)
 
 
 def check_background(options: EditOptions, format: OutputFormat) -> None:
@@ -132,16 +150,33 @@ def check_background(options: EditOptions, format: OutputFormat) -> None:
         )
 
 
-def _url_of(image: ImageReference, field: str) -> str:
+def _url_of(image: ImageReference, field: str, file_ids: bool) -> str:
     if image.file_id is not None:
-        raise ImageSourceRefused(
-            f"{field}.file_id names an uploaded file and this server stores none: send image_url "
-            "with a data URL",
-            param=f"{field}.file_id",
-        )
+        return _file_id_of(image, image.file_id, f"{field}.file_id", file_ids)
     if image.image_url is None:
         raise ImageMissing(f"{field}.image_url is missing", param=f"{field}.image_url")
     return image.image_url
+
+
+def _file_id_of(image: ImageReference, id: str, field: str, file_ids: bool) -> FileId:
+    if not file_ids:
+        raise ImageSourceRefused(
+            f"{field}: {NO_FILES}: send image_url with a data URL", param=field
+        )
+    if image.image_url is not None:
+        raise ImageSourceRefused(f"{field}: image_url is given too; send one of them", param=field)
+    if not _FILE_ID.fullmatch(id):
+        raise no_such_file(id, field)
+    return FileId(id)
+
+
+def no_such_file(id: str, field: str) -> ImageNotFound:
+    """Make the error of an image that names a file which is not there."""
+    return ImageNotFound(
+        f'{field}: there is no file "{id[:MAX_SHOWN]}", or none of this API key: upload it with '
+        'purpose "vision"',
+        param=field,
+    )
 
 
 def error_body(failure: EditFailure) -> dict[str, dict[str, str | None]]:

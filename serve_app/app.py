@@ -8,7 +8,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stdout,
+)
 from types import FrameType
 from typing import Any
 
@@ -18,11 +24,14 @@ from ray import serve
 from cluster.session import joined_ray, local_ray
 from engine.errors import ModelError
 from engine.spec import ModelSpec
+from serve_app.batches.processes import batch_processes
 from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING_CONFIG, build
 from serve_app.exposure import check_exposure, check_port
+from serve_app.ingress.files import Files
 from serve_app.ingress.keys import ApiKeys
 from serve_app.ingress.results import Results
+from serve_app.ingress.upload import FORM_BYTES, MAX_FILE_BYTES
 from serve_app.proxy.guard import guarded_environment
 from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder
 
@@ -59,10 +68,11 @@ def run_server(
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
     spec = spec or config.engine.find_model()
     config.engine.find_styles()  # which `build` reads, when Ray has started
-    Results.of(config)  # so does an ingress
-    with _ray(config, host, port, address or os.environ.get("RAY_ADDRESS")), _stop_signals():
+    Results.of(config), Files.of(config)  # so does an ingress
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _ray(config, host, port, address), _batches(config, address), _stop_signals():
         try:
-            deploy(config, spec, host, port)
+            deploy(config, spec, host, port, batches_over_ray=bool(address))
             print(f"{spec.name}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
             print(f"metrics: http://{host}:{port}/metrics; logs: {logs_folder()}", flush=True)
             threading.Event().wait()
@@ -73,9 +83,11 @@ def run_server(
     print("stopped", flush=True)
 
 
-def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
+def deploy(
+    config: ServeConfig, spec: ModelSpec, host: str, port: int, *, batches_over_ray: bool = True
+) -> None:
     """Start Serve's proxy, then the application, in the Ray that this process is connected to;
-    returns when it is ready. Raises `ModelError`."""
+    returns when it is ready. `batches_over_ray`: of `build`. Raises `ModelError`."""
     serve.start(
         http_options={
             "host": host,
@@ -86,7 +98,7 @@ def deploy(config: ServeConfig, spec: ModelSpec, host: str, port: int) -> None:
         logging_config=LOGGING_CONFIG,
     )
     try:
-        serve.run(build(config, spec), name=APP_NAME)
+        serve.run(build(config, spec, batches_over_ray), name=APP_NAME)
     except RuntimeError as error:
         raise ModelError(_deploy_failure(error)) from error
 
@@ -101,6 +113,11 @@ def _deploy_failure(error: RuntimeError) -> str:
     return last.removeprefix(f"{ModelError.__module__}.{ModelError.__name__}: ")
 
 
+def _batches(config: ServeConfig, address: str | None) -> AbstractContextManager[None]:
+    """Look after batches, where the ingresses of a cluster do not."""
+    return nullcontext() if address else batch_processes(config)
+
+
 @contextmanager
 def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iterator[None]:
     """Connect to the cluster at `address`, or to a Ray that lives as long as the block."""
@@ -112,7 +129,8 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
             yield
         return
     check_port(host, port)
-    os.environ.update(guarded_environment(config.max_body_bytes))
+    of_files = None if config.files_uri is None else MAX_FILE_BYTES + FORM_BYTES
+    os.environ.update(guarded_environment(config.max_body_bytes, of_files))
     for name, value in PROXY_TIMEOUT_VARIABLES.items():
         os.environ.setdefault(name, value)
     reserved_cpus = config.max_replicas * config.num_cpus + config.ingress_replicas

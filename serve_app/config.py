@@ -126,6 +126,20 @@ class ServeConfig(BaseModel):
         int,
         Field(ge=60, le=7 * 86_400, description="seconds for which such an image has its URL"),
     ] = 3600
+    files_uri: Annotated[
+        str | None,
+        AfterValidator(_absolute),
+        Field(
+            description="folder or URI that ingresses and jobs share, for /v1/files, /v1/batches "
+            "and images by file_id; none: these are refused"
+        ),
+    ] = None
+    batch_workers: Annotated[
+        int, Field(ge=1, description="model actors of a batch, each with num_gpus of its own")
+    ] = 1
+    batches_at_once: Annotated[
+        int, Field(ge=1, description="batches that are edited at a time; later ones wait")
+    ] = 1
     public_url: Annotated[
         str | None,
         Field(

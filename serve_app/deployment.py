@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -9,6 +11,7 @@ from ray.serve.schema import LoggingConfig
 
 from engine.spec import ModelSpec
 from engine.styles import Styles
+from serve_app.batches.ray_jobs import keeper_over_ray
 from serve_app.config import ServeConfig
 from serve_app.exposure import check_exposure
 from serve_app.ingress.api import make_app
@@ -61,8 +64,22 @@ class EditIngress:
             self._service.close()
 
 
-def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
-    """Make the application: an ingress in front of model replicas.
+class KeepingIngress(EditIngress):
+    """An ingress that also has the cluster run the jobs of batches."""
+
+    def __init__(self, config: ServeConfig, *parts: Any) -> None:
+        super().__init__(config, *parts)
+        self._keeper = keeper_over_ray(config)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_keeper"):
+            self._keeper.close()
+        super().__del__()
+
+
+def build(config: ServeConfig, spec: ModelSpec, batches_over_ray: bool = True) -> serve.Application:
+    """Make the application: an ingress in front of model replicas, which has the cluster run the
+    jobs of batches with `batches_over_ray`.
 
     The ingress takes the digests of the keys and the styles along: it may run where neither the
     files nor the environment of this process are. Raises `OptionError` for keys and styles that
@@ -84,7 +101,9 @@ def build(config: ServeConfig, spec: ModelSpec) -> serve.Application:
         )
         .bind(config, spec)
     )
-    ingress = serve.deployment(serve.ingress()(EditIngress)).options(
+    kind = KeepingIngress if config.files_uri and batches_over_ray else EditIngress
+    ingress = serve.deployment(serve.ingress()(kind)).options(
+        name=EditIngress.__name__,
         num_replicas=config.ingress_replicas,
         ray_actor_options={"num_cpus": 0.5},
         # the service refuses above max_in_flight; the rest is for the other routes

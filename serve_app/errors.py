@@ -6,6 +6,8 @@ EngineError
 │   ├── KeyInvalid             invalid_api_key         401
 │   ├── UrlInvalid             url_invalid             403
 │   ├── ResultNotFound         result_not_found        404
+│   ├── FileUnknown            file_not_found          404
+│   ├── BatchUnknown           batch_not_found         404
 │   ├── RouteNotFound          route_not_found         404
 │   ├── MethodNotAllowed       method_not_allowed      405
 │   ├── BodyTooSlow            body_too_slow           408
@@ -42,6 +44,14 @@ class ResultNotFound(RequestError, code="result_not_found", status=404):
     """The image of a URL has been removed."""
 
 
+class FileUnknown(RequestError, code="file_not_found", status=404, param="file_id"):
+    """No file of this API key has the id, or its time is over."""
+
+
+class BatchUnknown(RequestError, code="batch_not_found", status=404, param="batch_id"):
+    """No batch of this API key has the id."""
+
+
 class RouteNotFound(RequestError, code="route_not_found", status=404):
     """No route has this path."""
 
@@ -59,9 +69,7 @@ class BodyTooLarge(RequestError, code="body_too_large", status=413):
 
     @classmethod
     def over(cls, max_body_bytes: int) -> BodyTooLarge:
-        return cls(
-            f"the body of the request is over {max_body_bytes:,} bytes; send a smaller image"
-        )
+        return cls(f"the body of the request is over {max_body_bytes:,} bytes; send a smaller file")
 
 
 class MediaTypeUnsupported(RequestError, code="unsupported_media_type", status=415):

@@ -24,6 +24,10 @@ PROXY_TIMEOUT_VARIABLES = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
 }
 
+# By which the guard lifts Serve's timeout of one request (parse_request_timeout_header in
+# serve/_private/http_util.py).
+TIMEOUT_HEADER, NO_TIMEOUT = b"x-request-timeout-seconds", b"0"
+
 # Headers by which a client would steer Serve: its timeout, its cancelling, its routing, twice
 # (SERVE_HTTP_REQUEST_*_HEADER, SERVE_MULTIPLEXED_MODEL_ID, SERVE_SESSION_ID in constants.py).
 STEERING_HEADERS = frozenset(

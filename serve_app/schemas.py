@@ -157,7 +157,7 @@ class ErrorBody(BaseModel):
 _STATUSES = {
     400: "the request's fault: the image, an option or the instruction",
     401: "the API key is missing or wrong",
-    404: "no such model or route",
+    404: "no such model, file, batch or route",
     408: "the body came too slowly",
     413: "the body is over the limit",
     415: "neither multipart/form-data nor application/json",

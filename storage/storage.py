@@ -83,6 +83,14 @@ class Storage:
         """Read a file. Raises `FileNotFoundError` where there is none."""
         return self._ask(lambda: self._fs.cat_file(self._full(path)))
 
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """Read the bytes of a file from `start` to before `end`."""
+        return self._ask(lambda: self._fs.cat_file(self._full(path), start=start, end=end))
+
+    def size_bytes(self, path: str) -> int:
+        """Tell how large a file is. Raises `FileNotFoundError` where there is none."""
+        return self._ask(lambda: self._fs.size(self._full(path)))
+
     def files(self, folder: str) -> list[str]:
         """List the files in `folder` and below it, as paths; none where it is missing."""
         found = self._ask(lambda: self._fs.find(self._full(folder)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -87,6 +87,19 @@ def _writer(
         return lambda file: file.write(PeoplesTable(storage, base, table).as_xlsx())
     lines = ExportLines(storage, base, to, keys).of(table)
     return lambda file: file.writelines(f"{line}\n".encode() for line in lines)
+
+
+def publish_lines(dest: str, lines: Iterator[str]) -> int:
+    """Write lines to a path or URI, all or none; returns their bytes. Raises `OutputUnusable`."""
+    size_bytes = 0
+
+    def write(file: BinaryIO) -> None:
+        nonlocal size_bytes
+        for line in lines:
+            size_bytes += file.write(f"{line}\n".encode())
+
+    _publish(dest, write)
+    return size_bytes
 
 
 def _files_of(manifest: str) -> list[str]:

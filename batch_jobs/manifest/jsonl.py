@@ -69,4 +69,4 @@ def read_line_at(source: BinaryIO, offset: int, reading: Reading) -> Row:
     """Read the row whose line starts at byte `offset`, with its image and mask."""
     source.seek(offset)
     cells = parse_line(source.readline())
-    return read_object(cells, shape_of(cells), reading)
+    return read_object(cells, shape_of(cells, reading), reading)

@@ -21,38 +21,42 @@ Names = Mapping[str, str]
 class Shape:
     """`names`: keys that mean something here, the `keys` among them make an object one of it."""
 
-    read: Callable[[Cells, Names], Row]
+    read: Callable[[Cells, Names, Reading], Row]
     keys: frozenset[str]
     names: dict[str, str]
     has_columns: bool = True
 
 
-def _read_dataflow(cells: Cells, names: Names) -> Row:
+def _read_columns(cells: Cells, names: Names, _: Reading) -> Row:
+    return Row.of_columns(cells, names)
+
+
+def _read_dataflow(cells: Cells, names: Names, _: Reading) -> Row:
     row = dataflow.read_line(cells)
     row.set_options(cells, names)
     row.set_mask(cells.get("mask"))
     return row
 
 
-def _read_openai(cells: Cells, _: Names) -> Row:
-    return openai_batch.read_line(cells)
+def _read_openai(cells: Cells, _: Names, reading: Reading) -> Row:
+    return openai_batch.read_line(cells, reading)
 
 
-COLUMNS = Shape(Row.of_columns, frozenset(), {})
-SHAPES = (
-    Shape(_read_openai, frozenset({"body", "url"}), openai_batch.NAMES, has_columns=False),
-    Shape(_read_dataflow, frozenset(dataflow.NAMES), dataflow.NAMES),
-)
+COLUMNS = Shape(_read_columns, frozenset(), {})
+OPENAI = Shape(_read_openai, frozenset({"body", "url"}), openai_batch.NAMES, has_columns=False)
+SHAPES = (OPENAI, Shape(_read_dataflow, frozenset(dataflow.NAMES), dataflow.NAMES))
 
 
-def shape_of(cells: Cells) -> Shape:
+def shape_of(cells: Cells, reading: Reading) -> Shape:
     """Choose the shape of a file by its first object."""
+    if reading.file_ids:
+        return OPENAI
     return next((shape for shape in SHAPES if shape.keys <= cells.keys()), COLUMNS)
 
 
 def read_object(cells: Cells, shape: Shape, reading: Reading) -> Row:
     """Read an object by its own keys; raises `ManifestInvalid`."""
-    return shape.read(cells, _names(shape, tuple(cells), reading.columns))
+    return shape.read(cells, _names(shape, tuple(cells), reading.columns), reading)
 
 
 class ObjectRows:
@@ -67,7 +71,7 @@ class ObjectRows:
 
     def add(self, cells: Cells, place: int) -> Row:
         """Take an object; raises `ManifestInvalid` where it is no row."""
-        self._shape = self._shape or shape_of(cells)
+        self._shape = self._shape or shape_of(cells, self._reading)
         row = read_object(cells, self._shape, self._reading)
         self._rows.add(row, place)
         if not cells.keys() <= self._columns.keys():

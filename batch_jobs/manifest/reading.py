@@ -19,6 +19,8 @@ class Reading:
     image_base: str | None = None  # the folder that relative paths start from
     style: str | None = None  # of the job: its rows may have no instruction of their own
     carry: bool = True  # columns that mean nothing to an edit go into the ledger
+    file_ids: bool = False  # lines of OpenAI's alone, whose images are file ids or data URLs
+    aliases: tuple[str, ...] = ()  # further names of the job's model
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -36,6 +38,8 @@ class Reading:
             image_base=settings.get("image_base"),
             style=settings.get("style"),
             carry=settings.get("carry", True),
+            file_ids=settings.get("file_ids", False),
+            aliases=tuple(settings.get("aliases") or ()),
         )
 
 

@@ -15,7 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import engine
 from serve_app.error_response import install_error_handlers
+from serve_app.ingress.batch_routes import add_batch_routes
+from serve_app.ingress.batches import Batches
 from serve_app.ingress.edit_schema import edit_request_body
+from serve_app.ingress.file_routes import add_file_routes
 from serve_app.ingress.idempotency import HEADER, MAX_CHARACTERS, REPLAYED_HEADER
 from serve_app.ingress.results import ROUTE, Results, SignedUrl
 from serve_app.ingress.service import EditService
@@ -58,6 +61,8 @@ def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> F
     )
     install_error_handlers(app)
     _add_openai_routes(app, service)
+    add_file_routes(app, service.files, service.keys, service.config.accept)
+    add_batch_routes(app, Batches.of(service.files, service.config, service.spec), service.keys)
     _add_operators_routes(app, service, metrics)
     if service.results is not None:
         _add_results(app, service.results)
@@ -68,7 +73,7 @@ def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> F
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.config.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],  # the SDK sends a dozen of its own
             expose_headers=["retry-after", "x-request-id", "x-should-retry", REPLAYED_HEADER],
         )

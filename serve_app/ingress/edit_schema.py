@@ -38,7 +38,7 @@ _MASK = (
     "change the image, where it is opaque every byte stays"
 )
 _FILE = "; `image[]` is the same field"
-_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`: '
+_URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`, or `[{"file_id": "file-..."}]`: '
 
 
 def edit_request_body(max_sources: int, accept: Collection[str] = ()) -> dict[str, Any]:
@@ -108,4 +108,6 @@ def _reference() -> dict[str, Any]:
         "pattern": "^data:[^,]*;base64,",
         "description": "a data URL; nothing is fetched",
     }
-    return _object({"image_url": url}, ["image_url"])
+    id = {"type": "string", "description": "of a file uploaded to /v1/files, where there is that"}
+    one = {"minProperties": 1, "maxProperties": 1}
+    return {**_object({"image_url": url, "file_id": id}, []), **one}

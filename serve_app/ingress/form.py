@@ -33,7 +33,14 @@ class Form:
 
 
 async def read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> Form:
-    """Read a multipart body in UTF-8; raises `RequestError`."""
+    """Read the form of an edit; raises `RequestError`."""
+    return await _sorted(await read_fields(request, chunks))
+
+
+async def read_fields(
+    request: Request, chunks: AsyncGenerator[bytes, None]
+) -> list[tuple[str, str | UploadFile]]:
+    """Read the fields of a multipart body in UTF-8 that are not absent; raises `RequestError`."""
     _, parameters = parse_options_header(request.headers["content-type"])
     charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
     if charset.lower() not in ("utf-8", "utf8"):  # any codec that Python has, slow ones too
@@ -54,7 +61,7 @@ async def read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> Fo
             "the multipart body ends before its closing boundary: it was cut off on its way; "
             "send it again"
         )
-    return await _sorted([item for item in form.multi_items() if not _is_absent(item[1])])
+    return [item for item in form.multi_items() if not _is_absent(item[1])]
 
 
 async def _sorted(items: list[tuple[str, str | UploadFile]]) -> Form:

@@ -21,7 +21,8 @@ from serve_app.errors import BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 from serve_app.ingress.form import read_form
 
 BodyKind = Literal["multipart/form-data", "application/json"]
-Sent = bytes | str  # a file, or a data URL that is not yet looked at
+# a file, or what is not yet looked at: a data URL, or the `FileId` of one that was uploaded before
+Sent = bytes | str
 SMALL_BODY_BYTES = 2**20  # is read in about a millisecond
 IDLE_S = 10.0  # without a byte of the body, and behind the rate
 MIN_BYTES_PER_S = 50_000
@@ -64,7 +65,7 @@ def is_small(request: Request) -> bool:
 
 async def read_edit(request: Request, max_body_bytes: int) -> ParsedEdit:
     """Read the body of an edit; raises `RequestError`."""
-    kind, chunks = body_kind(request), _bounded(request, max_body_bytes)
+    kind, chunks = body_kind(request), bounded(request, max_body_bytes)
     if kind == "application/json":
         return parse_json(b"".join([chunk async for chunk in chunks]))
     form = await read_form(request, chunks)
@@ -97,9 +98,9 @@ def check_undecoded(parsed: ParsedEdit, accept: Collection[str] = ()) -> None:
         check_data_url(parsed.mask, "mask.image_url")
 
 
-async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
+async def bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
     """Yield the body's chunks; raises `BodyTooLarge` as soon as they are over the limit, and
-    `BodyTooSlow` where they come too slowly: the edit has a place meanwhile."""
+    `BodyTooSlow` where they come too slowly: what they are of has a place meanwhile."""
     size = 0
     stream = request.stream()
     clock = asyncio.get_running_loop().time
@@ -127,12 +128,13 @@ def _too_slow(size_bytes: int, took_s: float) -> BodyTooSlow:
 
 
 def parse_json(data: bytes) -> ParsedEdit:
-    """Read a JSON body, with `images: [{"image_url": "data:..."}]` and, if it has one, such a
-    `mask`; raises `RequestError`."""
-    body = _check_streaming(EditBody.parse(_load_object(data), http=True))
+    """Read a JSON body, with `images: [{"image_url": "data:..."}]` (or a `file_id`) and, if it has
+    one, such a `mask`; raises `RequestError`."""
+    body = _check_streaming(EditBody.parse(load_object(data), http=True))
     options, instruction = body.options(), body.instruction()
-    images: list[Sent] = [*body.image_urls()]
-    return ParsedEdit(body, options, instruction, images, "images", body.mask_url())
+    images: list[Sent] = [*body.image_urls(file_ids=True)]
+    mask = body.mask_url(file_ids=True)
+    return ParsedEdit(body, options, instruction, images, "images", mask)
 
 
 def _check_streaming(body: EditBody) -> EditBody:
@@ -143,12 +145,12 @@ def _check_streaming(body: EditBody) -> EditBody:
     return body
 
 
-def _load_object(data: bytes) -> dict[str, Any]:
+def load_object(data: bytes) -> dict[str, Any]:
+    """Read a JSON body that is an object; raises `OptionInvalid`."""
     parts = sum(data.count(sign) for sign in (b",", b"[", b"{"))  # what parsing takes memory for
     if parts > MAX_JSON_PARTS:
         raise OptionInvalid(
-            f"the body has {parts:,} commas and brackets; an edit needs no more than "
-            f"{MAX_JSON_PARTS:,}"
+            f"the body has {parts:,} commas and brackets; none needs more than {MAX_JSON_PARTS:,}"
         )
     try:
         loaded = json.loads(data, object_pairs_hook=_unique)

@@ -27,9 +27,10 @@ from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.answers import Answer
 from serve_app.ingress.codec import Codec
 from serve_app.ingress.codec_tasks import EncodedImage, check_output
+from serve_app.ingress.files import Files, with_stored
 from serve_app.ingress.idempotency import DAY_S, Turn
 from serve_app.ingress.kept_answers import AnswerStore, KeptAnswers
-from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.keys import ApiKeys, Key
 from serve_app.ingress.model_card import model_card
 from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
@@ -90,6 +91,7 @@ class EditService:
         )
         self.answers: AnswerStore = KeptAnswers(config.idempotency_memory_mb * 2**20)
         self.results = Results.of(config)
+        self.files = Files.of(config)
         self._last_ready: Readiness | None = None
         self._last_answer_s = -math.inf
         self._started = int(time.time())
@@ -97,12 +99,14 @@ class EditService:
     def warm_up(self) -> None:
         """Start what goes on beside edits; returns when the decode processes are loaded."""
         self._codec.warm_up()
-        if self.results is not None:
-            self.results.start_sweeping()
+        for kept in (self.results, self.files):
+            if kept is not None:
+                kept.start_sweeping()
 
     def close(self) -> None:
-        if self.results is not None:
-            self.results.close()
+        for kept in (self.results, self.files):
+            if kept is not None:
+                kept.close()
         self._codec.close()
 
     async def edit(self, request: Request) -> ImagesResponse | Response:
@@ -120,7 +124,7 @@ class EditService:
                 record.replayed = answer is not None
                 if answer is None:
                     kept_at = base_url(self.config, request, parsed.body)
-                    edit = await self._decode(parsed, record, kept_at)
+                    edit = await self._decode(parsed, record, kept_at, key)
                     if not record.stream:
                         for_s = self.config.results_lifetime_s if kept_at else DAY_S
                         answer = await turn.keep(await self._respond(edit, record), for_s)
@@ -148,13 +152,14 @@ class EditService:
         return parsed
 
     async def _decode(
-        self, parsed: ParsedEdit, record: EditRecord, kept_at: str | None
+        self, parsed: ParsedEdit, record: EditRecord, kept_at: str | None, key: Key
     ) -> DecodedEdit:
         """Refuse what cannot be or must wait too long, then decode its images."""
         body = parsed.body
         self._check_model(body.model)
         format: OutputFormat = body.output_format or "png"
         self.spec.check_sources(len(parsed.images), param=parsed.images_field)
+        parsed = await with_stored(parsed, self.files, key)
         check_undecoded(parsed, self.config.accept)
         text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
         options = self.spec.resolve(given, draw_seed())

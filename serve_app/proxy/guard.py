@@ -4,7 +4,8 @@ Serve buffers a body and headers of any length, lets a client's headers switch i
 echoes any request id. `run_server` installs the guard in the Ray that it starts; on a cluster, set
 the environment variable
 `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.proxy.guard.middlewares` for every node before
-Ray starts (and `RAYEDIT_MAX_BODY_BYTES`). The app's own limits hold either way.
+Ray starts (and `RAYEDIT_MAX_BODY_BYTES`; with `files_uri` also `RAYEDIT_MAX_FILE_BYTES`). The app's
+own limits hold either way.
 """
 
 from __future__ import annotations
@@ -24,21 +25,31 @@ from serve_app.error_response import error_response
 from serve_app.errors import BodyTooLarge
 from serve_app.metrics import requests_counter
 from serve_app.proxy.headers import bound_headers
-from serve_app.ray_private import PROXY_MIDDLEWARES_VARIABLE, STEERING_HEADERS
+from serve_app.ray_private import (
+    NO_TIMEOUT,
+    PROXY_MIDDLEWARES_VARIABLE,
+    STEERING_HEADERS,
+    TIMEOUT_HEADER,
+)
 
 logger = logging.getLogger("ray.serve")
 
 Refused = Callable[[str], None]  # called with the code of what was refused here
 
 BODY_LIMIT_VARIABLE = "RAYEDIT_MAX_BODY_BYTES"
+FILE_LIMIT_VARIABLE = "RAYEDIT_MAX_FILE_BYTES"  # of the body of an upload
+FILES_PATH = "/v1/files"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-def guarded_environment(max_body_bytes: int) -> dict[str, str]:
-    """Return the variables with which a Ray must start for its proxies to be guarded."""
+def guarded_environment(max_body_bytes: int, max_file_bytes: int | None = None) -> dict[str, str]:
+    """Return the variables with which a Ray must start for its proxies to be guarded;
+    `max_file_bytes`: of the body of an upload, where there are files."""
+    of_files = {} if max_file_bytes is None else {FILE_LIMIT_VARIABLE: str(max_file_bytes)}
     return {
         PROXY_MIDDLEWARES_VARIABLE: f"{__name__}.{middlewares.__name__}",
         BODY_LIMIT_VARIABLE: str(max_body_bytes),
+        **of_files,
     }
 
 
@@ -52,18 +63,25 @@ def middlewares() -> list[Middleware]:
         requests.inc(tags={"code": code})
 
     limit = int(os.environ.get(BODY_LIMIT_VARIABLE, MAX_BYTES))
-    return [Middleware(ProxyGuard, max_body_bytes=limit, refused=count)]
+    of_files = int(os.environ.get(FILE_LIMIT_VARIABLE, limit))
+    return [Middleware(ProxyGuard, limit, count, of_files)]
 
 
 class ProxyGuard:
     """Bounds the body, cleans the headers, gives each request an id that is safe to log, and
-    answers in the stead of an ingress that died. `refused` is called with each code it refuses."""
+    answers in the stead of an ingress that died. `refused` is called with each code it refuses;
+    `max_file_bytes`: of the body of an upload, which as a download may take its time."""
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, refused: Refused = lambda code: None
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        refused: Refused = lambda code: None,
+        max_file_bytes: int | None = None,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_file_bytes = max_file_bytes or max_body_bytes
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,10 +89,14 @@ class ProxyGuard:
             await self._app(scope, receive, send)
             return
         headers, request_id = clean_headers(scope["headers"])
+        limit = self._max_body_bytes
+        if FILES_PATH in scope.get("path", ""):  # behind whatever prefix; the app bounds its time
+            headers.append((TIMEOUT_HEADER, NO_TIMEOUT))
+            limit = self._max_file_bytes
         scope = {**scope, "headers": headers}
-        body = _Body(scope, receive, send, self._max_body_bytes, request_id, self._refused)
-        if body.announced > self._max_body_bytes:
-            await body.refuse(BodyTooLarge.over(self._max_body_bytes))
+        body = _Body(scope, receive, send, limit, request_id, self._refused)
+        if body.announced > limit:
+            await body.refuse(BodyTooLarge.over(limit))
             return
         try:
             await self._app(scope, body.receive, body.send)

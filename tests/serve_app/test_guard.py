@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from ray.serve._private.constants import SERVE_SESSION_ID
+from ray.serve._private.http_util import parse_request_timeout_header
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.proxy.guard import ProxyGuard, clean_headers
@@ -35,7 +36,7 @@ class Reader:
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-async def post(app: ProxyGuard, size_bytes: int, chunked: bool) -> httpx.Response:
+async def post(app: ProxyGuard, size_bytes: int, chunked: bool, path: str = "/") -> httpx.Response:
     async def chunks() -> AsyncIterator[bytes]:
         for at in range(0, size_bytes, 1000):
             yield b"x" * min(1000, size_bytes - at)
@@ -43,7 +44,7 @@ async def post(app: ProxyGuard, size_bytes: int, chunked: bool) -> httpx.Respons
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://proxy"
     ) as client:
-        return await client.post("/", content=chunks() if chunked else b"x" * size_bytes)
+        return await client.post(path, content=chunks() if chunked else b"x" * size_bytes)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -54,6 +55,24 @@ def test_the_app_behind_the_guard_never_sees_more_than_the_limit(chunked: bool) 
     assert len(response.headers["x-request-id"]) == 32
     assert reader.size_bytes <= LIMIT
     assert reader.disconnected == chunked  # an announced length never reaches the app
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_may_be_larger_and_take_its_time(chunked: bool) -> None:
+    timeouts = []
+    reader = Reader()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        timeouts.append(parse_request_timeout_header(dict(scope["headers"]), 70.0))
+        await reader(scope, receive, send)
+
+    guard = ProxyGuard(app, LIMIT, max_file_bytes=2 * LIMIT)
+    for path, size_bytes in (("/v1/files", 2 * LIMIT), ("/rayedit/v1/files/file-1/content", 1)):
+        assert asyncio.run(post(guard, size_bytes, chunked, path)).status_code == 200
+    assert reader.size_bytes == 2 * LIMIT + 1 and timeouts == [None, None]
+    assert asyncio.run(post(guard, 2 * LIMIT + 1, chunked, "/v1/files")).status_code == 413
+    assert asyncio.run(post(guard, LIMIT + 1, chunked)).status_code == 413
+    assert asyncio.run(post(guard, 1, chunked)).status_code == 200 and timeouts[-1] == 70.0
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -94,7 +113,7 @@ def test_nobody_is_answered_twice_and_nobody_who_left() -> None:
     async def hears(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
 
-    scope = {"type": "http", "headers": []}
+    scope = {"type": "http", "headers": [], "path": "/"}
     asyncio.run(ProxyGuard(hears, LIMIT)(scope, leave, send))
     assert sent == []
     with pytest.raises(RuntimeError):
