@@ -36,7 +36,7 @@ class RayJobs:
 
     def start(self, owner: str, id: str) -> None:
         """Submit the job, unless another ingress is faster."""
-        command = [sys.executable, "-m", MODULE, self._files_uri, owner, id]
+        command = [sys.executable, "-P", "-m", MODULE, self._files_uri, owner, id]
         runtime = dict(ray.get_runtime_context().runtime_env)
         self._connected().submit_job(
             entrypoint=shlex.join(command),
