@@ -28,6 +28,13 @@ from storage.storage import Storage
 LineShape = Literal["jsonl", "dataflow", "openai-batch"]
 
 ROWS_AT_ONCE = 64
+# OpenAI's clients read it; no tokens are counted
+NO_TOKENS = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
 READERS = 8  # images read at a time: storage answers slowly, not little
 
 
@@ -71,12 +78,14 @@ class ExportLines:
         return dataflow_line(entry, *located_pictures(entry, self._base), edited, self._keys)
 
     def _openai(self, entry: Entry) -> str:
-        images = [base64.b64encode(self._read(path, entry)) for path in _images(entry)]
-        return openai_line(entry, [image.decode() for image in images])
+        images = [self._read(path, entry) for path in _images(entry)]
+        masks = [path and self._read(published_path(path), entry) for path in _masks(entry)]
+        return openai_line(entry, images, masks)
 
-    def _read(self, path: str, entry: Entry) -> bytes:
+    def _read(self, path: str, entry: Entry) -> str:
+        """Read a file of a row as base64."""
         try:
-            return self._storage.read(path)
+            return base64.b64encode(self._storage.read(path)).decode()
         except OSError as error:
             raise OutputUnusable(
                 f"{self._storage.uri(path)}, an image of row {entry.id}, cannot be read: {error}"
@@ -127,8 +136,9 @@ def dataflow_line(
     return json.dumps(line, ensure_ascii=False)
 
 
-def openai_line(entry: Entry, images: Sequence[str]) -> str:
-    """Write a row as OpenAI's `BatchRequestOutput` (openai-openapi 2.3.0); `images`: base64.
+def openai_line(entry: Entry, images: Sequence[str], masks: Sequence[str | None]) -> str:
+    """Write a row as OpenAI's `BatchRequestOutput` (openai-openapi 2.3.0); `images`, and for each
+    its mask where one was asked for: base64.
 
     A request that failed has the error body in `response`; `error` is for requests that never ran.
     """
@@ -137,7 +147,7 @@ def openai_line(entry: Entry, images: Sequence[str]) -> str:
     response = {
         "status_code": failure.status if failure else 200,
         "request_id": f"req_{digest}",
-        "body": error_body(failure) if failure else _images_response(entry, images),
+        "body": error_body(failure) if failure else _images_response(entry, images, masks),
     }
     line = {
         "id": f"batch_req_{digest}",
@@ -148,26 +158,42 @@ def openai_line(entry: Entry, images: Sequence[str]) -> str:
     return json.dumps(line, ensure_ascii=False)
 
 
-def _images_response(entry: Entry, images: Sequence[str]) -> dict[str, Any]:
+def _images_response(
+    entry: Entry, images: Sequence[str], masks: Sequence[str | None]
+) -> dict[str, Any]:
     """Write OpenAI's `ImagesResponse` with the fields that the HTTP API adds to it."""
     first = entry.outputs[0]
     return {
         "created": int(entry.finished_at.timestamp()) if entry.finished_at else 0,
         "data": [
-            {"b64_json": image, "seed": output.seed, "edit_report": _report(output)}
-            for image, output in zip(images, entry.outputs, strict=True)
+            {
+                "b64_json": image,
+                "url": None,
+                "seed": output.seed,
+                "edit_report": _report(output),
+                "mask_b64_json": mask,
+            }
+            for image, mask, output in zip(images, masks, entry.outputs, strict=True)
         ],
         "background": _background_of(entry),
         "output_format": _format_of(first),
+        "quality": _quality_of(entry),
         "size": f"{first.width_px}x{first.height_px}",
         "model": entry.model,
         "warnings": entry.warnings or [],
+        "usage": NO_TOKENS,
     }
 
 
 def _background_of(entry: Entry) -> str:
     """OpenAI's word; of an edit that asked for its source's transparency, "transparent"."""
     return (entry.options and entry.options.background) or "opaque"
+
+
+def _quality_of(entry: Entry) -> str | None:
+    """OpenAI's word, None for "auto", which its `ImagesResponse` does not know."""
+    quality = entry.options.quality if entry.options else None
+    return None if quality == "auto" else quality
 
 
 def _report(output: Output) -> dict[str, float] | None:
@@ -182,3 +208,8 @@ def _format_of(output: Output) -> OutputFormat:
 def _images(entry: Entry) -> list[str]:
     """Name the images of a row in the output."""
     return [published_path(output.uri) for output in entry.outputs or ()]
+
+
+def _masks(entry: Entry) -> list[str | None]:
+    """Name where each image of a row was edited, where that was asked for."""
+    return [output.mask_uri for output in entry.outputs or ()]

@@ -39,6 +39,9 @@ from tests.serve_app.batch_lines import edit_lines, make_batch, outputs, upload
 from tests.serve_app.conftest import PROMPT, Mirror
 from tests.serve_app.local import over_http
 from tests.serve_app.test_refusals import check_error
+from tests.serve_app.test_results import place
+
+__all__ = ["place"]
 
 KEYS = {hashlib.sha256(name.encode()).hexdigest(): name for name in ("ann", "bob")}
 OWNER = owner_of(Key(hashlib.sha256(b"ann").hexdigest(), "ann"))
@@ -57,7 +60,7 @@ class Served:
     """The app in this process, and the jobs of its batches."""
 
     url: str
-    place: Path
+    place: str
     spec: ModelSpec
     clock: Clock
 
@@ -67,7 +70,7 @@ class Served:
     @property
     def batches(self) -> BatchStore:
         """Ann's."""
-        return BatchStore(Storage(str(self.place)), OWNER, self.clock)
+        return BatchStore(Storage(self.place), OWNER, self.clock)
 
     def run(self, id: str, run_blocks: Any = edited_here) -> Exit:
         """The job of a batch, as its process runs it."""
@@ -77,16 +80,22 @@ class Served:
 
 @pytest.fixture
 def served(pocket: ModelSpec, tmp_path: Path) -> Iterator[Served]:
+    with serving(pocket, str(tmp_path)) as served:
+        yield served
+
+
+@contextmanager
+def serving(pocket: ModelSpec, place: str) -> Iterator[Served]:
     engine = {"resolution": 64, "determinism": "strict", "max_batch_size": 1}
     config = ServeConfig.of(
-        {"engine": engine, "decode_workers": 1, "files_uri": str(tmp_path), "aliases": ["gpt-x"]}
+        {"engine": engine, "decode_workers": 1, "files_uri": place, "aliases": ["gpt-x"]}
     )
     service = EditService(config, pocket, Mirror(), ApiKeys(KEYS))
     clock = Clock()
     assert service.files is not None
     service.files.clock = clock
     with over_http(make_app(service)) as url:
-        yield Served(url, tmp_path, pocket, clock)
+        yield Served(url, place, pocket, clock)
     service.close()
 
 
@@ -132,7 +141,7 @@ def test_a_batch_is_validated_edited_and_answered_in_openais_shape(
     made = make_batch(ann, lines, metadata={"shop": "7"})
     assert (made.object, made.status, made.metadata) == ("batch", "validating", {"shop": "7"})
     assert made.expires_at == made.created_at + DAY_S and made.request_counts is not None
-    assert open_batches(Storage(str(served.place))) == [(OWNER, made.id)]
+    assert open_batches(Storage(served.place)) == [(OWNER, made.id)]
     assert served.run(made.id) is Exit.OK
     done = ann.batches.retrieve(made.id)
     assert done.status == "completed" and done.request_counts is not None
@@ -148,14 +157,49 @@ def test_a_batch_is_validated_edited_and_answered_in_openais_shape(
         for id, line in failures.items()
     }
     assert codes == {"no-file": (400, "image_not_found"), "edit-0": (400, "instruction_empty")}
-    assert str(served.place) not in str(failures)
+    assert served.place not in str(failures)
     file = ann.files.retrieve(done.output_file_id or "")
     assert (file.purpose, file.filename) == ("batch_output", f"{made.id}_output.jsonl")
     assert len(ann.files.content(file.id).read()) == file.bytes
-    assert open_batches(Storage(str(served.place))) == []
+    assert open_batches(Storage(served.place)) == []
     assert not served.batches.folder(made.id, "job").files("")
     assert served.run(made.id) is Exit.OK  # over is over
     assert ann.batches.retrieve(made.id) == done
+
+
+def test_an_answer_has_all_that_the_same_edit_has_online(
+    served: Served, ann: openai.OpenAI, photographs: dict[str, bytes]
+) -> None:
+    wishes = {"quality": "high", "return_mask": True, "preserve": "auto"}
+    (line,) = edit_lines(photographs["coffee"], 1, **wishes)
+    made = make_batch(ann, [line])
+    served.run(made.id)
+    answers = outputs(ann, ann.batches.retrieve(made.id).output_file_id)
+    body = answers["edit-0"]["response"]["body"]
+    right = {"authorization": "Bearer ann"}
+    online = httpx.post(
+        f"{served.url}/v1/images/edits", json=line["body"], headers=right, timeout=60
+    ).json()
+    assert body.keys() == online.keys() and body["data"][0].keys() == online["data"][0].keys()
+    assert body["quality"] == "high" and body["usage"] == online["usage"]
+    assert body["data"][0]["mask_b64_json"] and online["data"][0]["mask_b64_json"]
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_files_and_batches_are_kept_in_a_bucket_as_in_a_folder(
+    place: str, pocket: ModelSpec, photographs: dict[str, bytes]
+) -> None:
+    with serving(pocket, place) as served, served.sdk() as ann:
+        photo = ann.files.create(file=("a.jpg", photographs["coffee"]), purpose="vision")
+        by_id = batch_line("by-id", "", images=[{"file_id": photo.id}])
+        made = make_batch(ann, [by_id, *edit_lines(photographs["coffee"], 3)])
+        assert served.run(made.id, stopping_after(1, terminate)) is Exit.TERMINATED
+        assert served.run(made.id) is Exit.OK
+        done = ann.batches.retrieve(made.id)
+        assert len(outputs(ann, done.output_file_id)) == 4 and done.error_file_id is None
+        assert [batch.id for batch in ann.batches.list()] == [made.id]
+        assert not served.batches.folder(made.id, "job").files("")
+        assert open_batches(Storage(place)) == []
 
 
 def test_an_input_that_is_no_batch_fails_whole_and_says_what_is_wrong_where(
@@ -237,7 +281,7 @@ def test_a_job_that_is_stopped_goes_on_and_edits_nothing_twice(
     assert served.run(made.id, stopping_after(2, terminate)) is Exit.TERMINATED
     stopped = ann.batches.retrieve(made.id)
     assert stopped.status == "in_progress" and stopped.output_file_id is None
-    assert open_batches(Storage(str(served.place))) == [(OWNER, made.id)]
+    assert open_batches(Storage(served.place)) == [(OWNER, made.id)]
     assert served.run(made.id) is Exit.OK
     assert len(outputs(ann, ann.batches.retrieve(made.id).output_file_id)) == 6
     assert len(trace.read_text().splitlines()) == 6
