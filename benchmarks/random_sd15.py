@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from engine.catalogue import MODELS
 from engine.models import Placement
+from engine.models.clip_text import ClipText
 from engine.models.instruct_pix2pix import InstructPix2Pix
 from engine.models.text_encoder import TextEncoder
 from engine.spec import ModelSpec
@@ -38,8 +39,9 @@ class RandomInstructPix2Pix(InstructPix2Pix):
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         parts = random_parts(folder, placement.device, placement.dtype)
-        parts["text_encoder"] = TextEncoder(parts["text_encoder"], placement)
-        return cls(spec, **parts, scheduler_config=SCHEDULER)
+        encoder = TextEncoder(parts.pop("text_encoder"), placement)
+        text = ClipText(parts.pop("tokenizer"), encoder, placement.dtype)
+        return cls(spec, text, **parts, scheduler_config=SCHEDULER)
 
 
 # `source` is there for its tokenizer.

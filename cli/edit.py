@@ -165,7 +165,7 @@ def _save(
     from engine.masks import encode_mask
     from engine.results import finished_images
 
-    warn((*prepared.warnings, *result.warnings))
+    warn((*prepared.warnings, *result.warnings), result.understood_as)
     finished = finished_images(result, prepared.finishing)
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         warn(made.warnings)
@@ -186,10 +186,12 @@ def write_file(path: Path, data: bytes, flag: str) -> None:
         raise OptionInvalid(f"{flag} {path}: {error.strerror}") from None
 
 
-def warn(warnings: Iterable[str]) -> None:
-    """Print what was softened."""
+def warn(warnings: Iterable[str], understood_as: str | None = None) -> None:
+    """Print what was softened; `understood_as`: see `EditResult`."""
     for warning in warnings:
         typer.secho(f"warning: {warning}: {WARNINGS[warning]}", err=True, fg="yellow")
+    if understood_as is not None:
+        typer.secho(f"understood_as: {understood_as}", err=True, fg="yellow")
 
 
 def _paths(output: Path, result: EditResult) -> list[Path]:

@@ -159,7 +159,7 @@ def _write_grid(
             data = encode(made.image, "png", command=made.command if metadata else "")
             write_file(cells / f"{file}.png", data, "--cells")
         small.append(thumbnail(made.image, TILE_PX))
-    warn(warnings)
+    warn(warnings, results[0].understood_as)
     whole = thumbnail(decode(source, OPTIONAL_FORMATS).image, TILE_PX)
     captioned = list(zip(names, small, strict=True))
     width = len(grid.columns)

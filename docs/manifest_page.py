@@ -27,6 +27,7 @@ COLUMN_NOTES = {
     "outputs": "one entry an image: uri, sha256, width_px, height_px, seed, edit_report, mask_uri, "
     "and of an edit with a style its source_look and look",
     "warnings": "codes of what was softened",
+    "understood_as": "with the warning `instruction_unknown`: the edit that was made",
     "batch_size": "the most samples that shared a model call with it",
     "model_s": "seconds from its first model call to its last",
     "scheduler": "null: the model's own",

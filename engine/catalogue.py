@@ -26,13 +26,13 @@ INSTRUCT_PIX2PIX = ModelSpec(
     licence="MIT",
 )
 
-# Trained by this project (training/): 3 and 1.3 come nearest to the true edits it was taught,
-# 24.2 dB on 90 held-out edits against 22.5 dB at 5 and 1.3. Nobody wants the 128 px it sees: the
-# result has the source's size and detail (benchmarks/RESULTS.md, "The source's detail").
+# Trained by this project (training/): 3 and 1.3 come nearest to the true edits. Nobody wants its
+# 128 px: the result has the source's size and detail.
 POCKET = replace(
     INSTRUCT_PIX2PIX,
     name="pocket",
     source=str(Path(__file__).parent / "models" / "pocket"),
+    options=INSTRUCT_PIX2PIX.options | {"strict_instruction"},
     defaults={
         **INSTRUCT_PIX2PIX.defaults,
         "guidance_scale": 3.0,

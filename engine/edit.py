@@ -22,6 +22,8 @@ WARNINGS = {
     "first_frame_only": "of several frames or pages the first was taken",
     "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",
     "image_damaged": "the file is damaged; its decoder filled in, or what was lost is no pixel",
+    "instruction_unknown": "the model does not know the edit that is asked for, and did the "
+    "nearest that it knows: `understood_as`",
     "language_unsupported": "the instruction is in a script that the model was not trained on",
     "smaller_than_source": "the result is smaller than its source: `restore_size` with "
     "`detail=source` gives it the source's size and detail",
@@ -68,6 +70,8 @@ class EditResult:
     warnings: tuple[str, ...] = ()  # codes of what was softened
     batch_size: int = 1  # the most samples that shared a model call with it
     model_s: float = 0.0  # s from its first model call to its last
+    # the edit that it was taken for, where the model does not know the one that was asked for
+    understood_as: str | None = None
     # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where the request keeps it
     reconstructed: np.ndarray | None = None
     engine_words: tuple[str, ...] = ()  # of `engine.recipe`: the model that made them

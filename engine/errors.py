@@ -1,5 +1,4 @@
-"""Every way an edit can fail: one class, one code, one HTTP status each; `serve_app.errors` adds
-what only HTTP knows.
+"""Every way an edit can fail: one class, one code, one HTTP status each.
 
     EngineError
     ├── RequestError               the request's fault: the same request fails again
@@ -22,7 +21,8 @@ what only HTTP knows.
     │   ├── InstructionError
     │   │   ├── InstructionEmpty       instruction_empty     400
     │   │   ├── InstructionTooLong     instruction_too_long  400
-    │   │   └── InstructionLanguage    instruction_language  400
+    │   │   ├── InstructionLanguage    instruction_language  400
+    │   │   └── InstructionUnknown     instruction_unknown   400
     │   ├── ModelUnknown           model_not_found       404
     │   ├── ManifestInvalid        manifest_invalid      400
     │   ├── OutputUnusable         output_unusable       400
@@ -40,13 +40,13 @@ what only HTTP knows.
     ├── ModelError                     model_unusable        500
     └── AdapterUnusable                adapter_unusable      500
 
-Raised inside, returned as an `EditFailure` at the edge of a batch. A message says what was
-wrong, the value, the bound, and what to do.
+Raised inside, returned as an `EditFailure` at the edge of a batch. `serve_app.errors` adds HTTP's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 
@@ -70,11 +70,7 @@ class EngineError(Exception):
         self.param = param or self.field
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.param), self.__dict__
-
-
-def _rebuild(cls: type[EngineError], message: str, param: str | None) -> EngineError:
-    return cls(message, param=param)
+        return partial(type(self), param=self.param), (self.message,), self.__dict__
 
 
 class RequestError(EngineError, status=400):
@@ -159,6 +155,10 @@ class InstructionTooLong(InstructionError, code="instruction_too_long"):
 
 class InstructionLanguage(InstructionError, code="instruction_language"):
     """The text encoder does not know this script (with `strict_language`)."""
+
+
+class InstructionUnknown(InstructionError, code="instruction_unknown"):
+    """The model does not know the edit that is asked for (with `strict_instruction`)."""
 
 
 class ModelUnknown(RequestError, code="model_not_found", status=404, param="model"):

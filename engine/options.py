@@ -159,6 +159,13 @@ class EditOptions(BaseModel):
     strict_language: Annotated[
         bool, Field(description="refuse a script the model does not know, instead of a warning")
     ] = False
+    strict_instruction: Annotated[
+        bool | None,
+        Field(
+            description="refuse an edit the model does not know, instead of doing the nearest that "
+            "it knows with a warning"
+        ),
+    ] = None
 
     @field_validator("background")
     @classmethod

@@ -158,5 +158,6 @@ class LiveRequest:
             warnings=self.warnings,
             batch_size=self.batch_size,
             model_s=time.perf_counter() - self.started,
+            understood_as=self.samples[0].conditioning.understood_as,
             reconstructed=self.reconstructed,
         )

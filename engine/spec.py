@@ -30,11 +30,13 @@ FAMILY_OPTIONS = (
     "control_guidance_end",
     "canny_low_threshold",
     "canny_high_threshold",
+    "strict_instruction",
 )
 CANNY_THRESHOLDS = ("canny_low_threshold", "canny_high_threshold")
 # The fields of a spec that change no pixel: where the weights lie (the digests of what was found
 # there tell them apart), and what is only said of a model.
 _FACTS = frozenset({"source", "revision", "hub", "parts", "scripts", "licence", "cuda_graphs"})
+_REFUSALS = frozenset({"strict_instruction"})  # options that change no pixel: made, or refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class ModelSpec:
         Raises `ModelError` for a value that JSON has no type for.
         """
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FACTS}
-        found["options"] = sorted(self.options)
+        found["options"] = sorted(self.options - _REFUSALS)
         found["styles"] = {}  # the adapter of an edit is in its own fingerprint
         try:
             return json.loads(json.dumps(found, sort_keys=True, allow_nan=False))

@@ -12,6 +12,7 @@ from engine.hub import MODEL_SUFFIXES, HubFolders, fetch_weights, find_commit
 from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
+KNOWN_EDITS = "known_edits"  # what a small model says of itself: no picture depends on it
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:
@@ -52,7 +53,7 @@ def weights_bytes(spec: ModelSpec) -> int | None:
 def verify_weights(folder: Path) -> str:
     """Digest all that a model's pictures depend on: weights, configurations, tokenizer.
 
-    Raises `ModelError` where the lock file disagrees.
+    Raises `ModelError` where the lock file disagrees, about what no picture depends on too.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
     if not any(path.suffix == ".safetensors" for path in files):
@@ -65,7 +66,8 @@ def verify_weights(folder: Path) -> str:
         if actual != digest:
             state = "is missing" if actual is None else "is damaged (its sha256 differs)"
             raise ModelError(f"{folder / name} {state}: restore it from {LOCK}'s version")
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    drawn = {name: found[name] for name in found if not name.startswith(f"{KNOWN_EDITS}/")}
+    return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
 
 def _fetched(

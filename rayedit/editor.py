@@ -68,7 +68,8 @@ class Editor:
         edit may change the image; or an array (H, W) bool or uint8 that is 0 where it must not.
         `options`: fields of `EditOptions`, such as `seed`, `num_inference_steps`,
         `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
-        codes of what was softened in `info["warnings"]`, an `EditReport` in `info["edit_report"]`
+        codes of what was softened in `info["warnings"]`, with `instruction_unknown` among them the
+        edit that was made in `info["understood_as"]`, an `EditReport` in `info["edit_report"]`
         where something of the source is kept, with `return_mask` a picture of mode L in
         `info["mask"]`, 255 where it was edited, and in `info["parameters"]` the command that makes
         it again, as PNG files of the other doors carry it. Raises `EngineError` where the edit
@@ -204,6 +205,7 @@ def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Imag
     image.info = {
         "seed": outcome.seeds[0],
         "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),
+        "understood_as": outcome.understood_as,
         "edit_report": made.report,
         "mask": None if made.edited is None else Image.fromarray(made.edited),
         "parameters": made.command,

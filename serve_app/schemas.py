@@ -15,6 +15,10 @@ _REPORT = (
     "picture, 0 to 1, and `outside_change`, how far the rest moved in levels of 0 to 255"
 )
 
+_UNDERSTOOD = (
+    "with the warning `instruction_unknown`: the edit that was made, as an instruction that the "
+    "model knows"
+)
 _RETURNED_MASK = "with `return_mask`: a PNG as `mask` takes it, transparent where the edit is"
 
 
@@ -59,6 +63,7 @@ class ImagesResponse(BaseModel):
     size: str = Field(description="WIDTHxHEIGHT of every image in px")
     model: str = Field(description="the model that edited")
     warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
+    understood_as: str | None = Field(default=None, description=_UNDERSTOOD)
     usage: Usage = Field(default=Usage(), description="zeros: no tokens are counted")
 
 
@@ -90,6 +95,7 @@ class CompletedEvent(ImageEvent):
     edit_report: EditReport | None = Field(default=None, description=_REPORT)
     mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
     warnings: list[str] = Field(description="codes of what was softened")
+    understood_as: str | None = Field(default=None, description=_UNDERSTOOD)
 
 
 class ModelStyle(BaseModel):

@@ -1,7 +1,7 @@
 """Measure pocket on held-out photographs with requests that were never trained on: RESULTS.md.
 
 `python -m training.evaluate --model FOLDER` loads the folder as any user would, through
-StableDiffusionInstructPix2PixPipeline, and edits with its defaults.
+StableDiffusionInstructPix2PixPipeline, and edits with its defaults, or with --scales and --steps.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,20 +19,24 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
-from torch.nn import functional
 
-from training.codes import code_table
+from engine.catalogue import POCKET
 from training.crops import Colours
 from training.kinds import KINDS
 from training.measures import distance, edge_correlation, nearest, psnr, shows, true_edits
 from training.photographs import held_out, square
 from training.phrase_book import LANGUAGES, free_requests
-from training.report import Judged, Report, write_report
+from training.report import Judged, Report, Scales, write_report
 from training.text_encoder import TextEncoder
 from training.train_autoencoder import psnr_held_out
+from training.understanding import understood, warned_of
 
-SIDE_PX, STEPS = 128, 20
-GUIDANCE, IMAGE_GUIDANCE = 3.0, 1.3
+SIDE_PX = 128
+DEFAULTS = Scales(
+    POCKET.defaults["guidance_scale"],
+    POCKET.defaults["image_guidance_scale"],
+    POCKET.defaults["num_inference_steps"],
+)
 TEXT_SCALES, IMAGE_SCALES = (1.5, 3.0, 7.5), (1.0, 1.5, 2.5)
 SCALE_KINDS = ("sepia", "night", "fog", "tint_blue", "vignette")
 SCALE_PHOTOGRAPHS = ("chelsea", "china")
@@ -40,14 +44,6 @@ TIMED_SIDES_PX = (128, 256)
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 
 Request = tuple[str, str, str]  # photograph, language, instruction
-
-
-@dataclass(frozen=True)
-class Scales:
-    """Guidance of one run."""
-
-    text: float = GUIDANCE
-    image: float = IMAGE_GUIDANCE
 
 
 class Editor:
@@ -67,7 +63,7 @@ class Editor:
         found = self.pipeline(
             texts,
             image=images,
-            num_inference_steps=STEPS,
+            num_inference_steps=scales.steps,
             guidance_scale=scales.text,
             image_guidance_scale=scales.image,
             generator=[torch.Generator().manual_seed(i) for i in range(len(texts))],
@@ -88,19 +84,21 @@ class Workers:
     """
 
     editor: Editor  # in a worker
+    scales: Scales  # in a worker
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.pool = ProcessPoolExecutor(
             options.processes,
             mp_context=get_context("spawn"),
             initializer=self.load,
-            initargs=(options.model, options.device),
+            initargs=(options.model, options.device, options.scales),
         )
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> None:
+    def load(cls, folder: Path, device: str, scales: Scales) -> None:
         """In a worker, once."""
         torch.set_num_threads(1)
+        cls.scales = scales
         cls.editor = Editor(folder, device)
 
     def judge_all(self, asked: dict[str, list[Request]]) -> list[Judged]:
@@ -126,7 +124,8 @@ def judge(kind: str, asked: list[Request]) -> list[Judged]:
     asked = [a for a in asked if shows(kind, truths[a[0]])]
     if not asked:
         return []
-    results = editor.edit([sources[a[0]] for a in asked], [a[2] for a in asked], Scales())
+    pictures, texts = [sources[a[0]] for a in asked], [a[2] for a in asked]
+    results = editor.edit(pictures, texts, Workers.scales)
     return [
         Judged(
             kind=kind,
@@ -162,30 +161,15 @@ def mean_distance(scales: Scales) -> float:
     return float(np.mean(distances))
 
 
-def seconds_an_edit(editor: Editor, side_px: int, repeats: int = 3) -> float:
+def seconds_an_edit(editor: Editor, side_px: int, scales: Scales, repeats: int = 3) -> float:
     """Median wall time of one edit, after one to warm up."""
     source = [sources_at(side_px)["chelsea"]]
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        editor.edit(source, ["make it night"], Scales())
+        editor.edit(source, ["make it night"], scales)
         times.append(time.perf_counter() - began)
     return float(np.median(times[1:]))
-
-
-@torch.no_grad()
-def understood(editor: Editor) -> dict[str, tuple[int, int]]:
-    """Language -> (requests whose end state is nearest to the code of their kind, requests)."""
-    pipeline = editor.pipeline
-    encoder = TextEncoder(pipeline.tokenizer, pipeline.text_encoder.float().cpu())
-    table = functional.normalize(code_table(list(KINDS)), dim=-1)
-    counts = {}
-    for language in LANGUAGES:
-        asked = [(i, t) for i, k in enumerate(KINDS) for t in free_requests(language, k)]
-        states = functional.normalize(encoder.meanings([t for _, t in asked]), dim=-1)
-        right = (states @ table.T).argmax(-1) == torch.tensor([i for i, _ in asked])
-        counts[language] = (int(right.sum()), len(asked))
-    return counts
 
 
 def evaluate(options: argparse.Namespace) -> Report:
@@ -193,27 +177,33 @@ def evaluate(options: argparse.Namespace) -> Report:
     workers = Workers(options)
     kinds = list(KINDS)[:: options.every]
     judged = workers.judge_all({k: free_form(k, options.each) for k in kinds})
-    texts, images = [Scales(text=s) for s in TEXT_SCALES], [Scales(image=s) for s in IMAGE_SCALES]
+    texts = [replace(options.scales, text=scale) for scale in TEXT_SCALES]
+    images = [replace(options.scales, image=scale) for scale in IMAGE_SCALES]
     distances = workers.distances(texts + images)
     workers.pool.shutdown()
     torch.set_num_threads(options.threads)
     editor = Editor(options.model, options.device)
+    encoder = TextEncoder.load(options.model)
     return Report(
+        scales=options.scales,
         weights=hashlib.sha256((options.model / UNET_FILE).read_bytes()).hexdigest(),
         reconstruction_db=psnr_held_out(editor.pipeline.vae.float()),
         judged=judged,
-        understood=understood(editor),
+        understood=understood(encoder),
+        warned=warned_of(encoder, options.model),
         by_text=dict(zip(TEXT_SCALES, distances[: len(texts)], strict=True)),
         by_image=dict(zip(IMAGE_SCALES, distances[len(texts) :], strict=True)),
-        seconds={side: seconds_an_edit(editor, side) for side in TIMED_SIDES_PX},
+        seconds={side: seconds_an_edit(editor, side, options.scales) for side in TIMED_SIDES_PX},
         size_bytes=sum(f.stat().st_size for f in options.model.rglob("*") if f.is_file()),
     )
 
 
-def main() -> None:
-    """Command line: `python -m training.evaluate --model FOLDER`."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("engine/models/pocket"))
+    parser.add_argument("--scales", type=float, nargs=2, metavar=("TEXT", "IMAGE"))
+    parser.add_argument("--steps", type=int, default=DEFAULTS.steps)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "RESULTS.md")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -223,6 +213,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="workers of one thread each")
     parser.add_argument("--threads", type=int, default=2, help="for the timing")
     options = parser.parse_args()
+    text, image = options.scales or (DEFAULTS.text, DEFAULTS.image)
+    options.scales = Scales(text, image, options.steps)
+    return options
+
+
+def main() -> None:
+    """Command line: `python -m training.evaluate --model FOLDER`."""
+    options = parse()
     write_report(evaluate(options), options.output)
 
 

@@ -18,6 +18,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
+from engine.weights import KNOWN_EDITS
 from training.editor import new_scheduler
 from training.text_encoder import TextEncoder
 
@@ -60,11 +61,12 @@ def lock(folder: Path) -> dict[str, str]:
     }
 
 
-def export(vae: Path, unet: Path, text: Path, output: Path) -> None:
+def export(vae: Path, unet: Path, text: Path, known: Path, output: Path) -> None:
     """Write the folder beside `output`, then put it in its place."""
     fresh = output.with_name(output.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     assemble(vae, unet, text).save_pretrained(fresh, safe_serialization=True)
+    shutil.copytree(known, fresh / KNOWN_EDITS)
     clean_configs(fresh)
     shutil.copyfile(CARD, fresh / "README.md")
     (fresh / LOCK_FILE).write_text(json.dumps(lock(fresh), indent=2) + "\n", encoding="utf-8")
@@ -73,12 +75,12 @@ def export(vae: Path, unet: Path, text: Path, output: Path) -> None:
 
 
 def main() -> None:
-    """Command line: `python -m training.export --vae DIR --unet DIR --text DIR --output DIR`."""
+    """Command line: `python -m training.export --vae DIR --unet DIR --text DIR --known DIR ...`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("vae", "unet", "text", "output"):
+    for name in ("vae", "unet", "text", "known", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
-    export(options.vae, options.unet, options.text, options.output)
+    export(options.vae, options.unet, options.text, options.known, options.output)
 
 
 if __name__ == "__main__":

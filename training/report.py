@@ -10,10 +10,20 @@ import numpy as np
 
 from training.kinds import KINDS
 
-OVERALL_BAR, KIND_BAR = 0.85, 0.60
+WARNED_BAR, MISSED_BAR = 0.03, 0.85  # of what it can do, at most; of what it cannot, at least
+OVERALL_BAR, KIND_BAR = 0.96, 0.75
 RECONSTRUCTION_BAR_DB, EDGES_BAR = 30.0, 0.8
 SECONDS_BAR = {128: 1.5, 256: 5.0}
 SIZE_BAR_BYTES = 40_000_000
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Guidance and steps of one run."""
+
+    text: float
+    image: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,12 @@ class Judged:
 class Report:
     """One evaluation."""
 
+    scales: Scales
     weights: str  # sha256 of the UNet
     reconstruction_db: dict[str, float]
     judged: list[Judged]
     understood: dict[str, tuple[int, int]]  # language -> (right, asked), by the text encoder alone
+    warned: dict[str, tuple[int, int]]  # can, cannot -> (requests that it warns of, requests)
     by_text: dict[float, float]
     by_image: dict[float, float]
     seconds: dict[int, float]
@@ -67,11 +79,12 @@ def bar_lines(report: Report) -> list[str]:
     worst = min(by_kind, key=lambda k: by_kind[k])
     edges = float(np.mean([j.edges for j in report.judged]))
     text, image = list(report.by_text.values()), list(report.by_image.values())
+    (can, of_can), (cannot, of_cannot) = report.warned["can"], report.warned["cannot"]
     rows = [
         ("reconstruction at 256 px, mean PSNR", f"{recon:.2f} dB", "30 dB", recon >= 30),
-        ("the edit happens, over all", f"{overall:.1%} of {len(report.judged)}", "85%",
-         overall >= OVERALL_BAR),
-        (f"the edit happens, worst kind ({worst})", f"{by_kind[worst]:.0%}", "60%",
+        ("the edit happens, over all", f"{overall:.1%} of {len(report.judged)}",
+         f"{OVERALL_BAR:.0%}", overall >= OVERALL_BAR),
+        (f"the edit happens, worst kind ({worst})", f"{by_kind[worst]:.0%}", f"{KIND_BAR:.0%}",
          by_kind[worst] >= KIND_BAR),
         ("edge-map correlation with the true edit, mean", f"{edges:.3f}", "0.8",
          edges >= EDGES_BAR),
@@ -79,8 +92,12 @@ def bar_lines(report: Report) -> list[str]:
          " < ".join(f"{d:.1f}" for d in text), "rising", text == sorted(text)),
         ("distance falls with image_guidance_scale " + "/".join(map(str, report.by_image)),
          " > ".join(f"{d:.1f}" for d in image), "falling", image == sorted(image, reverse=True)),
-        *((f"one edit at {side} px, 20 steps, 2 threads", f"{s:.2f} s", f"{SECONDS_BAR[side]} s",
-           s <= SECONDS_BAR[side]) for side, s in report.seconds.items()),
+        *((f"one edit at {side} px, {report.scales.steps} steps, 2 threads", f"{s:.2f} s",
+           f"{SECONDS_BAR[side]} s", s <= SECONDS_BAR[side]) for side, s in report.seconds.items()),
+        (f"warned of what it can do ({of_can} requests)", f"{can / of_can:.1%}",
+         f"at most {WARNED_BAR:.0%}", can / of_can <= WARNED_BAR),
+        (f"warned of what it cannot do ({of_cannot} requests)", f"{cannot / of_cannot:.1%}",
+         f"{MISSED_BAR:.0%}", cannot / of_cannot >= MISSED_BAR),
         ("size of the folder", f"{report.size_bytes / 1e6:.1f} MB", "40 MB",
          report.size_bytes <= SIZE_BAR_BYTES),
     ]  # fmt: skip
@@ -117,12 +134,14 @@ def kind_lines(report: Report) -> list[str]:
 
 def write_report(report: Report, file: Path) -> None:
     """Write the Markdown and print it."""
+    used = report.scales
     photographs = ", ".join(f"{n} {v:.1f}" for n, v in report.reconstruction_db.items())
     text = [
         "# Results of pocket",
         "",
         "Written by `python -m training.evaluate`; do not edit. Held-out photographs of",
-        "scikit-image and scikit-learn, 128 px, 20 steps, guidance 3, image guidance 1.3, float32,",
+        f"scikit-image and scikit-learn, 128 px, {used.steps} steps, guidance {used.text:g}, image "
+        f"guidance {used.image:g}, float32,",
         "through `StableDiffusionInstructPix2PixPipeline`. An edit happens if the result is nearer",
         "(PSNR) to the true edit of its kind than to the true edit of every other kind and to the",
         "source. Not counted: pairs of true edits that are alike on a photograph (over 28 dB), and",

@@ -19,7 +19,8 @@ from storage.storage import Storage
 
 HEAD = ("id", "image", "instruction", "status", "error_code", "error_message")
 CHAIN = ("chain_id", "turn")
-BEHIND = ("warnings", "width_px", "height_px")
+SIZE = ("width_px", "height_px")
+BEHIND = ("warnings", "understood_as", *SIZE)
 
 
 class PeoplesTable:
@@ -51,7 +52,8 @@ class PeoplesTable:
             cells["image"] = located(entry.source, self._base) if entry.source else ""
             cells |= {f"output_{n}" if n > 1 else "output": uri for n, uri in enumerate(uris, 1)}
             cells["warnings"] = ", ".join(entry.warnings or ())
-            cells |= {} if first is None else {name: getattr(first, name) for name in BEHIND[1:]}
+            cells["understood_as"] = entry.understood_as
+            cells |= {} if first is None else {name: getattr(first, name) for name in SIZE}
             cells |= {self._shown[name]: _plain(value) for name, value in carried.items()}
             yield [cells.get(name) for name in self.head]
 

@@ -182,6 +182,7 @@ def _images_response(
         "model": entry.model,
         "warnings": entry.warnings or [],
         "usage": NO_TOKENS,
+        "understood_as": entry.understood_as,
     }
 
 

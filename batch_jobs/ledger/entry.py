@@ -63,6 +63,7 @@ class Entry:
     carried: str | None = None  # columns that mean nothing to an edit, as a JSON object
     outputs: list[Output] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # codes of what was softened
+    understood_as: str | None = None  # the edit that was made, where the instruction is not known
     batch_size: int | None = None  # the most samples that shared a model call with it
     model_s: float | None = None  # from its first model call to its last
     finished_at: datetime | None = None  # when it was committed

@@ -102,6 +102,7 @@ class EditWorker:
         if row.prepared is None or not isinstance(outcome, EditResult):
             return EditedRow(entry)
         entry.warnings += outcome.warnings
+        entry.understood_as = outcome.understood_as
         entry.batch_size, entry.model_s = outcome.batch_size, outcome.model_s
         looks = _looks(row.prepared.request, outcome)
         return EditedRow(entry, row.prepared.finishing, outcome, *looks)

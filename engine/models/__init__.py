@@ -53,6 +53,7 @@ class Conditioning:
     mask: torch.Tensor | None = None  # (1, h, w) float32; 1: may change, 0: stays the source's
     # In place of `rows` in the model calls outside of the edit's `ControlWindow`; () keeps them.
     outside: Sequence[Inputs] = ()
+    understood_as: str | None = None  # see `EditResult`
 
     def __post_init__(self) -> None:
         """Raises `ContractBroken` where rows, weights and source do not belong together."""

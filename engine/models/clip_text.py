@@ -30,6 +30,10 @@ class ClipText:
         """Raises `InstructionTooLong` for a text that CLIP would cut; `param` names it."""
         self._tokenizer.check(text, model, param=param)
 
+    def count(self, text: str) -> int:
+        """Count the tokens of a text, its ends among them."""
+        return int(self._tokenizer.ids_and_mask(text)[1].sum())
+
     def embed(self, text: str) -> torch.Tensor:
         """Return (T, D), padded to the encoder's full length; kept for the next time."""
         return self._kept.made_once(text, lambda: self._embed(text))

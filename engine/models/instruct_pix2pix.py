@@ -11,10 +11,11 @@ import torch
 
 from engine.catalogue import INSTRUCT_PIX2PIX
 from engine.edit import EditRequest
-from engine.errors import ModelError
+from engine.errors import InstructionUnknown, ModelError
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
+from engine.models.known_edits import KnownEdits, has_known_edits
 from engine.models.parts import (
     downsampling,
     load_denoiser,
@@ -23,7 +24,6 @@ from engine.models.parts import (
     tune_parts,
 )
 from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
-from engine.models.text_encoder import TextEncoder
 from engine.models.texts import check_texts
 from engine.registry import read_json
 from engine.sampling import Schedule
@@ -31,7 +31,6 @@ from engine.spec import ModelSpec
 
 if TYPE_CHECKING:  # diffusers takes 10 s of a processor to import: only `load` pays it
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTokenizer
 
 SOURCE_BYTES = 8 << 20  # of kept latents: 256 sources at 512 px in half precision
 
@@ -47,11 +46,11 @@ class InstructPix2Pix:
     def __init__(
         self,
         spec: ModelSpec,
-        tokenizer: CLIPTokenizer,
-        text_encoder: TextEncoder,
+        text: ClipText,
         vae: AutoencoderKL,
         unet: UNet2DConditionModel,
         scheduler_config: dict[str, Any],
+        known: KnownEdits | None = None,
     ) -> None:
         channels = 2 * vae.config.latent_channels
         if unet.config.in_channels != channels:
@@ -62,7 +61,8 @@ class InstructPix2Pix:
         self.spec = spec
         self.device = unet.device
         self.scheduler_config = scheduler_config
-        self._text = ClipText(tokenizer, text_encoder, unet.dtype)
+        self._text = text
+        self._known = known
         self._vae = vae
         self._unet = self.denoiser = unet
         self._factor = downsampling(vae.config.block_out_channels)  # px that a latent stands for
@@ -75,8 +75,10 @@ class InstructPix2Pix:
         unet = read_json(folder / "unet" / "config.json")
         factor = downsampling(vae["block_out_channels"])
         side = unet.get("sample_size")
+        known = {"strict_instruction"} if has_known_edits(folder) else set()
         return INSTRUCT_PIX2PIX.of_folder(
             folder,
+            options=INSTRUCT_PIX2PIX.options | known,
             resolution=side * factor if isinstance(side, int) else 512,
             multiple=factor * downsampling(unet["block_out_channels"]),
         )
@@ -87,13 +89,19 @@ class InstructPix2Pix:
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        return cls(
-            spec,
+        unet = load_denoiser(UNet2DConditionModel, folder / "unet", placement)
+        text = ClipText(
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
+            unet.dtype,
+        )
+        return cls(
+            spec,
+            text,
             load_part(AutoencoderKL, folder / "vae", placement),
-            load_denoiser(UNet2DConditionModel, folder / "unet", placement),
+            unet,
             read_json(folder / "scheduler" / "scheduler_config.json"),
+            KnownEdits.load(folder) if has_known_edits(folder) else None,
         )
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
@@ -105,8 +113,17 @@ class InstructPix2Pix:
         return Schedule(request.options.num_inference_steps)
 
     def check(self, request: EditRequest) -> Sequence[str]:
-        """Refuse an instruction or negative prompt that the text encoder would truncate."""
-        return check_texts(request, self.spec, self._text)
+        """Refuse texts that would be truncated; warn of an edit that the model does not know."""
+        warnings = check_texts(request, self.spec, self._text)
+        nearest = self._nearest_known(request)
+        if nearest is None:
+            return warnings
+        if request.options.strict_instruction:
+            raise InstructionUnknown(
+                f"model {self.spec.name} does not know the edit that is asked for; the nearest it "
+                f'knows is "{nearest}": word it otherwise, or take a larger model'
+            )
+        return [*warnings, "instruction_unknown"]
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`. The texts are embedded one by one: 0.03% of an edit's arithmetic."""
@@ -130,7 +147,18 @@ class InstructPix2Pix:
             tuple(image.shape),
             source=image.float() * self._vae.config.scaling_factor,
             mask=latent_mask(request, self._factor, self.device),
+            understood_as=self._nearest_known(request),
         )
+
+    def _nearest_known(self, request: EditRequest) -> str | None:
+        """Name the edit that is made in place of one that the model does not know.
+
+        None where it knows what is asked for, or cannot tell: a LoRA teaches edits of its own.
+        """
+        if self._known is None or request.adapter is not None:
+            return None
+        text = request.instruction
+        return self._known.nearest_to_unknown(text, self._text.embed(text), self._text.count(text))
 
     def predict(
         self,

@@ -53,6 +53,7 @@ class Answer:
             size=_size(images[0]),
             model=self.model,
             warnings=self._warnings(result, images),
+            understood_as=result.understood_as,
         )
 
     def preview(self, index: int, image: EncodedImage) -> PartialImageEvent:
@@ -71,6 +72,7 @@ class Answer:
                 mask_b64_json=image.mask_b64,
                 warnings=self._warnings(result, images),
                 background=self._background,
+                understood_as=result.understood_as,
                 **self._event(image),
             )
 

@@ -34,7 +34,7 @@ export async function fetchModel() {
   return (await answer.json()).data[0];
 }
 
-// [{ blob, seed, size, report, warnings }] of the images that were asked for; `mask`: a PNG, or null.
+// [{ blob, seed, size, report, warnings, understood }] of the images asked for; `mask`: a PNG, or null.
 // Before, `on.start()` is called when the server has the photograph, `on.preview(blob, k)` perhaps.
 export async function edit({ file, mask, fields }, signal, on) {
   const extra = streams ? { stream: "true", partial_images: String(PREVIEWS) } : {};
@@ -103,6 +103,8 @@ async function read(answer, count, onPreview) {
   throw new Refused(0, {}, NaN); // the stream broke off
 }
 
-function finished({ b64_json, output_format, seed, size, edit_report: report, warnings }) {
-  return { blob: base64ToBlob(b64_json, output_format), seed, size, report, warnings };
+function finished({ b64_json, output_format, ...rest }) {
+  const { seed, size, edit_report: report, warnings, understood_as: understood } = rest;
+  const blob = base64ToBlob(b64_json, output_format);
+  return { blob, seed, size, report, warnings, understood };
 }

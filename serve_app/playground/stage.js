@@ -80,8 +80,12 @@ function caption() {
   node("title").textContent = result ? result.title : photograph.name;
   node("facts").textContent = facts();
   node("seed-used").textContent = result ? text("seedUsed", result) : "";
-  const global = result?.warnings?.includes("edit_is_global");
-  node("remark").textContent = global ? text("allChanged") : "";
+  node("remark").textContent = remark(result);
+}
+
+function remark(result) {
+  if (result?.understood) return text("notKnown", result);
+  return result?.warnings?.includes("edit_is_global") ? text("allChanged") : "";
 }
 
 function facts() {

@@ -54,6 +54,19 @@ def test_equal_pictures_of_a_job_are_encoded_once(
     assert len({entry.outputs[0].sha256 for entry in entries}) == 4
 
 
+def test_a_row_that_the_model_does_not_know_says_so_or_fails_where_it_is_strict(
+    manifest: Callable[..., str], tmp_path: Path, pocket: ModelSpec
+) -> None:
+    row = {"image": "coffee.jpg", "instruction": "turn the vase red", "num_inference_steps": 1}
+    rows = [{**row, "id": "a"}, {**row, "id": "b", "strict_instruction": True}]
+    job = job_here(manifest(rows), tmp_path / "out", CONFIG, pocket)
+    run = job.block_run(left(job))
+    with StagesHere(run) as stages:
+        warned, failed = from_ledger(stages.publish(stages.edit(stages.decode(run.todo))))
+    assert (warned.warnings, warned.understood_as) == (["instruction_unknown"], "make it red")
+    assert (failed.error_code, failed.error_param) == ("instruction_unknown", "instruction")
+
+
 def repeated(folder: Path, blocks: list[list[str]]) -> list[dict[str, object]]:
     command = [sys.executable, "-m", "tests.batch_jobs.repeated", str(folder), json.dumps(blocks)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -150,6 +150,21 @@ def test_what_was_softened_is_told(http: httpx.Client) -> None:
     assert response.json()["warnings"] == ["cmyk_converted"]
 
 
+def test_an_edit_that_the_model_does_not_know_is_told_and_refused_where_that_is_asked_for(
+    http: httpx.Client, photographs: dict[str, bytes]
+) -> None:
+    asked = {"prompt": "turn the vase red", "seed": 7, **FAST}
+    answer = post_form(http, photographs["coffee"], **asked).json()
+    assert (answer["warnings"], answer["understood_as"]) == (["instruction_unknown"], "make it red")
+    refused = post_form(http, photographs["coffee"], **asked, strict_instruction="true")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["param"]) == (
+        400,
+        "instruction_unknown",
+        "prompt",
+    )
+
+
 def test_the_served_model_is_listed_and_may_be_named(
     sdk: openai.OpenAI, photographs: dict[str, bytes]
 ) -> None:

@@ -15,11 +15,13 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
 import rayedit
+from engine.models.known_edits import KnownEdits
 from engine.registry import find_model
-from training import train_autoencoder, train_editor, train_text
+from training import train_autoencoder, train_editor, train_known_edits, train_text
 from training.export import LOCK_FILE, export
 from training.orthogonal import orthogonalise
 from training.photographs import prepare
+from training.text_encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +83,12 @@ def test_the_editor_resumes_from_its_checkpoint_and_exports(
     assert any(not torch.equal(old, new) for old, new in moved)
     assert list(output.glob("grid-*.png"))
 
-    folder = tmp_path / "pocket"
-    export(vae, output / "unet", text, folder)
+    known, folder = tmp_path / "known", tmp_path / "pocket"
+    encoder = TextEncoder.load(text)
+    head = train_known_edits.fit(*train_known_edits.lessons(encoder, 4, 0), steps=2, lr=1e-3)
+    train_known_edits.save(head, known)
+    export(vae, output / "unet", text, known, folder)
+    assert KnownEdits.load(folder)
     for name, digest in json.loads((folder / LOCK_FILE).read_text()).items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(

@@ -1,0 +1,73 @@
+"""The edits that a small model knows, and whether an instruction asks for one of them.
+
+A folder's `known_edits/` holds the text that stands for each edit in two languages, its code (the
+state that the text encoder ends an instruction for it with), and two small layers that tell from
+the states of an instruction whether it asks for any of them (training/train_known_edits.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.registry import read_json
+from engine.text import unknown_scripts
+from engine.weights import KNOWN_EDITS
+
+WEIGHTS = "model.safetensors"
+
+
+def has_known_edits(folder: Path) -> bool:
+    """Tell whether a model's folder says what it knows."""
+    return (folder / KNOWN_EDITS / "config.json").exists()
+
+
+def features_of(states: Tensor, count: int) -> Tensor:
+    """What is looked at of an instruction: states (T, D) of which `count` are tokens -> (3 D,).
+
+    How it ends, and the mean and the greatest of what was read on the way there.
+    """
+    read = states[1 : max(count - 1, 2)]
+    return torch.cat([states[-1], read.mean(dim=0), read.amax(dim=0)])
+
+
+class KnownEdits:
+    """Tells the edits that a model knows from others. Reads states of its text encoder."""
+
+    def __init__(self, edits: Sequence[dict[str, str]], weights: dict[str, Tensor]) -> None:
+        """`edits`: of each its text by language; `weights`: by the names that training gives."""
+        self._edits = list(edits)
+        self._weights = {name: weight.float() for name, weight in weights.items()}
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `known_edits/` of a model's folder; raises `ModelError` and `OSError`."""
+        from safetensors.torch import load_file
+
+        place = folder / KNOWN_EDITS
+        return cls(read_json(place / "config.json")["edits"], load_file(place / WEIGHTS))
+
+    def nearest_to_unknown(self, instruction: str, states: Tensor, count: int) -> str | None:
+        """Return the edit that is nearest to an instruction for none of them, in its language.
+
+        `states` (T, D): of the instruction, of which `count` are tokens. None where it asks for one
+        of the edits.
+        """
+        states = states.float().cpu()
+        if self._score(states, count) <= 0:
+            return None
+        end = functional.normalize(states[-1], dim=0)
+        edit = self._edits[int((self._weights["codes"] @ end).argmax())]
+        return edit["chinese" if "CJK" in unknown_scripts(instruction, ("LATIN",)) else "english"]
+
+    def _score(self, states: Tensor, count: int) -> float:
+        """Above 0: it asks for none of the edits."""
+        w = self._weights
+        features = features_of(states, count)
+        inner = functional.silu(functional.linear(features, w["inner.weight"], w["inner.bias"]))
+        return float(functional.linear(inner, w["outer.weight"], w["outer.bias"]))
