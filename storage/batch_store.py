@@ -42,9 +42,9 @@ class BatchOrder:
     completion_window: str
     created_at: int
     expires_at: int
-    model: str  # the name that answers say
-    aliases: list[str]  # further names of it that lines may say
-    job: dict[str, Any]  # a `JobConfig`
+    model: str  # of lines that name none
+    names: dict[str, str]  # all that a line may say -> the model that is meant
+    jobs: dict[str, dict[str, Any]]  # by model, a `JobConfig`
     metadata: dict[str, str] | None = None
     output_lifetime_s: int | None = None  # of the files that it makes; None: until removed
 
@@ -64,6 +64,7 @@ class BatchState:
     """Says how far a batch is. Times are unix time in seconds."""
 
     status: Status = "validating"
+    model: str | None = None  # of all lines, once it is known
     total: int = 0  # lines
     completed: int = 0
     failed: int = 0

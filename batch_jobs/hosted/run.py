@@ -107,15 +107,17 @@ class _Run:
             self._fail(checked.faults)
             return
         self.state.total = len(checked.ids)
+        self.state.model = checked.model or self.order.model
         self.state.status, self.state.in_progress_at = "in_progress", self._now()
         self._tell()
 
     def _edit(self) -> Exit:
+        model = self.state.model or self.order.model
         settings = {
-            **self.order.job,
+            **self.order.jobs[model],
             "image_base": self.files.data_uri,
             "file_ids": True,
-            "aliases": [self.order.model, *self.order.aliases],
+            "aliases": [said for said, meant in self.order.names.items() if meant == model],
             "max_error_rate": 1.0,  # how many fail is for its owner to judge
         }
         config = validate(JobConfig, settings, strict=False)
@@ -166,8 +168,7 @@ class _Run:
         return file
 
     def _lines(self) -> CheckedLines:
-        models = [self.order.model, *self.order.aliases]
-        return check_lines(self.files.read(self._input()), models)
+        return check_lines(self.files.read(self._input()), self.order.names)
 
     def _asked(self) -> list[str]:
         """List the ids of all lines, none where the input was removed."""

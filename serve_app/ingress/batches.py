@@ -69,8 +69,8 @@ class Batches:
             created_at=now,
             expires_at=now + WINDOW_S[asked.completion_window],
             model=self._spec.name,
-            aliases=list(self._config.aliases),
-            job=self._job(),
+            names=dict.fromkeys((self._spec.name, *self._config.aliases), self._spec.name),
+            jobs={self._spec.name: self._job(self._config)},
             metadata=asked.metadata,
             output_lifetime_s=None if after is None else after.seconds,
         )
@@ -126,9 +126,9 @@ class Batches:
                 param="input_file_id",
             )
 
-    def _job(self) -> dict[str, Any]:
-        """Say how the job edits, as a `JobConfig` has it: as this server does now."""
-        config = self._config
+    @staticmethod
+    def _job(config: ServeConfig) -> dict[str, Any]:
+        """Say how a model's job edits, as a `JobConfig` has it: as this server does now."""
         return {
             "engine": config.engine.model_dump(mode="json", exclude_unset=True),
             "num_gpus": config.num_gpus,
@@ -151,7 +151,7 @@ def batch_object(order: BatchOrder, state: BatchState, cancelling_at: int | None
     return Batch(
         id=order.id,
         endpoint=order.endpoint,
-        model=order.model,
+        model=state.model or order.model,
         errors=BatchErrors(data=state.errors) if state.errors else None,  # type: ignore[arg-type]
         input_file_id=order.input_file_id,
         completion_window=order.completion_window,

@@ -4,6 +4,7 @@ process with an editor that answers at once; no Ray, no model."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import time
@@ -231,6 +232,18 @@ def test_an_input_that_is_no_batch_fails_whole_and_says_what_is_wrong_where(
         (6, "model_not_found", "body.model"),
         (7, "invalid_request", "method"),
     ]
+
+
+def test_all_lines_of_a_batch_are_of_one_model() -> None:
+    names = {"a": "a", "b": "b", "gpt-x": "b"}
+
+    def checked(*models: str | None) -> hosted_lines.CheckedLines:
+        lines = [batch_line(str(k), "", model=model) for k, model in enumerate(models)]
+        return hosted_lines.check_lines("\n".join(map(json.dumps, lines)).encode(), names)
+
+    assert checked("gpt-x", None, "b").model == "b" and checked("gpt-x", "b").faults == []
+    assert checked(None, None).model is None
+    assert [(one.line, one.code) for one in checked("b", "a").faults] == [(2, "mismatched_model")]
 
 
 def test_a_batch_has_lines_and_not_too_many(

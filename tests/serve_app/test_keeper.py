@@ -48,7 +48,7 @@ def ordered(batches: BatchStore) -> str:
     clock.now_s += 1
     now, id = int(clock()), batches.new_id()
     endpoint = "/v1/images/edits"
-    batches.create(BatchOrder(id, "file-1", endpoint, "24h", now, now + 86_400, "pocket", [], {}))
+    batches.create(BatchOrder(id, "file-1", endpoint, "24h", now, now + 86_400, "pocket", {}, {}))
     return id
 
 

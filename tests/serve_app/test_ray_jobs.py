@@ -50,7 +50,8 @@ def test_a_batch_is_one_job_of_the_cluster(
     text = "".join(f"{line}\n" for line in _json(photographs["coffee"]))
     asked = batches.files.add(text.encode(), "lines.jsonl", "batch", None)
     now, id = int(time.time()), batches.new_id()
-    order = (asked.id, "/v1/images/edits", "24h", now, now + 86_400, "pocket", [], JOB)
+    models = ("pocket", {"pocket": "pocket"}, {"pocket": JOB})
+    order = (asked.id, "/v1/images/edits", "24h", now, now + 86_400, *models)
     batches.create(BatchOrder(id, *order))
     keepers = [BatchKeeper(storage, RayJobs(storage.url), at_once=1) for _ in range(2)]
 
