@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from engine.config import EngineConfig
-from engine.errors import error_classes
+from engine.error_codes import error_classes
 from engine.fields import nearest
 from engine.formats import Accept
 from engine.options import MAX_SEED

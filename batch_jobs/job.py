@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -29,7 +30,7 @@ from batch_jobs.ledger.turns import with_sources
 from batch_jobs.report import page as report
 from batch_jobs.stages import crash_journal
 from batch_jobs.stages.context import BlockContext
-from batch_jobs.stages.run import BlockRun, RunBlocks
+from batch_jobs.stages.run import EDITS, BlockRun, RunBlocks, Work
 from batch_jobs.stopping import Exit
 from engine.counted import counted
 from engine.errors import ClusterUnavailable, InternalError, OutputBusy
@@ -58,6 +59,8 @@ class Job:
     plan: JobPlan
     storage: Storage  # the output folder
     run_blocks: RunBlocks  # where the rows are edited
+    work: Work = EDITS
+    conclude: Callable[[Ledger], None] | None = None  # of results that are all there
 
     @classmethod
     def open(
@@ -150,6 +153,8 @@ class Job:
         if left.others:
             return self._end_retry(left)
         self.ledger.remove(not_among(left.outdated, self.plan.rows["id"]))
+        if self.conclude is not None:
+            self.conclude(self.ledger)
         code = self._finish(facts)
         if self.plan.config.prune:
             self._prune()
@@ -201,7 +206,7 @@ class Job:
         context = BlockContext.of(plan.manifest, plan.config, plan.spec)
         todo = with_sources(left.todo, self.storage)
         row_s = self._row_s(left)
-        return BlockRun(todo, plan.config, context, self.storage, row_s, left.failed)
+        return BlockRun(todo, plan.config, context, self.storage, row_s, left.failed, self.work)
 
     def _row_s(self, left: Remaining) -> float | None:
         """Tell what a row has cost one worker so far, in seconds; None before the first one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from batch_jobs.manifest.styled import with_styles
 from engine.spec import ModelSpec
 from storage.location import absolute
 
+Read = Callable[[str, Reading], pa.Table]  # a manifest as rows of `PLAN`
+
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
@@ -39,18 +42,24 @@ class JobPlan:
 
     @classmethod
     def make(
-        cls, manifest: str, config: JobConfig, previous: PreviousRun, spec: ModelSpec | None = None
+        cls,
+        manifest: str,
+        config: JobConfig,
+        previous: PreviousRun,
+        spec: ModelSpec | None = None,
+        read: Read = read_manifest,
     ) -> Self:
         """Read the manifest; may ask the hub for the model's revision, and storage for the versions
-        of all images and masks. `spec` stands in for `config.engine.model`.
+        of all images and masks. `spec` stands in for `config.engine.model`, `read` for how a
+        manifest becomes rows.
 
         Raises `RequestError` and `ModelError`.
         """
         location = absolute(manifest)
         spec = spec or config.engine.find_model()
         reading = Reading.of(config.model_dump())
-        read, styles = read_manifest(manifest, reading), config.engine.find_styles()
-        rows = with_styles(read, styles, spec, config.style, config.said)
+        styles = config.engine.find_styles()
+        rows = with_styles(read(manifest, reading), styles, spec, config.style, config.said)
         revision = previous.revision(spec)
         if not os.path.isdir(spec.source) and spec.hub.local_dir is None:
             spec = spec.pinned(revision)
@@ -63,13 +72,8 @@ class JobPlan:
                 name: source_versions(rows[name].to_pylist(), base) for name in PICTURES
             } | {"references": reference_versions(rows, base)}
         prints = Fingerprints(
-            spec,
-            revision,
-            config.engine,
-            config.seed,
-            previous.recipe,
-            config.same_seed,
-            config.encoding,
+            *(spec, revision, config.engine, config.seed),
+            *(previous.recipe, config.same_seed, config.encoding),
         )
         rows = with_previous_pictures(prints.add_to(rows, versions), config.output_format)
         return cls(location, config, spec, revision, previous.recipe, rows, only, reading)

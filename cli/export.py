@@ -57,10 +57,10 @@ def export(
 
     --to jsonl: the ledger's columns. dataflow: images, conversations, output_image. openai-batch:
     responses as OpenAI's Batch API writes them, images as base64. csv, xlsx: a table for people.
-    triplets: Parquet in UltraEdit's columns, the pictures in it, edited rows alone.
+    Edited rows alone, with their pictures: triplets, instruct-pix2pix (Parquet in UltraEdit's
+    columns, in InstructPix2Pix's), imagefolder, webdataset (a folder, a tar).
 
     --to dataflow --layout dataflow: a line for each row, and the pictures, as its next step reads.
-
     --keep-names --dest FOLDER: every picture, in the folders of its source, with the instruction
     where a source has several. No file is written over. Where they can be, they are hard links: the
     same file twice, so save what you change under another name.

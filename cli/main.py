@@ -1,4 +1,4 @@
-"""`rayedit edit | sweep | show | batch | manifest | validate | status | export | serve |
+"""`rayedit edit | sweep | show | batch | manifest | validate | status | export | triplets | serve |
 calibrate | models | styles`."""
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cli.styles import styles
 from cli.sweep import sweep
 from cli.validate import validate
 from engine.errors import ClusterUnavailable, EngineError
+from triplet_jobs.__main__ import triplets
 
 app = typer.Typer(
     name="rayedit",
@@ -40,6 +41,7 @@ app.command()(manifest)
 app.command()(validate)
 app.command()(status)
 app.command()(export)
+app.command()(triplets)
 app.command()(serve)
 app.command()(calibrate)
 app.command()(models)

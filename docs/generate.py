@@ -11,10 +11,12 @@ from docs.manifest_page import manifest_page
 from docs.markdown import default, page, table, type_name
 from engine.config import EngineConfig
 from engine.edit import WARNINGS
-from engine.errors import EngineError, error_classes
+from engine.error_codes import error_classes
+from engine.errors import EngineError
 from serve_app import errors as http_errors
 from serve_app.config import ServeConfig
 from storage.backends import BACKENDS
+from triplet_jobs.config import TripletConfig
 
 HERE = Path(__file__).parent
 
@@ -52,6 +54,7 @@ def config_page() -> str:
             "`engine:` of every YAML; `rayedit edit --config` also reads these keys alone",
         ),
         (JobConfig, "`rayedit batch --config`; configs/batch/"),
+        (TripletConfig, "`rayedit triplets --config`; configs/triplets/"),
         (ServeConfig, "`rayedit serve --config`; configs/serve/"),
     ):
         rows = [

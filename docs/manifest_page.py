@@ -25,7 +25,10 @@ COLUMN_NOTES = {
     "references": "further images as the manifest names them; null where it holds the bytes",
     "mask": "mask as the manifest names it; null where the manifest holds the bytes, or has none",
     "outputs": "one entry an image: uri, sha256, width_px, height_px, seed, edit_report, mask_uri, "
-    "and of an edit with a style its source_look and look",
+    "source_uri of a pair, and of an edit with a style its source_look and look",
+    "scores": "of a pair of `rayedit triplets`",
+    "filtered": "which score kept a pair out of the data set, or `not_among_best`: its pictures "
+    "are not kept",
     "warnings": "codes of what was softened",
     "understood_as": "with the warning `instruction_unknown`: the edit that was made",
     "batch_size": "the most samples that shared a model call with it",
@@ -126,6 +129,9 @@ Tables come out by `--to csv` and `--to xlsx`: a row for each row of the manifes
 its options and what it carried. `--to triplets` writes Parquet in UltraEdit's columns (`idx`,
 `source_image`, `edited_image`, `edit_prompt`, `mask_image`, captions, scores), then what was
 carried: the pictures are in it, a row for each edited image, and rows that failed are not.
+`--to instruct-pix2pix` has InstructPix2Pix's columns (`original_prompt`, `original_image`,
+`edit_prompt`, `edited_prompt`, `edited_image`), `imagefolder` and `webdataset` are a folder and a
+tar of the same: see [triplets.md](triplets.md).
 """
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.adapter import Adapter
-from engine.errors import EngineError, InternalError, error_class
+from engine.error_codes import error_class
+from engine.errors import EngineError, InternalError
 from engine.options import ResolvedOptions
 
 # The codes of what was softened, while a source was decoded, an edit made or a result finished.
@@ -92,6 +93,19 @@ class Look:
     lab: tuple[float, ...]  # mean of CIE L*a*b* (D65)
     border_lab: tuple[float, ...]  # the same of the band along the sides
     texture: tuple[float, ...]  # shares of the 10 local binary patterns
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """How well a picture and its edit go together, as a pair to learn from."""
+
+    change: float  # root mean square of their difference, in levels of 0..255
+    edge_correlation: float  # of their edges, 1: all in their place
+    # cosines by a CLIP folder, from -1 to 1 (Brooks et al. 2023, section 3.1.2)
+    clip_sim_0: float | None = None  # the picture and its caption
+    clip_sim_1: float | None = None  # the edited picture and the edited caption
+    clip_sim_dir: float | None = None  # the change between the pictures and between the captions
+    clip_sim_image: float | None = None  # the two pictures
 
 
 @dataclass(frozen=True, slots=True)

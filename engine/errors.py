@@ -23,6 +23,7 @@
     │   │   ├── InstructionTooLong     instruction_too_long  400
     │   │   ├── InstructionLanguage    instruction_language  400
     │   │   └── InstructionUnknown     instruction_unknown   400
+    │   ├── RewritingFailed        rewriting_failed      400
     │   ├── ModelUnknown           model_not_found       404
     │   ├── ManifestInvalid        manifest_invalid      400
     │   ├── OutputUnusable         output_unusable       400
@@ -45,7 +46,6 @@ Raised inside, returned as an `EditFailure` at the edge of a batch. `serve_app.e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -161,6 +161,10 @@ class InstructionUnknown(InstructionError, code="instruction_unknown"):
     """The model does not know the edit that is asked for (with `strict_instruction`)."""
 
 
+class RewritingFailed(RequestError, code="rewriting_failed"):
+    """No instruction and edited caption could be made of a caption."""
+
+
 class ModelUnknown(RequestError, code="model_not_found", status=404, param="model"):
     """No such model is registered or served."""
 
@@ -231,20 +235,3 @@ class ModelError(EngineError, code="model_unusable"):
 
 class AdapterUnusable(EngineError, code="adapter_unusable", param="style"):
     """The LoRA of a style cannot be used: its file is missing, damaged, or of another model."""
-
-
-def error_classes(module: str = __name__) -> list[type[EngineError]]:
-    """List the leaves of a module's part of the tree, in its order: those that have a code."""
-
-    def walk(cls: type[EngineError]) -> Iterator[type[EngineError]]:
-        yield cls
-        for child in cls.__subclasses__():
-            yield from walk(child)
-
-    ours = [cls for cls in walk(EngineError) if cls.__module__ == module]
-    return [cls for cls in ours if not set(cls.__subclasses__()) & set(ours)]
-
-
-def error_class(code: str) -> type[EngineError]:
-    """Find the class of a code; `InternalError` where there is none."""
-    return next((cls for cls in error_classes() if cls.code == code), InternalError)

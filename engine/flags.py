@@ -81,6 +81,7 @@ def _plain_type(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _plain_type(get_args(annotation)[0])
     if get_origin(annotation) is tuple:  # a flag that may be given again
-        return list[_plain_type(get_args(annotation)[0])]  # type: ignore[misc]
+        inner = _plain_type(get_args(annotation)[0])
+        return list[str] if get_origin(inner) is Literal else list[inner]  # type: ignore[valid-type]
     parts = [part for part in get_args(annotation) if part is not type(None)]
     return _plain_type(parts[0]) if parts else annotation

@@ -13,6 +13,8 @@ from engine.errors import OptionError
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.styles import load_styles
+from triplet_jobs.config import TripletConfig
+from triplet_jobs.job import find_model as find_editor
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -21,6 +23,11 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 def test_job_configs_load(path: Path) -> None:
     config = load_config(path, JobConfig)
     config.engine.find_model()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("triplets/*.yaml")), ids=lambda p: p.name)
+def test_factory_configs_load(path: Path) -> None:
+    find_editor(load_config(path, TripletConfig))
 
 
 def test_the_shops_styles_are_of_models_that_can_do_them() -> None:

@@ -12,17 +12,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("rayedit", "engine", "storage", "cluster", "serve_app", "batch_jobs", "cli")
+PACKAGES = (
+    *("rayedit", "engine", "storage", "cluster", "serve_app"),
+    *("batch_jobs", "triplet_jobs", "cli"),
+)
 
-DOORS = {"serve_app", "batch_jobs", "cli"}
+DOORS = {"serve_app", "batch_jobs", "triplet_jobs", "cli"}
 HTTP = {"fastapi", "starlette"}
 
 FORBIDDEN = {
     "engine": {"ray", "pyarrow", "fsspec", "storage", "cluster"} | HTTP | DOORS,
     "storage": {"ray", "pyarrow", "cluster"} | HTTP | DOORS,
     "cluster": {"pyarrow", "fsspec", "storage"} | HTTP | DOORS,
-    "serve_app": {"batch_jobs", "cli", "fsspec"},
-    "batch_jobs": {"serve_app", "cli"} | HTTP,
+    "serve_app": {"batch_jobs", "triplet_jobs", "cli", "fsspec"},
+    "batch_jobs": {"serve_app", "triplet_jobs", "cli"} | HTTP,
+    "triplet_jobs": {"serve_app", "cli"} | HTTP,  # a batch job with another plan and another end
     "cli": set(),
     "rayedit": {"ray", "pyarrow"} | HTTP | DOORS,
 }
@@ -30,6 +34,7 @@ FORBIDDEN = {
 # A module of `engine` imports only modules that stand before it.
 ENGINE_ORDER = [
     "errors",
+    "error_codes",
     "counted",
     "fields",
     "options",
@@ -140,6 +145,26 @@ BATCH_ORDER = [
     "__main__",
 ]
 
+# A module of `triplet_jobs` imports only modules that stand before it.
+TRIPLET_ORDER = [
+    "config",
+    "filters",
+    "captions",
+    "rewriting",
+    "arithmetic",
+    "grammar",
+    "chat",
+    "candidates",
+    "rewrites",
+    "pairing",
+    "programmatic",
+    "selection",
+    "data_set",
+    "job",
+    "price",
+    "__main__",
+]
+
 # The two packages below the doors.
 STORAGE_ORDER = [
     "location",
@@ -158,6 +183,7 @@ ORDER = {
     "cluster": CLUSTER_ORDER,
     "serve_app": SERVE_ORDER,
     "batch_jobs": BATCH_ORDER,
+    "triplet_jobs": TRIPLET_ORDER,
 }
 
 # Rooms of a package that know nothing of each other.

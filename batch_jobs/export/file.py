@@ -7,15 +7,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast, get_args
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.export.columns import PeoplesTable
-from batch_jobs.export.lines import DATAFLOW_KEYS, DataFlowKeys, ExportLines
-from batch_jobs.export.triplets import Triplets
+from batch_jobs.export.image_folder import write_folder, write_tar
+from batch_jobs.export.lines import DATAFLOW_KEYS, DataFlowKeys, ExportLines, LineShape
+from batch_jobs.export.pairs import Pairs
+from batch_jobs.export.triplets import INSTRUCT_PIX2PIX, ULTRA_EDIT, Triplets
 from batch_jobs.ledger.entry import Status
 from batch_jobs.ledger.layout import SUCCESS, read_job
 from batch_jobs.ledger.ledger import Ledger
@@ -28,8 +30,28 @@ from storage.location import is_uri
 from storage.retrying import retrying
 from storage.storage import Storage
 
-Shape = Literal["jsonl", "dataflow", "openai-batch", "csv", "xlsx", "triplets"]
-NAMES = {"csv": "export.csv", "xlsx": "export.xlsx", "triplets": "export-triplets.parquet"}
+TableShape = Literal["csv", "xlsx"]
+DataSetShape = Literal["triplets", "instruct-pix2pix", "imagefolder", "webdataset"]
+Shape = Literal[  # all of these
+    "jsonl",
+    "dataflow",
+    "openai-batch",
+    "csv",
+    "xlsx",
+    "triplets",
+    "instruct-pix2pix",
+    "imagefolder",
+    "webdataset",
+]
+NAMES = {
+    "csv": "export.csv",
+    "xlsx": "export.xlsx",
+    "triplets": "export-triplets.parquet",
+    "instruct-pix2pix": "export-instruct-pix2pix.parquet",
+    "imagefolder": "export-imagefolder",
+    "webdataset": "export-webdataset.tar",
+}
+DATA_SETS = get_args(DataSetShape)  # of edited rows alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +70,8 @@ def export_ledger(
     status: Status | None = None,
     keys: DataFlowKeys = DATAFLOW_KEYS,
 ) -> Exported:
-    """Write one line a row, failed ones included, by id: numbers in it by their value; of triplets
-    one an edited image.
+    """Write one line a row, failed ones included, by id: numbers in it by their value; of a data
+    set one an edited image.
 
     `dest`: default `export-<shape>.jsonl` or one of `NAMES` in the output; `status`: of the rows
     that are written, default all; `keys`: of DataFlow's lines. Raises `OutputUnusable`.
@@ -60,27 +82,38 @@ def export_ledger(
     if dest in (files := _files_of(job["manifest"])) or os.path.abspath(dest) in files:
         raise OutputUnusable(f"{dest} is the manifest of the job: give another --dest")
     table = by_id(Ledger(storage).read())
-    if to == "triplets":
+    if to in DATA_SETS:
         status = "ok"
     if status is not None:
         table = table.filter(pc.equal(table["status"], status))
     reading = Reading.of(job.get("config", {}))
     base = base_of(job["manifest"], reading) if to not in ("jsonl", "openai-batch") else ""
-    _publish(dest, _writer(storage, base, reading, to, table, keys))
-    return Exported(dest, len(table), None if storage.exists(SUCCESS) else job["rows"])
+    rows, unfinished_of = len(table), None if storage.exists(SUCCESS) else job["rows"]
+    if to in ("triplets", "instruct-pix2pix", "imagefolder", "webdataset"):
+        pairs = Pairs(storage, base, reading, table)
+        rows = pairs.rows
+        _publish_pairs(pairs, to, dest)
+    else:
+        _publish(dest, _writer(storage, base, cast(LineShape | TableShape, to), table, keys))
+    return Exported(dest, rows, unfinished_of)
+
+
+def _publish_pairs(pairs: Pairs, to: DataSetShape, dest: str) -> None:
+    if to == "imagefolder":
+        folder = Storage.open(dest)
+        folder.make()
+        write_folder(pairs, folder)
+    elif to == "webdataset":
+        _publish(dest, lambda file: write_tar(pairs, file))
+    else:
+        columns = ULTRA_EDIT if to == "triplets" else INSTRUCT_PIX2PIX
+        _publish(dest, Triplets(pairs, columns).write)
 
 
 def _writer(
-    storage: Storage,
-    base: str,
-    reading: Reading,
-    to: Shape,
-    table: pa.Table,
-    keys: DataFlowKeys,
+    storage: Storage, base: str, to: LineShape | TableShape, table: pa.Table, keys: DataFlowKeys
 ) -> Callable[[BinaryIO], object]:
     """Choose what writes a table in a shape."""
-    if to == "triplets":
-        return Triplets(storage, base, reading, table).write
     if to == "csv":
         return lambda file: file.write(PeoplesTable(storage, base, table).as_csv())
     if to == "xlsx":

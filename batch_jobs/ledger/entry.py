@@ -14,7 +14,7 @@ from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.place import Place
 from batch_jobs.manifest.planned import PlannedRow
 from batch_jobs.records import from_table, schema_of, to_table
-from engine.edit import EditFailure, EditReport, Look
+from engine.edit import EditFailure, EditReport, Look, PairScores
 from engine.options import ResolvedOptions
 
 Status = Literal["ok", "error"]
@@ -31,6 +31,7 @@ class Output:
     seed: int
     edit_report: EditReport | None = None  # where something of the source was to be kept
     mask_uri: str | None = None  # where the edit changed the image, where `return_mask` asks for it
+    source_uri: str | None = None  # the source as the model saw it, where the job makes pairs
     # on the canvas, where the edit has a style
     source_look: Look | None = None
     look: Look | None = None
@@ -62,6 +63,8 @@ class Entry:
     turn: int | None = None  # from 1; the source of a later one is the picture of the one before
     carried: str | None = None  # columns that mean nothing to an edit, as a JSON object
     outputs: list[Output] = field(default_factory=list)
+    scores: PairScores | None = None  # where the job makes pairs
+    filtered: str | None = None  # which score kept a pair out of them, or `not_among_best`
     warnings: list[str] = field(default_factory=list)  # codes of what was softened
     understood_as: str | None = None  # the edit that was made, where the instruction is not known
     batch_size: int | None = None  # the most samples that shared a model call with it

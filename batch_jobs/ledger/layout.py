@@ -14,7 +14,7 @@ JOB = "job.json"  # what the latest run was told
 SUCCESS = "_SUCCESS"  # counts and exit code, once every row is in the ledger
 RESULTS = "results"  # the parts of the ledger
 FAILED = "failed.csv"  # the rows that failed, where there are any
-IMAGES, MASKS = "images", "masks"
+IMAGES, MASKS, SOURCES = "images", "masks", "sources"
 ENDINGS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
@@ -34,6 +34,11 @@ def image_path(id: str, fingerprint: str, index: int, format: OutputFormat = "pn
 def mask_path(id: str, fingerprint: str, index: int) -> str:
     """Name where image `index` of a row was edited."""
     return f"{MASKS}/{_name(id, fingerprint, index)}.png"
+
+
+def source_path(id: str, fingerprint: str, format: OutputFormat = "png") -> str:
+    """Name the source of a pair, as the model saw it."""
+    return f"{SOURCES}/{_name(id, fingerprint, 0)}.{ENDINGS[format]}"
 
 
 def published_path(uri: str) -> str:

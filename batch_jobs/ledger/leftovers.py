@@ -6,17 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
 
-from batch_jobs.ledger.layout import IMAGES, MASKS, published_path
+from batch_jobs.ledger.layout import IMAGES, MASKS, SOURCES, published_path
 from batch_jobs.ledger.ledger import READERS, Ledger
 from storage.storage import Storage
 
 
 def leftovers(storage: Storage) -> list[str]:
-    """List the pictures and masks that the ledger does not name, as paths in the output."""
+    """List the files of pictures that the ledger does not name, as paths in the output."""
     outputs = pc.list_flatten(Ledger(storage).read(["outputs"])["outputs"])
-    uris = [pc.struct_field(outputs, name).to_pylist() for name in ("uri", "mask_uri")]
+    names = ("uri", "mask_uri", "source_uri")
+    uris = [pc.struct_field(outputs, name).to_pylist() for name in names]
     named = {published_path(uri) for column in uris for uri in column if uri}
-    found = [*storage.files(IMAGES), *storage.files(MASKS)]
+    found = [path for folder in (IMAGES, MASKS, SOURCES) for path in storage.files(folder)]
     return [path for path in found if path not in named]
 
 

@@ -51,6 +51,8 @@ class PreviousRun:
         A hub id without one keeps what the first run found: the hub may have moved on since, and
         nobody asked for the rows that are done to be edited again.
         """
+        if not spec.editor:  # it has no weights: its revision is all that there is
+            return spec.revision or ""
         known = self._job.get("revision")
         is_ours = self._job.get("source") == spec.source and not os.path.isdir(spec.source)
         return known if known and is_ours and spec.revision is None else find_revision(spec)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from engine.errors import EngineError, error_class
+from engine.error_codes import error_class
+from engine.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)

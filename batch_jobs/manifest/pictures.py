@@ -76,7 +76,7 @@ def read_pictures(folder: str, reading: Reading) -> FileRows:
     Raises `ManifestInvalid`, `InstructionEmpty` and `InstructionTooLong`.
     """
     for instruction in reading.instructions:
-        if instruction.strip() or reading.style is None:  # a style may be all of it
+        if instruction.strip() or "instruction" in reading.required:  # a style may be all of it
             clean_instruction(instruction)
     found = pictures_below(folder, reading.glob)
     rows = ThinRows()

@@ -80,7 +80,7 @@ def open_manifest(location: str, reading: Reading = AS_IT_IS) -> Manifest:
         try:
             found = find_files(location)
         except ManifestInvalid:
-            if reading.style is None or folder != absolute(location):
+            if "instruction" in reading.required or folder != absolute(location):
                 raise
             return _open_pictures(location, replace(reading, instructions=("",)))
     files: dict[str, FileRows] = {}

@@ -21,11 +21,12 @@ class Reading:
     carry: bool = True  # columns that mean nothing to an edit go into the ledger
     file_ids: bool = False  # lines of OpenAI's alone, whose images are file ids or data URLs
     aliases: tuple[str, ...] = ()  # further names of the job's model
+    needs: tuple[str, ...] = REQUIRED  # columns that a file must have
 
     @property
     def required(self) -> tuple[str, ...]:
         """Name the columns that a file must have."""
-        return REQUIRED if self.style is None else WITH_A_STYLE
+        return self.needs if self.style is None else WITH_A_STYLE
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:

@@ -18,7 +18,7 @@ from batch_jobs.manifest.reading import Reading
 from batch_jobs.report.charts import speed_chart
 from batch_jobs.report.consistency import consistency
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet
-from batch_jobs.report.pairs import write_pairs
+from batch_jobs.report.pairs import has_pictures, write_pairs
 from batch_jobs.report.sample import DrawnStyle, drawn_outliers, sample_rows
 from batch_jobs.report.templates import environment
 from engine.counted import counted
@@ -89,7 +89,7 @@ def _figures(results: pa.Table) -> dict[str, Any]:
         "rows": len(results),
         "ok": len(ok),
         "failed": len(results) - len(ok),
-        "images": pc.sum(ok["num_images"]).as_py() or 0,
+        "images": pc.sum(ok.filter(has_pictures(ok))["num_images"]).as_py() or 0,
         "errors": dict(errors.most_common()),
         "warnings": dict(Counter(pc.list_flatten(ok["warnings"]).to_pylist()).most_common()),
         "edit_report": _mean_report(ok),

@@ -28,7 +28,7 @@ def write_pairs(storage: Storage, results: pa.Table, base: str) -> int:
     `results` has the columns id, status, instruction, source, outputs; `base`: the folder that
     relative sources start from.
     """
-    ok = by_id(results.filter(pc.equal(results["status"], "ok")))[:MOST_PAIRS]
+    ok = by_id(results.filter(has_pictures(results)))[:MOST_PAIRS]
     per_page = max(ROWS_PER_PAGE, math.ceil(len(ok) / MOST_PAGES))
     page_count = math.ceil(len(ok) / per_page)
     template = environment().get_template("pairs.html.j2")
@@ -42,6 +42,12 @@ def write_pairs(storage: Storage, results: pa.Table, base: str) -> int:
     for path in set(storage.list(FOLDER, ".html")).difference(written):
         storage.remove(path)  # of a run that had more
     return len(ok)
+
+
+def has_pictures(results: pa.Table) -> pa.ChunkedArray:
+    """Tell of each row of a ledger whether it is ok, and its pictures were kept."""
+    count = pc.fill_null(pc.list_value_length(results["outputs"]), 0)
+    return pc.and_(pc.equal(results["status"], "ok"), pc.greater(count, 0))
 
 
 def page_name(page: int) -> str:

@@ -19,7 +19,7 @@ from batch_jobs.manifest.reading import Reading
 from batch_jobs.manifest.thin import image_sha256
 from batch_jobs.report.consistency import Outlier, StyleConsistency
 from batch_jobs.report.contact_sheet import SheetRow, thumbnail
-from batch_jobs.report.pairs import relative_url
+from batch_jobs.report.pairs import has_pictures, relative_url
 from engine.formats import OPTIONAL_FORMATS
 from engine.images import decode
 from storage.location import located
@@ -59,7 +59,7 @@ def sample_rows(storage: Storage, results: pa.Table, base: str, reading: Reading
 
 def _fullest_groups(results: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """Rows of the sources that were edited most, in the order of their ids."""
-    ok = results.select(COLUMNS).filter(pc.equal(results["status"], "ok")).sort_by("id")
+    ok = results.select(COLUMNS).filter(has_pictures(results)).sort_by("id")
     counts = Counter(ok["source_sha256"].to_pylist())
     fullest = sorted(counts, key=lambda digest: -min(counts[digest], EDITS))
     for digest in fullest[:SOURCES]:

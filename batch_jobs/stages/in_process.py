@@ -58,11 +58,9 @@ class StagesHere:
         return decode_block(block, self._run.context, self._journal)
 
     def edit(self, decoded: pa.Table) -> pa.Table:
-        """See `EditWorker`; the first call loads the model."""
+        """See `EditWorker`, or who else does the work; the first call loads the model."""
         if self._worker is None:
-            self._worker = EditWorker(
-                self._run.config.engine, self._run.context.spec, self._journal
-            )
+            self._worker = self._run.work.worker(*self._run.worker_arguments(self._journal))
         return self._worker(decoded)
 
     def publish(self, edited: pa.Table) -> pa.Table:

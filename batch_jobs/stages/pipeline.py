@@ -16,7 +16,6 @@ from batch_jobs.ray_private import AS_ARROW, PIPELINE_ERRORS, actor_pool
 from batch_jobs.stages.blocks import rows_per_block
 from batch_jobs.stages.crash_journal import Journal
 from batch_jobs.stages.decode import decode_block
-from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.plan_source import PlanSource
 from batch_jobs.stages.publish import publish_rows
 from batch_jobs.stages.run import BlockRun, EditedBlocks
@@ -76,9 +75,9 @@ def build_dataset(run: BlockRun) -> ray.data.Dataset:
         **AS_ARROW,
     )
     edited = decoded.map_batches(
-        EditWorker,
+        run.work.worker,
         batch_size=rows,
-        fn_constructor_args=(config.engine, run.context.spec, journal),
+        fn_constructor_args=run.worker_arguments(journal),
         compute=actor_pool(
             least=min(config.min_workers, workers, source.blocks),
             most=min(workers, source.blocks),

@@ -9,12 +9,14 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+from PIL import Image
 
 from batch_jobs.ledger.entry import Entry, Output, to_ledger
-from batch_jobs.ledger.layout import image_path, mask_path
+from batch_jobs.ledger.layout import image_path, mask_path, source_path
 from batch_jobs.records import from_table
 from batch_jobs.stages.edit import EditedRow
 from engine.finishing import Finished
+from engine.geometry import from_canvas
 from engine.images import encode
 from engine.masks import encode_mask
 from engine.results import finished_images
@@ -43,6 +45,9 @@ def publish_rows(
                 if row.looks:
                     look = row.looks[index]
                     output = replace(output, source_look=row.source_look, look=look)
+                if row.source is not None:
+                    source = from_canvas(row.source, row.finishing.geometry)
+                    output = replace(output, source_uri=files.publish_source(row.entry, source))
                 row.entry.outputs.append(output)
                 row.entry.warnings += [w for w in made.warnings if w not in row.entry.warnings]
     return to_ledger(row.entry for row in rows)
@@ -72,3 +77,9 @@ class Files:
         width, height = made.image.size
         digest = hashlib.sha256(data).hexdigest()
         return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)
+
+    def publish_source(self, entry: Entry, image: Image.Image) -> str:
+        """Encode and publish the source of a pair; returns its URI."""
+        path = source_path(entry.id, entry.fingerprint, self.format)
+        self.storage.publish(path, encode(image, self.format, self.quality))
+        return self.storage.uri(path)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from batch_jobs.ledger.entry import from_ledger
 from batch_jobs.manifest.planned import parse_options
 from batch_jobs.stages.in_process import StagesHere
-from batch_jobs.stages.run import BlockRun
+from batch_jobs.stages.run import EDITS, BlockRun, Work
 from batch_jobs.validation.check import ManifestCheck
 from storage.storage import Storage
 
@@ -24,8 +24,8 @@ class Estimate:
     """Edits rows of a manifest in this process, as one actor of a job would; what they become
     goes to a folder that is removed."""
 
-    def __init__(self, check: ManifestCheck) -> None:
-        self._check = check
+    def __init__(self, check: ManifestCheck, work: Work = EDITS) -> None:
+        self._check, self._work = check, work
         self._config = check.config
         self._spec = check.spec
 
@@ -35,7 +35,8 @@ class Estimate:
         plan = self._check.plan.take(pa.array(rows))
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            run = BlockRun(plan, self._config, self._check.context(), Storage(folder))
+            told = (plan, self._config, self._check.context(), Storage(folder))
+            run = BlockRun(*told, work=self._work)
             with StagesHere(run) as stages:
                 stages.edit(stages.decode(plan.slice(0, 1)))  # a process' first edit is slow
                 loaded = time.monotonic()

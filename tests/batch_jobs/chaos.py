@@ -33,6 +33,8 @@ from engine.registry import find_model
 from tests.batch_jobs.editors import TRACE, plain
 from tests.serving import ROOT
 
+MODULE = "tests.batch_jobs.chaos"
+ACTORS = ("EditWorker", "PairWorker")  # as their processes are called
 WORKERS = 2
 NODES = 3
 DRIVER_KILLS = 5
@@ -110,6 +112,7 @@ class Storm:
     rows: int  # drivers and a node die when so many of them are done, at random
     run_s: float  # of the undisturbed job: workers die about twice in it, which leaves time for
     # the next one to load its model
+    module: str = MODULE  # whose `main` the driver runs
     worker_kills: int = 0
     node_kills: int = 0
     driver_kills: int = 0
@@ -132,7 +135,7 @@ class Storm:
     def blow(self) -> None:
         """Returns when the job has ended by itself; each end is looked at as a reader would."""
         while self.exit_code is None:
-            driver = start_driver(self.manifest, self.output, self.cluster.address)
+            driver = start_driver(self.manifest, self.output, self.cluster.address, self.module)
             spared = time.monotonic() + self._dice.uniform(1, 5)
             while driver.poll() is None:
                 assert time.monotonic() < self._deadline, self.log
@@ -171,10 +174,12 @@ def log_of(output: Path) -> Path:
     return output.parent / f"{output.name}.log"
 
 
-def start_driver(manifest: str, output: Path, address: str) -> subprocess.Popen[bytes]:
+def start_driver(
+    manifest: str, output: Path, address: str, module: str = MODULE
+) -> subprocess.Popen[bytes]:
     with log_of(output).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.batch_jobs.chaos", manifest, str(output), address],
+            [sys.executable, "-m", module, manifest, str(output), address],
             cwd=ROOT,
             stdout=log,
             stderr=log,
@@ -186,7 +191,7 @@ def editing_processes() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "EditWorker" in " ".join(process.cmdline()):
+            if any(worker in " ".join(process.cmdline()) for worker in ACTORS):
                 found.append(process)
         except psutil.Error:  # gone meanwhile
             continue

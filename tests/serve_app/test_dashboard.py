@@ -8,7 +8,7 @@ import re
 import pytest
 
 from docs.generate import HERE
-from engine.errors import error_classes
+from engine.error_codes import error_classes
 from serve_app import errors as http_errors
 from tests.serve_app.dashboard import DASHBOARD, asked_series, declared_series, queries
 

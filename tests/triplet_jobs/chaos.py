@@ -1,0 +1,28 @@
+"""A factory that is killed at random moments; `python -m tests.triplet_jobs.chaos CAPTIONS OUTPUT
+ADDRESS` is its driver, with an editor that notes each candidate that it begins."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from batch_jobs.job import over_ray
+from engine.registry import find_model
+from tests.batch_jobs.chaos import CONFIG as JOB
+from triplet_jobs.config import TripletConfig
+from triplet_jobs.job import TripletJob
+
+MODULE = "tests.triplet_jobs.chaos"
+CONFIG = TripletConfig(job=JOB, rewrites=2, n_samples=4, max_out_samples=2)
+
+
+def main(captions: str, output: str, address: str) -> int:
+    """What runs in the driver's process."""
+    spec = find_model("pocket", JOB.engine.resolution)
+    spec = replace(spec, editor="tests.batch_jobs.tracing_editors:TracingEditor")
+    run_blocks = over_ray(address)
+    return TripletJob.open(captions, output, CONFIG, spec=spec, run_blocks=run_blocks).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""Whatever is killed, each candidate is made once and the kept ones are those of a quiet run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from batch_jobs.stopping import Exit
+from tests.batch_jobs.chaos import DRIVER_KILLS, RUN_TIMEOUT_S, Storm, log_of, nodes, start_driver
+from tests.batch_jobs.jobs import ledger
+from tests.batch_jobs.shapes import write_lines
+from tests.triplet_jobs.chaos import CONFIG, MODULE
+from tests.triplet_jobs.factories import account, data_set, files
+
+CAPTIONS = 25
+BROKEN = 3  # of them, whose photograph is none
+
+
+@pytest.mark.chaos
+def test_killed_drivers_workers_and_a_node_leave_the_data_set_of_a_quiet_run(
+    tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    for name, data in photographs.items():
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+    (tmp_path / "text.jpg").write_text("not an image")
+    names = list(photographs)
+    rows = [
+        {"id": f"{i}", "image": f"{names[i % 4]}.jpg", "caption": names[i % 4]}
+        for i in range(CAPTIONS)
+    ]
+    for row in rows[:BROKEN]:
+        row["image"] = "text.jpg"
+    captions = write_lines(tmp_path / "captions.jsonl", rows)
+    calm, stormy = tmp_path / "calm", tmp_path / "storm"
+    candidates = CAPTIONS * CONFIG.rewrites * CONFIG.samples
+    with nodes(tmp_path / "trace") as cluster:
+        started = time.monotonic()
+        driver = start_driver(captions, calm, cluster.address, MODULE)
+        assert driver.wait(RUN_TIMEOUT_S) == Exit.FAILED_ROWS, log_of(calm).read_text()
+        run_s = time.monotonic() - started
+        storm = Storm(cluster, captions, stormy, 1, candidates, run_s, MODULE)
+        storm.blow()
+    assert storm.exit_code == Exit.FAILED_ROWS, storm.log
+    assert (storm.driver_kills, storm.node_kills) == (DRIVER_KILLS, 1) and storm.worker_kills
+    assert len(ledger(stormy)) == len(ledger(calm)) == candidates
+    assert account(stormy) == account(calm)
+    assert account(calm)["kept"] > 0 and account(calm)["filtered"]
+    assert account(calm)["failed"] == {
+        "image_unsupported": BROKEN * CONFIG.rewrites * CONFIG.samples
+    }
+    assert data_set(stormy) == data_set(calm)
+    assert files(stormy, "images") == files(calm, "images")
+    print(
+        f"{storm.driver_kills} drivers, {storm.worker_kills} workers, {storm.node_kills} nodes "
+        f"killed; a quiet run takes {run_s:.0f} s"
+    )

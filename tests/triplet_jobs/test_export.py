@@ -1,0 +1,71 @@
+"""Pairs go out as the data sets that others read, of a factory and of any other job."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from batch_jobs.export.file import export_ledger
+from storage.storage import Storage
+from tests.batch_jobs.jobs import run_here
+from tests.batch_jobs.shapes import write_lines
+from tests.triplet_jobs.factories import ARITHMETIC, changed, data_set, factory_here, rows_of
+
+
+def test_a_factory_goes_out_in_every_shape_with_what_was_kept_and_nothing_else(
+    captions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    factory_here(captions, out, changed(ARITHMETIC, n_samples=2, max_out_samples=1)).run()
+    kept, storage = rows_of(out), Storage(str(out))
+    assert 0 < len(kept) <= 12
+    single = export_ledger(storage, "instruct-pix2pix")
+    assert pq.read_table(single.dest) == data_set(out) and single.rows == len(kept)
+
+    ultra = pq.read_table(export_ledger(storage, "triplets").dest).to_pylist()
+    for row in ultra:
+        expected = kept[row["idx"]]
+        assert row["source_image"]["bytes"] == expected["original_image"]["bytes"]
+        assert row["edited_image"]["bytes"] == expected["edited_image"]["bytes"]
+        assert row["target_caption"] == expected["edited_prompt"]
+    assert len(ultra) == len(kept)
+
+    folder = Path(export_ledger(storage, "imagefolder").dest)
+    lines = [json.loads(line) for line in (folder / "train/metadata.jsonl").open()]
+    for line in lines:
+        expected = kept[line["id"]]
+        for name in ("original", "edited"):
+            file = folder / "train" / line[f"{name}_image_file_name"]
+            assert file.read_bytes() == expected[f"{name}_image"]["bytes"]
+        assert (line["edit_prompt"], line["kind"]) == (expected["edit_prompt"], expected["kind"])
+    assert len(lines) == len(kept)
+
+    with tarfile.open(export_ledger(storage, "webdataset").dest) as tar:
+        members = {member.name: tar.extractfile(member) for member in tar}
+        read = {name: file.read() for name, file in members.items() if file is not None}
+    assert len(read) == 3 * len(kept)
+    for number in range(len(kept)):
+        told = json.loads(read[f"{number:07d}.json"])
+        edited = read[f"{number:07d}.edited.png"]
+        assert edited == kept[told["id"]]["edited_image"]["bytes"]
+
+
+def test_a_batch_job_goes_out_as_pairs_too_with_the_kind_of_its_files(
+    album: Path, tmp_path: Path
+) -> None:
+    row = {"id": "a", "image": str(album / "coffee.jpg"), "instruction": "add fog"}
+    row["original_prompt"] = "a cup"
+    out = tmp_path / "out"
+    run_here(write_lines(tmp_path / "m.jsonl", [row, {**row, "id": "b", "image": "no.jpg"}]), out)
+    folder = Path(export_ledger(Storage(str(out)), "imagefolder", str(tmp_path / "set")).dest)
+    (line,) = [json.loads(line) for line in (folder / "train/metadata.jsonl").open()]
+    assert (line["original_prompt"], line["edit_prompt"]) == ("a cup", "add fog")
+    original = (folder / "train" / "0000000_original.jpg").read_bytes()
+    assert original == (album / "coffee.jpg").read_bytes()
+    edited = (folder / "train" / line["edited_image_file_name"]).read_bytes()
+    assert Image.open(io.BytesIO(edited)).format == "PNG"

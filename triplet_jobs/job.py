@@ -1,0 +1,156 @@
+"""The job of a factory: a batch job over candidates, then a choice among them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import engine
+from batch_jobs.job import Job, over_ray
+from batch_jobs.job_plan import JobPlan
+from batch_jobs.ledger.layout import SUCCESS
+from batch_jobs.ledger.lease import Lease
+from batch_jobs.ledger.ledger import Ledger
+from batch_jobs.ledger.previous_run import PreviousRun
+from batch_jobs.stages.edit import EditWorker
+from batch_jobs.stages.run import RunBlocks, Work
+from batch_jobs.stopping import Exit
+from engine.errors import OptionInvalid
+from engine.spec import ModelSpec
+from storage.storage import Storage
+from triplet_jobs.candidates import OPTIONS, Candidates, scale_ranges
+from triplet_jobs.config import PairerName, TripletConfig
+from triplet_jobs.data_set import ACCOUNT, publish_data_set
+from triplet_jobs.filters import Filters
+from triplet_jobs.pairing import PairWorker
+from triplet_jobs.programmatic import ProgrammaticWorker, arithmetic_spec
+from triplet_jobs.rewrites import rewrite_by
+from triplet_jobs.selection import COLUMNS, settle, wanted_back
+
+WORKERS: dict[PairerName, type[EditWorker]] = {
+    "programmatic": ProgrammaticWorker,
+    "editor": PairWorker,
+}
+FINISHED = (Exit.OK, Exit.FAILED_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class TripletJob:
+    """Makes a data set of triplets of captions; running it again resumes it."""
+
+    job: Job
+    config: TripletConfig
+
+    @classmethod
+    def open(
+        cls,
+        captions: str,
+        output: str,
+        config: TripletConfig,
+        *,
+        spec: ModelSpec | None = None,
+        run_blocks: RunBlocks | None = None,
+    ) -> Self:
+        """Read the captions and write them out as candidates; a rewriter that is a server is asked,
+        and its answers kept in the output.
+
+        Raises `RequestError`, `ModelError`, and `NotReady` where that server does not answer.
+        """
+        storage = Storage.open(output)
+        config = _as_pairs(config)
+        spec = bare(spec or find_model(config))
+        candidates = Candidates(config, scale_ranges(config, spec), rewrite_by(config, storage))
+        job = config.job
+        plan = JobPlan.make(captions, job, PreviousRun(storage), spec, candidates.read)
+        work = Work(WORKERS[config.pairer], (Filters.of(config),))
+        told = _told(config, plan)
+        conclude = partial(_conclude, storage=storage, config=config, told=told)
+        return cls(Job(plan, storage, run_blocks or over_ray(), work, conclude), config)
+
+    def run(self) -> Exit:
+        """Make and judge every candidate that is not done, choose, and write the data set.
+
+        Raises what `Job.run` does.
+        """
+        self.job.remaining(PreviousRun(self.job.storage))  # refuses an output of something else
+        self._take_back()
+        code = self.job.run()
+        if code in FINISHED and self._take_back():  # the choice fell on other ones than before
+            code = self.job.run()
+        return code
+
+    def account(self) -> dict[str, Any]:
+        """Read what became of the candidates of a finished job."""
+        return json.loads(self.job.storage.read(ACCOUNT))
+
+    def _take_back(self) -> bool:
+        """Forget results that other settings took the pictures from, so that they are made again,
+        and that a job has finished which chose by other settings."""
+        storage, ledger = self.job.storage, self.job.ledger
+        rows = ledger.read(COLUMNS, placed=True)
+        back = wanted_back(rows, self.config)
+        is_as_chosen = storage.exists(ACCOUNT) and self._settings_of_last == self._settings
+        if not len(rows) or (is_as_chosen and not len(back)):
+            return False
+        with Lease(storage):
+            ledger.remove(back)
+            storage.remove(SUCCESS)
+        return bool(len(back))
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return json.loads(json.dumps(_told(self.config, self.job.plan)))
+
+    @property
+    def _settings_of_last(self) -> dict[str, Any]:
+        return self.account()["settings"]
+
+
+def _conclude(
+    ledger: Ledger, *, storage: Storage, config: TripletConfig, told: dict[str, Any]
+) -> None:
+    settle(ledger, config)
+    publish_data_set(ledger, storage, config, told)
+
+
+def find_model(config: TripletConfig) -> ModelSpec:
+    """Find who edits: the configured model, or the arithmetic; raises what `find_model` does."""
+    engine_config = config.job.engine
+    if config.pairer == "programmatic":
+        return arithmetic_spec(engine_config)
+    return engine_config.find_model()
+
+
+def bare(spec: ModelSpec) -> ModelSpec:
+    """Return a model whose results are what it makes, at its own size."""
+    defaults = {name: value for name, value in spec.defaults.items() if name in OPTIONS}
+    return replace(spec, defaults=defaults)
+
+
+def _as_pairs(config: TripletConfig) -> TripletConfig:
+    """Have pictures that go removed, and nothing of a command in those that stay; raises
+    `OptionInvalid` for options that a pair does not have."""
+    job = config.job
+    for name in job.engine.options.model_fields_set:
+        if name not in OPTIONS:
+            raise OptionInvalid(
+                f"{name} is no option of a pair, which is what a model was shown and what it made",
+                param=name,
+            )
+    if job.style is not None:
+        raise OptionInvalid("a pair has no style: its instruction is all", param="style")
+    return config.model_copy(update={"job": job.model_copy(update=AS_PAIRS)})
+
+
+AS_PAIRS = {"prune": True, "metadata": False, "carry": True}
+
+
+def _told(config: TripletConfig, plan: JobPlan) -> dict[str, Any]:
+    """List the settings that a data set depends on."""
+    own = config.model_dump(exclude={"job", "rewriter_requests"}, exclude_none=True)
+    told = {"model": plan.spec.name, "model_revision": plan.revision, "seed": config.job.seed}
+    filters = {f"min_{name}": least for name, least in Filters.of(config).least}
+    samples = {"n_samples": config.samples}
+    return {"rayedit": engine.__version__, **told, **own, **samples, **filters}
