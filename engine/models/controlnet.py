@@ -175,7 +175,7 @@ class ControlNet:
 
     def _control(self, request: EditRequest) -> torch.Tensor:
         """The control image, (3, H, W) from 0 to 1 in the ControlNet's dtype."""
-        pixels = torch.from_numpy(request.references[0]).to(self.device).permute(2, 0, 1)
+        pixels = torch.from_numpy(request.references[0].copy()).to(self.device).permute(2, 0, 1)
         return (pixels.float() / 255).to(self._controlnet.dtype).contiguous()
 
     def predict(
