@@ -93,13 +93,13 @@ class TripletConfig(BaseModel):
             description="a pair with less is filtered: root mean square of the difference, in "
             "levels of 0..255",
         ),
-    ] = 4.0
+    ] = 3.0
     min_edge_correlation: Annotated[
         float | None,
         Field(
             ge=-1,
             le=1,
-            description="a pair whose edges correlate less is filtered; default: 0.3 of editor, "
+            description="a pair whose edges correlate less is filtered; default: 0.15 of editor, "
             "none of programmatic",
         ),
     ] = None

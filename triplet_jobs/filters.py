@@ -9,8 +9,8 @@ from engine.edit import PairScores
 from triplet_jobs.config import PairerName, TripletConfig
 
 NOT_AMONG_BEST = "not_among_best"  # good enough, and others of its instruction were better
-# Edges that correlate less are of another picture (docs/triplets.md); arithmetic makes none.
-MIN_EDGE_CORRELATION: dict[PairerName, float] = {"programmatic": -1.0, "editor": 0.3}
+# Edges that correlate less are of another picture (docs/decisions.md); arithmetic makes none.
+MIN_EDGE_CORRELATION: dict[PairerName, float] = {"programmatic": -1.0, "editor": 0.15}
 RANKED_BY = ("clip_sim_dir", "edge_correlation")  # the first that a candidate has
 
 

@@ -7,19 +7,25 @@ import sys
 from dataclasses import replace
 
 from batch_jobs.job import over_ray
-from engine.registry import find_model
+from engine.options import EditOptions
 from tests.batch_jobs.chaos import CONFIG as JOB
 from triplet_jobs.config import TripletConfig
 from triplet_jobs.job import TripletJob
 
 MODULE = "tests.triplet_jobs.chaos"
-CONFIG = TripletConfig(job=JOB, rewrites=2, n_samples=4, max_out_samples=2)
+FEW = EditOptions(num_inference_steps=4)
+ENGINE = JOB.engine.model_copy(update={"options": FEW})
+CONFIG = TripletConfig(
+    job=JOB.model_copy(update={"engine": ENGINE, "rows_per_commit": 16}),
+    rewrites=2,
+    n_samples=3,
+    max_out_samples=1,
+)
 
 
 def main(captions: str, output: str, address: str) -> int:
     """What runs in the driver's process."""
-    spec = find_model("pocket", JOB.engine.resolution)
-    spec = replace(spec, editor="tests.batch_jobs.tracing_editors:TracingEditor")
+    spec = replace(ENGINE.find_model(), editor="tests.batch_jobs.tracing_editors:TracingEditor")
     run_blocks = over_ray(address)
     return TripletJob.open(captions, output, CONFIG, spec=spec, run_blocks=run_blocks).run()
 

@@ -14,8 +14,8 @@ from tests.batch_jobs.shapes import write_lines
 from tests.triplet_jobs.chaos import CONFIG, MODULE
 from tests.triplet_jobs.factories import account, data_set, files
 
-CAPTIONS = 25
-BROKEN = 3  # of them, whose photograph is none
+CAPTIONS = 16
+BROKEN = 2  # of them, whose photograph is none
 
 
 @pytest.mark.chaos

@@ -15,8 +15,8 @@ from triplet_jobs.filters import Filters
 from triplet_jobs.selection import COLUMNS, reasons
 
 SCORES = (
-    *[(30.0, 0.9), (30.0, 0.8), (30.0, 0.8), (30.0, 0.7), (30.0, 0.31)],
-    *[(3.9, 0.9), (30.0, 0.29)],
+    *[(30.0, 0.9), (30.0, 0.8), (30.0, 0.8), (30.0, 0.7), (30.0, 0.16)],
+    *[(2.9, 0.9), (30.0, 0.14)],
 )
 
 
