@@ -40,6 +40,7 @@ from engine.registry import find_model
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
 from serve_app.proxy import guard as edge
+from serve_app.served import find_models
 
 HOST = "127.0.0.1"
 PATHS = {"rayedit": "/v1/images/edits", "naive": "/naive"}
@@ -221,7 +222,8 @@ def main() -> None:
         _system_config={"worker_niceness": 0, "num_workers_soft_limit": 0},
     )
     port = free_port()
-    deploy(ServeConfig(engine=engine, max_wait_s=5), spec, HOST, port)  # as on a GPU
+    config = ServeConfig(engine=engine, max_wait_s=5)  # as on a GPU
+    deploy(config, find_models(config), HOST, port)
     naive: Any = NaiveEditor
     serve.run(naive.bind(spec, engine.threads), name="naive", route_prefix="/naive")
     print_machine(engine.threads)

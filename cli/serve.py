@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from cli.edit import AcceptFlag, MetadataFlag
+from engine.errors import OptionInvalid
 from engine.options import Determinism
 
 
 def serve(
     config: Annotated[Path | None, typer.Option(help="YAML; see configs/serve/.")] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Name, folder, or hub_id@revision.")
+        list[str] | None,
+        typer.Option(help="Name, folder, or hub_id@revision; given again: one more model."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
@@ -30,22 +32,33 @@ def serve(
 ) -> None:
     """Serve POST /v1/images/edits until Ctrl-C."""
     from engine.config import load_config
-    from engine.errors import OptionInvalid
     from serve_app.app import ServeConfig, run_server
 
-    if model and len(model) > 1:
-        raise OptionInvalid(
-            f"--model is given {len(model)} times, and a server has one model: start another for "
-            "each, at a --port of its own",
-            param="model",
-        )
+    alone = model[0] if model and len(model) == 1 else None
     settings = load_config(
         config,
         ServeConfig,
-        engine={"model": model[0] if model else None, "determinism": determinism},
+        engine={"model": alone, "determinism": determinism},
+        models={} if alone else _named(model or []),
         api_keys_file=api_keys_file and str(api_keys_file.resolve()),
         accept=accept,
         metadata=metadata,
         insecure_public=insecure_public,
     )
     run_server(settings, host=host, port=port)
+
+
+def _named(models: list[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Make `models` of a configuration from what several --model say: a folder has its own name,
+    a hub id its own. Raises `OptionInvalid` for two of one name."""
+    named: dict[str, dict[str, dict[str, str]]] = {}
+    for model in models:
+        folder = Path(model)
+        name = folder.resolve().name if folder.is_dir() else model.partition("@")[0]
+        if name in named:
+            raise OptionInvalid(
+                f'--model: two are named "{name}"; name them in a --config, under models',
+                param="model",
+            )
+        named[name] = {"engine": {"model": model}}
+    return named

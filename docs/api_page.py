@@ -11,6 +11,7 @@ from engine.registry import find_model
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.files import Files
+from serve_app.ingress.models import ServedModel
 from serve_app.ingress.service import EditService
 from serve_app.schemas import CompletedEvent, PartialImageEvent
 from storage.storage import Storage
@@ -31,7 +32,8 @@ def _event(model: type[BaseModel]) -> str:
 def openapi() -> dict[str, Any]:
     """The contract; starts nothing."""
     backend: Any = None  # only a request would need one
-    service = EditService(ServeConfig(), find_model("pocket"), backend)
+    pocket = ServedModel("pocket", find_model("pocket"), backend)
+    service = EditService(ServeConfig(), [pocket])
     service.files = Files(Storage("files"))  # likewise: nothing is looked for there
     return make_app(service).openapi()
 
@@ -77,9 +79,10 @@ def _answer(spec: dict[str, Any], responses: dict[str, Any]) -> str:
     content = responses["200"]["content"]
     if "application/json" not in content:
         return f"### 200: {', '.join(content)}\n\n{responses['200']['description']}"
-    name = _reference(content["application/json"]["schema"])
-    schema = spec["components"]["schemas"][name]
-    answer = f"### 200: {name}\n\n{_fields(schema)}"
+    answered = content["application/json"]["schema"]
+    names = [_reference(one) for one in answered.get("anyOf", [answered])]
+    schemas = spec["components"]["schemas"]
+    answer = "\n\n".join(f"### 200: {name}\n\n{_fields(schemas[name])}" for name in names)
     if "text/event-stream" not in responses["200"]["content"]:
         return answer
     return "\n\n".join([answer, _EVENTS, _event(PartialImageEvent), _event(CompletedEvent)])

@@ -26,6 +26,8 @@ def type_name(annotation: Any) -> str:
         return type_name(get_args(annotation)[0])
     if get_origin(annotation) is tuple:
         return f"list of {type_name(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return " to ".join(type_name(part) for part in get_args(annotation))
     if get_origin(annotation) is Literal:
         return " \\| ".join(str(value) for value in get_args(annotation))
     if isinstance(annotation, UnionType) or get_args(annotation):
@@ -39,4 +41,6 @@ def default(field: FieldInfo) -> str:
     """Show what a field is where it is not given; nothing for nothing."""
     if isinstance(field.default, BaseModel):
         return "see above"
+    if field.default_factory is not None:
+        return ""
     return "" if field.default in (None, ()) else f"`{field.default}`"

@@ -6,8 +6,10 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
     ExitStack,
@@ -22,22 +24,23 @@ import ray
 from ray import serve
 
 from cluster.session import joined_ray, local_ray
-from engine.errors import ModelError
-from engine.spec import ModelSpec
+from engine.errors import ModelError, OptionInvalid
 from serve_app.batches.processes import batch_processes
 from serve_app.config import ServeConfig
-from serve_app.deployment import LOGGING_CONFIG, build
+from serve_app.deployment import LOGGING_CONFIG, REPLICAS, build, build_replicas
 from serve_app.exposure import check_exposure, check_port
 from serve_app.ingress.files import Files
 from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.model_statuses import failure_of, status_of
 from serve_app.ingress.results import Results
 from serve_app.ingress.upload import FORM_BYTES, MAX_FILE_BYTES
+from serve_app.model_config import APP_NAME
 from serve_app.proxy.guard import guarded_environment
 from serve_app.ray_private import PROXY_TIMEOUT_VARIABLES, logs_folder
+from serve_app.schemas import ModelStatus
+from serve_app.served import Served, find_models
 
-__all__ = ["APP_NAME", "ServeConfig", "build_app", "deploy", "run_server"]
-
-APP_NAME = "rayedit"
+__all__ = ["APP_NAME", "ServeConfig", "build_app", "build_model", "deploy", "run_server"]
 
 
 def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Application:
@@ -47,7 +50,21 @@ def build_app(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Appl
     Raises `OptionError`, `ModelUnknown`, `ModelError`.
     """
     config = ServeConfig.of(args)
-    return build(config, config.engine.find_model())
+    return build(config, find_models(config))
+
+
+def build_model(args: ServeConfig | Mapping[str, Any] | None = None) -> serve.Application:
+    """Make the Serve application of one of several models, its replicas alone. `args`: as
+    `build_app` takes them, with that one under `models`.
+
+    Raises `OptionError`, `ModelUnknown`, `ModelError`.
+    """
+    config = ServeConfig.of(args)
+    if len(config.models) != 1:
+        raise OptionInvalid(
+            f"models: the application of a model has one; got {len(config.models)}", param="models"
+        )
+    return build_replicas(find_models(config)[0])
 
 
 def run_server(
@@ -55,39 +72,46 @@ def run_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     *,
-    spec: ModelSpec | None = None,
+    models: Sequence[Served] | None = None,
     address: str | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then shut down what was started.
 
-    `spec` stands in for the config's model. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
+    `models` stand in for the config's. `address`: a Ray cluster to join, as is `RAY_ADDRESS`;
     without either, Ray starts here. Raises `OptionInvalid` for a port that is taken and for a
-    public `host` without API keys, `ModelUnknown`, `ModelError` when the model cannot be loaded,
+    public `host` without API keys, `ModelUnknown`, `ModelError` when no model can be loaded,
     and `ClusterUnavailable` when Ray does not start.
     """
     check_exposure(host, ApiKeys.load(config), config.insecure_public)
-    spec = spec or config.engine.find_model()
-    config.engine.find_styles()  # which `build` reads, when Ray has started
-    Results.of(config), Files.of(config)  # so does an ingress
+    models = models or find_models(config)
+    Results.of(config), Files.of(config)  # which an ingress does, when Ray has started
     address = address or os.environ.get("RAY_ADDRESS")
-    with _ray(config, host, port, address), _batches(config, address), _stop_signals():
+    with _ray(config, models, host, port, address), _batches(config, address), _stop_signals():
         try:
-            deploy(config, spec, host, port, batches_over_ray=bool(address))
-            print(f"{spec.name}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
+            deploy(config, models, host, port, batches_over_ray=bool(address))
+            names = ", ".join(model.name for model in models)
+            print(f"{names}: http://{host}:{port} (API at /docs); Ctrl-C stops", flush=True)
             print(f"metrics: http://{host}:{port}/metrics; logs: {logs_folder()}", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             print("stopping, when the edits under way are done", flush=True)
         finally:
-            serve.delete(APP_NAME)
+            for application in dict.fromkeys([APP_NAME, *(each.application for each in models)]):
+                serve.delete(application)
     print("stopped", flush=True)
 
 
 def deploy(
-    config: ServeConfig, spec: ModelSpec, host: str, port: int, *, batches_over_ray: bool = True
+    config: ServeConfig,
+    models: Sequence[Served],
+    host: str,
+    port: int,
+    *,
+    batches_over_ray: bool = True,
 ) -> None:
-    """Start Serve's proxy, then the application, in the Ray that this process is connected to;
-    returns when it is ready. `batches_over_ray`: of `build`. Raises `ModelError`."""
+    """Start Serve's proxy, then the applications, in the Ray that this process is connected to;
+    returns when they are ready. One of several models that cannot be loaded is said, and stops no
+    other. `batches_over_ray`: of `build`. Raises `ModelError` where none can be."""
     serve.start(
         http_options={
             "host": host,
@@ -97,20 +121,44 @@ def deploy(
         },
         logging_config=LOGGING_CONFIG,
     )
+    if config.models:
+        targets = [
+            serve.RunTarget(build_replicas(model), model.application, route_prefix=None)
+            for model in models
+        ]
+        serve.run_many(targets, wait_for_applications_running=False)
     try:
-        serve.run(build(config, spec, batches_over_ray), name=APP_NAME)
+        serve.run(build(config, models, batches_over_ray), name=APP_NAME)
     except RuntimeError as error:
-        raise ModelError(_deploy_failure(error)) from error
+        raise ModelError(_failure(APP_NAME) or str(error)) from error
+    if config.models:
+        _wait_for(models)
 
 
-def _deploy_failure(error: RuntimeError) -> str:
-    """Find what a replica said when it could not start: the last line of its traceback."""
-    applications = serve.status().applications
-    deployments = applications[APP_NAME].deployments if APP_NAME in applications else {}
-    messages = [deployment.message for deployment in deployments.values() if deployment.message]
-    lines = [line for line in "\n".join(messages or [str(error)]).splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else "the application could not be deployed"
-    return last.removeprefix(f"{ModelError.__module__}.{ModelError.__name__}: ")
+def _wait_for(models: Sequence[Served]) -> None:
+    """Wait until each of several models is ready or cannot be; raises `ModelError` where none
+    is."""
+    failed = {}
+    for model in models:
+        while (status := _status(model)) == "starting":
+            time.sleep(0.2)
+        if status == "failed":
+            reason = _failure(model.application)
+            failed[model.name] = f"{model.name} cannot be loaded: {reason}"
+    if len(failed) == len(models):
+        raise ModelError("; ".join(failed.values()))
+    for said in failed.values():
+        print(f"{said}; its edits are refused, those by others made", file=sys.stderr, flush=True)
+
+
+def _status(model: Served) -> ModelStatus:
+    return status_of(serve.status().applications.get(model.application), REPLICAS)
+
+
+def _failure(application: str) -> str:
+    """Find what a replica said when it could not start, without the name of our class."""
+    said = failure_of(serve.status().applications.get(application))
+    return said.removeprefix(f"{ModelError.__module__}.{ModelError.__name__}: ")
 
 
 def _batches(config: ServeConfig, address: str | None) -> AbstractContextManager[None]:
@@ -119,7 +167,9 @@ def _batches(config: ServeConfig, address: str | None) -> AbstractContextManager
 
 
 @contextmanager
-def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iterator[None]:
+def _ray(
+    config: ServeConfig, models: Sequence[Served], host: str, port: int, address: str | None
+) -> Iterator[None]:
     """Connect to the cluster at `address`, or to a Ray that lives as long as the block."""
     if ray.is_initialized():
         yield
@@ -133,8 +183,8 @@ def _ray(config: ServeConfig, host: str, port: int, address: str | None) -> Iter
     os.environ.update(guarded_environment(config.max_body_bytes, of_files))
     for name, value in PROXY_TIMEOUT_VARIABLES.items():
         os.environ.setdefault(name, value)
-    reserved_cpus = config.max_replicas * config.num_cpus + config.ingress_replicas
-    slots = int(reserved_cpus) + 1
+    of_models = sum(model.config.max_replicas * model.config.num_cpus for model in models)
+    slots = int(of_models + config.ingress_replicas) + 1
     with ExitStack() as end, local_ray(idle_workers=0, num_cpus=slots):  # Serve runs no tasks
         try:
             yield

@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from engine.config import EngineConfig
+from engine.config import merge
+from engine.errors import OptionError
 from engine.fields import validate
 from engine.formats import Accept
 from engine.images import MAX_BYTES
+from serve_app.model_config import APP_NAME, ModelConfig, ModelName, application_of
 
 
 def _absolute(location: str | None) -> str | None:
@@ -20,43 +22,25 @@ def _absolute(location: str | None) -> str | None:
     return location if location is None or "://" in location else os.path.abspath(location)
 
 
-class ServeConfig(BaseModel):
+class ServeConfig(ModelConfig):
     """Says what is served, in how many replicas, and what a client may ask of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    engine: Annotated[EngineConfig, Field(description="the model and how a replica runs it")] = (
-        EngineConfig()
-    )
-    min_replicas: Annotated[
-        int, Field(ge=0, description="model replicas kept when idle; 0: the first edit waits")
-    ] = 1
-    max_replicas: Annotated[int, Field(ge=1, description="model replicas at most")] = 1
-    target_ongoing_requests: Annotated[
-        float | None,
+    models: Annotated[
+        dict[ModelName, ModelConfig],
         Field(
-            gt=0,
-            description="edits a replica that autoscaling aims for; default: the engine's "
-            "max_batch_size",
+            default_factory=dict,
+            description="several models behind this server, by the names that clients send as "
+            "`model`; without `engine.model` the name is the model. Each has the keys above, and "
+            "what it does not say from here; the first is of an edit that names none",
         ),
-    ] = None
-    upscale_delay_s: Annotated[
-        float, Field(ge=0, description="seconds of more traffic before a replica is added")
-    ] = 30
-    downscale_delay_s: Annotated[
-        float, Field(ge=0, description="seconds of less traffic before a replica is taken away")
-    ] = 600
-    max_surge_percent: Annotated[
-        int | None,
+    ]
+    aliases: Annotated[
+        tuple[str, ...] | dict[str, str],
         Field(
-            ge=0,
-            le=100,
-            description="model replicas of a new version that start before the old ones stop; "
-            "default: 100, and 0 where a replica takes a GPU: there may be no spare one",
+            description="further names that a client may send as `model`: each with its model, as "
+            "gpt-image-1: pocket, or a list of names of the first"
         ),
-    ] = None
-    num_gpus: Annotated[float, Field(ge=0, description="GPUs a model replica reserves")] = 0
-    num_cpus: Annotated[float, Field(ge=0, description="CPUs a model replica reserves")] = 1
+    ] = ()
     ingress_replicas: Annotated[
         int, Field(ge=1, description="replicas that parse, decode and encode; they need no GPU")
     ] = 1
@@ -78,26 +62,6 @@ class ServeConfig(BaseModel):
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=2**28, description="largest HTTP body; more is refused (413)")
     ] = MAX_BYTES
-    max_wait_s: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            le=300,
-            description="an edit that would wait longer for its turn is refused (503), unless "
-            "fewer than two batches are held; `retry-after` says when the queue will be done; "
-            "default: 5, and half of deadline_s where a replica takes no GPU",
-        ),
-    ] = None
-    max_in_flight: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="edits that one ingress replica holds at a time, waiting or running; "
-            "more are refused (503)",
-        ),
-    ] = 64
-
     accept: Accept = ()
     metadata: Annotated[
         bool,
@@ -148,10 +112,6 @@ class ServeConfig(BaseModel):
             "such as https://example.com/rayedit; default: that of the request",
         ),
     ] = None
-    aliases: Annotated[
-        tuple[str, ...],
-        Field(description="further names that a client may send as `model`, such as gpt-image-1"),
-    ] = ()
     cors_origins: Annotated[
         tuple[str, ...],
         Field(
@@ -187,11 +147,31 @@ class ServeConfig(BaseModel):
             )
         return self
 
-    @property
-    def surge(self) -> int:
-        """Ray Serve's `max_surge_percent`."""
-        default = 0 if self.num_gpus else 100
-        return default if self.max_surge_percent is None else self.max_surge_percent
+    @model_validator(mode="after")
+    def _models_stand_beside_each_other(self) -> Self:
+        if self.models and "model" in self.engine.model_fields_set:
+            raise ValueError(
+                f'engine.model "{self.engine.model}" stands beside models: put it among them'
+            )
+        places: dict[str, str] = {APP_NAME: "the server itself"}
+        for name in self.models:
+            other = places.setdefault(application_of(name), name)
+            if other != name:
+                raise ValueError(f'models: "{name}" and {other} are one name to Serve')
+            self.of_model(name)
+        return self
+
+    def of_model(self, name: str) -> Self:
+        """Return the configuration of one model alone; raises `OptionError`."""
+        if not self.models:
+            return self
+        for_all = self.model_dump(exclude_unset=True, exclude={"models", "aliases"})
+        own = self.models[name].model_dump(exclude_unset=True)
+        own["engine"] = {"model": name, **own.get("engine", {})}
+        try:
+            return validate(type(self), merge(for_all, own), strict=False)
+        except OptionError as error:
+            raise type(error)(f"models.{name}: {error.message}", param="models") from None
 
     @property
     def longest_wait_s(self) -> float:
@@ -214,17 +194,6 @@ class ServeConfig(BaseModel):
         else:
             edits = 2 * self.engine.max_batch_size
         return edits + 8  # calls of `ready`
-
-    @property
-    def autoscaling(self) -> dict[str, Any]:
-        """Ray Serve's `autoscaling_config`."""
-        return {
-            "min_replicas": self.min_replicas,
-            "max_replicas": self.max_replicas,
-            "target_ongoing_requests": self.target_ongoing_requests or self.engine.max_batch_size,
-            "upscale_delay_s": self.upscale_delay_s,
-            "downscale_delay_s": self.downscale_delay_s,
-        }
 
     @classmethod
     def of(cls, args: ServeConfig | Mapping[str, Any] | None) -> Self:

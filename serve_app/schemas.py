@@ -98,6 +98,13 @@ class CompletedEvent(ImageEvent):
     understood_as: str | None = Field(default=None, description=_UNDERSTOOD)
 
 
+ModelStatus = Literal["ready", "starting", "idle", "failed"]
+_STATUS = (
+    "ready: a replica has it loaded; starting: one is loading it; idle: none is kept while nobody "
+    "asks, and the first edit waits for one; failed: it cannot be loaded"
+)
+
+
 class ModelStyle(BaseModel):
     """A style that edits by a model can name."""
 
@@ -125,11 +132,14 @@ class Model(BaseModel):
     )
     defaults: dict[str, int | float | str] = Field(description="by option of an edit")
     styles: list[ModelStyle] = Field(description="the styles that an edit can name")
+    status: ModelStatus | None = Field(default=None, description=_STATUS)
 
 
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
-    data: list[Model] = Field(description="the served model")
+    data: list[Model] = Field(
+        description="the served models; an edit without `model` has the first"
+    )
 
 
 class Health(BaseModel):
@@ -145,6 +155,13 @@ class Readiness(BaseModel):
     model: str
     revision: str = Field(description="hub commit, or the digest of the weights")
     in_flight: int = Field(description="edits that the replica which answered waits for or runs")
+
+
+class ModelsReadiness(BaseModel):
+    """`ready`: of several models one at least can be edited by."""
+
+    status: Literal["ready"] = "ready"
+    models: dict[str, ModelStatus] = Field(description=_STATUS)
 
 
 class ErrorDetail(BaseModel):

@@ -35,10 +35,13 @@ SMALL = {"resolution": 64, "determinism": "strict", "num_threads": 1}
 def main(config: str, port: str, editor: str) -> None:
     """Serve, in a process of its own."""
     from serve_app.app import ServeConfig, run_server
+    from serve_app.served import find_models
 
     settings = ServeConfig.of(json.loads(config))
-    spec = settings.engine.find_model()
-    run_server(settings, port=int(port), spec=replace(spec, editor=editor) if editor else spec)
+    models = find_models(settings)
+    if editor:
+        models = [replace(model, spec=replace(model.spec, editor=editor)) for model in models]
+    run_server(settings, port=int(port), models=models)
 
 
 @dataclass(frozen=True)

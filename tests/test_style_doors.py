@@ -24,6 +24,7 @@ from engine.config import EngineConfig
 from engine.edit import EditOutcome, EditRequest
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
+from serve_app.ingress.models import ServedModel
 from serve_app.ingress.service import EditService
 from tests.bad_styles import BAD_EDITS, SHOP
 from tests.batch_jobs.jobs import job_here, ledger, left, run_here
@@ -81,9 +82,8 @@ class ServedHere(Served):
 
     def __init__(self, engine: EngineConfig, backend: Mirror) -> None:
         settings = ServeConfig(engine=engine, decode_workers=1)
-        self.service = EditService(
-            settings, engine.find_model(), backend, styles=engine.find_styles()
-        )
+        spec, styles = engine.find_model(), engine.find_styles()
+        self.service = EditService(settings, [ServedModel(spec.name, spec, backend, styles)])
         self.app = make_app(self.service)
 
     def error(self, way: str, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:

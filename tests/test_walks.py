@@ -169,6 +169,7 @@ class ActorHere:
 def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSpec) -> None:
     from serve_app.ingress.api import make_app
     from serve_app.ingress.codec_tasks import SentFiles, prepare_source
+    from serve_app.ingress.models import ServedModel
     from serve_app.ingress.service import EditService
     from serve_app.proxy.guard import ProxyGuard
 
@@ -186,7 +187,7 @@ def test_a_request_takes_the_walk(photographs: dict[str, bytes], pocket: ModelSp
 
     with traced(threads=True) as trace:  # the denoising thread starts here
         actor = EditActor(config.engine, pocket, partial_image=lambda *_: None)
-        service = EditService(config, pocket, ActorHere(actor))
+        service = EditService(config, [ServedModel("pocket", pocket, ActorHere(actor))])
         app = ProxyGuard(make_app(service), 2**20)
         try:
             assert asyncio.run(ask(app)) == 200  # reads the sampler's table, which steps too

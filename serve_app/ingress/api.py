@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fastapi_offline
 from fastapi import Depends, FastAPI, Request, Response, Security
@@ -29,6 +30,7 @@ from serve_app.schemas import (
     ImagesResponse,
     Model,
     ModelList,
+    ModelsReadiness,
     Readiness,
     error_responses,
 )
@@ -62,7 +64,7 @@ def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> F
     install_error_handlers(app)
     _add_openai_routes(app, service)
     add_file_routes(app, service.files, service.keys, service.config.accept)
-    add_batch_routes(app, Batches.of(service.files, service.config, service.spec), service.keys)
+    add_batch_routes(app, Batches.of(service.files, service.config, service.models), service.keys)
     _add_operators_routes(app, service, metrics)
     if service.results is not None:
         _add_results(app, service.results)
@@ -121,7 +123,8 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         service.keys.check(request.headers.get("authorization"))
 
     open_to = [key, Depends(authorized)]
-    body = edit_request_body(service.spec.max_sources, service.config.accept)
+    max_sources = max(model.spec.max_sources for model in service.models)
+    body = edit_request_body(max_sources, service.config.accept)
 
     @app.post(
         "/v1/images/edits",
@@ -134,18 +137,18 @@ def _add_openai_routes(app: FastAPI, service: EditService) -> None:
         """Edit a photograph by an instruction."""
         return await service.edit(request)
 
-    @app.get("/v1/models/", include_in_schema=False, dependencies=open_to)
-    @app.get("/v1/models", responses=error_responses(401), dependencies=open_to)
-    async def list_models() -> ModelList:
-        """List the one model that is served."""
-        return ModelList(data=[service.model(service.spec.name)])
+    told: dict[str, Any] = {"dependencies": open_to, "response_model_exclude_none": True}
 
-    @app.get(
-        "/v1/models/{model_id:path}", responses=error_responses(401, 404, 422), dependencies=open_to
-    )
+    @app.get("/v1/models/", include_in_schema=False, **told)
+    @app.get("/v1/models", responses=error_responses(401), **told)
+    async def list_models() -> ModelList:
+        """List the models that are served."""
+        return ModelList(data=[await service.model(model.name) for model in service.models])
+
+    @app.get("/v1/models/{model_id:path}", responses=error_responses(401, 404, 422), **told)
     async def get_model(model_id: str) -> Model:
-        """Describe the served model, by its name."""
-        return service.model(model_id)
+        """Describe a served model, by its name."""
+        return await service.model(model_id)
 
 
 def _add_results(app: FastAPI, results: Results) -> None:
@@ -168,6 +171,6 @@ def _add_operators_routes(app: FastAPI, service: EditService, metrics: Callable[
         return Health()
 
     @app.get("/readyz", responses=error_responses(500, 503))
-    async def readyz() -> Readiness:
-        """Show that a replica has its model loaded and answers."""
+    async def readyz() -> Readiness | ModelsReadiness:
+        """Show that a replica has its model loaded and answers; of several models, how each is."""
         return await service.ready()

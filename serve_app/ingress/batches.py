@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from engine.errors import OptionInvalid
 from engine.fields import MAX_SHOWN, validate
 from engine.seeding import draw_seed
-from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.errors import BatchUnknown, FileUnknown
 from serve_app.ingress.files import Files, owner_of, storage_errors
 from serve_app.ingress.kept_schemas import Batch, BatchErrors, BatchList, RequestCounts
 from serve_app.ingress.keys import Key
+from serve_app.ingress.models import Models
 from serve_app.ingress.parsing import load_object
 from serve_app.ingress.upload import ExpiresAfter
 from storage.batch_store import BatchOrder, BatchState, BatchStore
@@ -47,13 +47,13 @@ class Batches:
     """Takes batches, tells of them, cancels them. Their jobs run elsewhere (`serve_app.batches`)
     and are known by what they write."""
 
-    def __init__(self, files: Files, config: ServeConfig, spec: ModelSpec) -> None:
-        self._files, self._config, self._spec = files, config, spec
+    def __init__(self, files: Files, config: ServeConfig, models: Models) -> None:
+        self._files, self._config, self._models = files, config, models
 
     @classmethod
-    def of(cls, files: Files | None, config: ServeConfig, spec: ModelSpec) -> Self | None:
+    def of(cls, files: Files | None, config: ServeConfig, models: Models) -> Self | None:
         """Take batches where files are kept."""
-        return None if files is None else cls(files, config, spec)
+        return None if files is None else cls(files, config, models)
 
     def create(self, key: Key, body: bytes) -> Batch:
         """Take a batch. Raises `OptionError`, `FileUnknown` and `NotReady`."""
@@ -68,9 +68,9 @@ class Batches:
             completion_window=asked.completion_window,
             created_at=now,
             expires_at=now + WINDOW_S[asked.completion_window],
-            model=self._spec.name,
-            names=dict.fromkeys((self._spec.name, *self._config.aliases), self._spec.name),
-            jobs={self._spec.name: self._job(self._config)},
+            model=self._models.default.name,
+            names=dict(self._models.names),
+            jobs={one.name: self._job(self._config.of_model(one.name)) for one in self._models},
             metadata=asked.metadata,
             output_lifetime_s=None if after is None else after.seconds,
         )

@@ -13,6 +13,7 @@ LOGGED_FIELDS = (
     "code",
     "status",
     "key",
+    "model",
     "stream",
     "replayed",
     "steps",

@@ -17,7 +17,7 @@ _GREY = (  # 64x64 px
 
 _DESCRIPTIONS = {
     "prompt": 'the instruction, such as "make it night"; empty with a `style` that is one',
-    "model": "the served model's name; default: that model",
+    "model": "the name of a served model, as /v1/models lists them; default: the first",
     "n": "how many images, each from a seed of its own; default 1",
     "output_format": "default: png, which is lossless",
     "output_compression": "quality of jpeg and webp, default 95; PNG takes 100 alone",
@@ -44,9 +44,9 @@ _URLS = '`[{"image_url": "data:image/jpeg;base64,..."}]`, or `[{"file_id": "file
 def edit_request_body(max_sources: int, accept: Collection[str] = ()) -> dict[str, Any]:
     """Describe an edit in both content types, as OpenAPI's `requestBody`, from `EditBody`.
 
-    `max_sources`: of the served model; `accept`: formats beside JPEG, PNG and WebP. Swagger's page
-    fills a form with the examples, and makes up what has none: an empty one is sent as an absent
-    field.
+    `max_sources`: the most that a served model takes; `accept`: formats beside JPEG, PNG and WebP.
+    Swagger's page fills a form with the examples, and makes up what has none: an empty one is sent
+    as an absent field.
     """
     shared, taken = _properties(), taken_names(accept)
     binary = {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}

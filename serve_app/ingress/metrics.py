@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 
 from ray.util.metrics import Gauge, Histogram
 
@@ -25,34 +26,38 @@ STAGES = {
 
 
 class IngressMetrics:
-    """Counts and times edits from their records."""
+    """Counts and times edits from their records, by model; `models`: the names of those served."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Iterable[str]) -> None:
         self._requests = requests_counter()
         self._stages = {
-            name: Histogram(f"rayedit_{name}_seconds", meaning, STAGE_BOUNDS_S)
+            name: Histogram(f"rayedit_{name}_seconds", meaning, STAGE_BOUNDS_S, ("model",))
             for name, meaning in STAGES.items()
         }
         self._in_flight = Gauge("rayedit_in_flight", "edits that the ingress holds")
-        self._queue = Gauge("rayedit_queue_seconds", "how long what is in flight will take")
-        self._now = 0, 0.0
+        meaning = "how long what is in flight will take"
+        self._queue = Gauge("rayedit_queue_seconds", meaning, ("model",))
+        self._in_flight_now, self._queues_s = 0, dict.fromkeys(models, 0.0)
         threading.Thread(target=self._show_gauges, daemon=True).start()
 
-    def set_queue(self, in_flight: int, queue_s: float) -> None:
-        """Note the edits that are in flight now, and how long they will take."""
-        self._now = in_flight, queue_s
+    def set_queue(self, model: str, in_flight: int, queue_s: float) -> None:
+        """Note the edits that are in flight now, and how long those of a model will take; a model
+        that is not served is not known yet."""
+        self._in_flight_now = in_flight
+        if model in self._queues_s:
+            self._queues_s[model] = queue_s
 
     def _show_gauges(self) -> None:
         while True:
-            in_flight, queue_s = self._now
-            self._in_flight.set(in_flight)
-            self._queue.set(queue_s)
+            self._in_flight.set(self._in_flight_now)
+            for model, queue_s in self._queues_s.items():
+                self._queue.set(queue_s, {"model": model})
             time.sleep(GAUGE_PERIOD_S)
 
     def observe(self, record: EditRecord) -> None:
         """Count an edit that has ended."""
-        self._requests.inc(tags={"code": record.code})
+        self._requests.inc(tags={"code": record.code, "model": record.model})
         for name, histogram in self._stages.items():
             seconds = getattr(record, f"{name}_s")
             if seconds:
-                histogram.observe(seconds)
+                histogram.observe(seconds, {"model": record.model})

@@ -7,13 +7,16 @@ from typing import get_args
 from engine.options import EditOptions, Scheduler
 from engine.spec import ModelSpec
 from engine.styles import Styles
-from serve_app.schemas import Model, ModelStyle
+from serve_app.schemas import Model, ModelStatus, ModelStyle
 
 
-def model_card(spec: ModelSpec, styles: Styles, created: int) -> Model:
-    """Describe a model; `created`: unix time in seconds at which its server started."""
+def model_card(
+    name: str, spec: ModelSpec, styles: Styles, created: int, status: ModelStatus | None = None
+) -> Model:
+    """Describe a model that is served as `name`; `created`: unix time in seconds at which its
+    server started."""
     return Model(
-        id=spec.name,
+        id=name,
         created=created,
         resolution_px=spec.resolution,
         size_multiple_px=spec.multiple,
@@ -26,4 +29,5 @@ def model_card(spec: ModelSpec, styles: Styles, created: int) -> Model:
             ModelStyle(id=name, description=style.description, template=style.template)
             for name, style in styles.of_model(spec).items()
         ],
+        status=status,
     )

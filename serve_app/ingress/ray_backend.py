@@ -18,6 +18,7 @@ from engine.edit import EditFailure, EditOutcome, EditRequest
 from engine.errors import InternalError, NotReady, TransientError, WorkerCrashed
 from serve_app.backend import Preview
 from serve_app.ingress.kept_answers import Claimed, Kept
+from serve_app.ingress.replica_wait import ReplicaWait
 from serve_app.schemas import Readiness
 
 logger = logging.getLogger("ray.serve")
@@ -30,18 +31,24 @@ class RayBackend:
     """Sends an edit to a replica, and to another one if that dies or leaves, once: Serve itself
     never repeats what a replica had taken."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+    def __init__(self, handle: DeploymentHandle, wait: ReplicaWait) -> None:
+        self._handle, self._wait = handle, wait
 
     async def edit(self, request: EditRequest) -> EditOutcome:
         start_s = time.monotonic()
         try:
-            outcome = await _answer(self._handle.edit.remote(request))
+            outcome = await self._edit(request)
             if not _is_leaving(outcome):
                 return outcome
         except WorkerCrashed:
             pass
-        return await _answer(self._handle.edit.remote(await _again(request, start_s)))
+        return await self._edit(await _again(request, start_s))
+
+    async def _edit(self, request: EditRequest) -> EditOutcome:
+        answer: EditOutcome = await self._wait.answer(
+            _answer(self._handle.edit.remote(request)), request.timeout_s
+        )
+        return answer
 
     async def edit_stream(
         self, request: EditRequest
@@ -51,7 +58,8 @@ class RayBackend:
             send = self._handle.options(stream=True).edit_stream.remote
             try:
                 async with aclosing(_events(send(request))) as events:
-                    async for event in events:
+                    event = await self._wait.answer(anext(events, None), request.timeout_s)
+                    while event is not None:
                         if isinstance(event, Preview):
                             if event.index >= shown:  # not shown by the first try
                                 shown = event.index + 1
@@ -59,6 +67,7 @@ class RayBackend:
                         elif last_try or not _is_leaving(event):
                             yield event
                             return
+                        event = await anext(events, None)
             except WorkerCrashed:
                 if last_try:
                     raise

@@ -19,6 +19,7 @@ class EditRecord:
     deadline_s: float  # from `started_s`
     started_s: float = field(default_factory=time.monotonic)
     key: str = ""  # the name of its API key
+    model: str = ""  # as it is served; known once the body is read
     has_place: bool = False
     had_company: bool = False  # another edit was admitted while this one was
     stream: bool = False

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from fastapi import Request, Response
 
-from engine.built_in_styles import BUILT_IN
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
-from engine.errors import ModelUnknown, NotReady
-from engine.fields import MAX_SHOWN
+from engine.errors import NotReady
 from engine.seeding import draw_seed
 from engine.sources import Prepared
-from engine.spec import ModelSpec
-from engine.styles import Styles
 from engine.wire import OutputFormat, check_background
-from serve_app.backend import Backend, Preview
+from serve_app.backend import Preview
 from serve_app.config import ServeConfig
 from serve_app.ingress.admission import Admission, Observe, cost_of
 from serve_app.ingress.answers import Answer
@@ -32,20 +27,28 @@ from serve_app.ingress.idempotency import DAY_S, Turn
 from serve_app.ingress.kept_answers import AnswerStore, KeptAnswers
 from serve_app.ingress.keys import ApiKeys, Key
 from serve_app.ingress.model_card import model_card
+from serve_app.ingress.model_queue import Limits
+from serve_app.ingress.models import Models, ServedModel
 from serve_app.ingress.parsing import ParsedEdit, check_undecoded, is_small, read_edit
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.results import Results, base_url
 from serve_app.ingress.streaming import EventStream
-from serve_app.schemas import ImageEvent, ImagesResponse, Model, Readiness
-
-READY_TIMEOUT_S = 2.0
-BUSY_S = 10.0
+from serve_app.schemas import (
+    ImageEvent,
+    ImagesResponse,
+    Model,
+    ModelsReadiness,
+    ModelStatus,
+    Readiness,
+)
+from serve_app.served import names_of
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedEdit:
     """An edit whose source is decoded."""
 
+    model: ServedModel
     prepared: Prepared
     format: OutputFormat  # of the images that are sent
     quality: int | None  # 0 to 100, of JPEG and WebP
@@ -60,40 +63,31 @@ class DecodedEdit:
 
 
 class EditService:
-    """Serves one model: holds its limits, its decode processes and the way to its replicas.
+    """Serves models: holds the limits, the decode processes and the ways to the replicas.
 
-    `answers` are kept in this process, unless another store takes their place.
+    `answers` are kept in this process, unless another store takes their place; `statuses` tells
+    how the replicas of each model are, where somebody knows.
     """
 
     def __init__(
         self,
         config: ServeConfig,
-        spec: ModelSpec,
-        backend: Backend,
+        models: Sequence[ServedModel],
         keys: ApiKeys | None = None,
         observe: Observe = lambda *_: None,
-        styles: Styles = BUILT_IN,
     ) -> None:
         self.config = config
-        self.spec = spec
-        self.styles = styles
+        self.models = Models(models, names_of(config, [model.name for model in models]))
+        self.statuses: Callable[[], Awaitable[Mapping[str, ModelStatus]]] | None = None
         self.keys = keys or ApiKeys({})
-        self._backend = backend
         self._codec = Codec(
             config.decode_workers, config.decode_timeout_s, config.accept, config.metadata
         )
-        self._admission = Admission(
-            config.max_in_flight,
-            2 * config.engine.max_batch_size,
-            config.longest_wait_s,
-            config.deadline_s,
-            observe,
-        )
+        limits = {model.name: Limits.of(config.of_model(model.name)) for model in models}
+        self._admission = Admission(limits, config.deadline_s, observe)
         self.answers: AnswerStore = KeptAnswers(config.idempotency_memory_mb * 2**20)
         self.results = Results.of(config)
         self.files = Files.of(config)
-        self._last_ready: Readiness | None = None
-        self._last_answer_s = -math.inf
         self._started = int(time.time())
 
     def warm_up(self) -> None:
@@ -155,29 +149,29 @@ class EditService:
         self, parsed: ParsedEdit, record: EditRecord, kept_at: str | None, key: Key
     ) -> DecodedEdit:
         """Refuse what cannot be or must wait too long, then decode its images."""
-        body = parsed.body
-        self._check_model(body.model)
+        body, model = parsed.body, self.models.find(parsed.body.model)
+        record.model = model.name
         format: OutputFormat = body.output_format or "png"
-        self.spec.check_sources(len(parsed.images), param=parsed.images_field)
+        model.spec.check_sources(len(parsed.images), param=parsed.images_field)
         parsed = await with_stored(parsed, self.files, key)
         check_undecoded(parsed, self.config.accept)
-        text, given = self.styles.apply(parsed.instruction, parsed.options, self.spec)
-        options = self.spec.resolve(given, draw_seed())
+        text, given = model.styles.apply(parsed.instruction, parsed.options, model.spec)
+        options = model.spec.resolve(given, draw_seed())
         check_background(options, format)
         record.steps, record.num_images = options.num_inference_steps or 0, options.num_images
-        self._admission.admit(record, cost_of(options, self.spec))
+        self._admission.admit(record, cost_of(options, model.spec))
         with record.timed("decode_s"):
             prepared = await self._codec.decode(
-                uuid.uuid4().hex, parsed.images, text, options, self.spec, parsed.mask
+                uuid.uuid4().hex, parsed.images, text, options, model.spec, parsed.mask
             )
         check_output(format, options, math.prod(prepared.finishing.geometry.output))
         previews = body.partial_images or 0
-        return DecodedEdit(prepared, format, body.output_compression, previews, kept_at)
+        return DecodedEdit(model, prepared, format, body.output_compression, previews, kept_at)
 
     async def _respond(self, edit: DecodedEdit, record: EditRecord) -> ImagesResponse:
         with record.timed("replica_s"):
-            outcome = await self._backend.edit(edit.request(record))
-        result = self._result(outcome, record)
+            outcome = await edit.model.backend.edit(edit.request(record))
+        result = self._result(outcome, edit, record)
         images = await self._render(result, edit, record)
         urls = None
         if self.results is not None and edit.base_url is not None:
@@ -187,7 +181,7 @@ class EditService:
 
     def _answer(self, edit: DecodedEdit) -> Answer:
         options, softened = edit.prepared.request.options, edit.prepared.warnings
-        return Answer(self.spec.name, edit.format, options, softened)
+        return Answer(edit.model.name, edit.format, options, softened)
 
     async def _render(
         self, result: EditResult, edit: DecodedEdit, record: EditRecord
@@ -197,9 +191,9 @@ class EditService:
                 result, edit.prepared.finishing, edit.format, edit.quality
             )
 
-    def _result(self, outcome: EditOutcome, record: EditRecord) -> EditResult:
+    def _result(self, outcome: EditOutcome, edit: DecodedEdit, record: EditRecord) -> EditResult:
         """Note what the model did; raises the error of an edit that failed."""
-        self._last_answer_s = time.monotonic()
+        edit.model.answered()
         if isinstance(outcome, EditFailure):
             raise outcome.error()
         record.model_s, record.batch_size = outcome.model_s, outcome.batch_size
@@ -211,7 +205,7 @@ class EditService:
     ) -> AsyncGenerator[ImageEvent, None]:
         """Yield an event for each preview, then one for each image."""
         start, answer = time.monotonic(), self._answer(edit)
-        async with aclosing(self._backend.edit_stream(edit.request(record))) as events:
+        async with aclosing(edit.model.backend.edit_stream(edit.request(record))) as events:
             async for event in events:
                 if isinstance(event, Preview):
                     preview = await self._codec.render_preview(
@@ -220,31 +214,25 @@ class EditService:
                     yield answer.preview(event.index, preview)
                     continue
                 record.replica_s = time.monotonic() - start
-                result = self._result(event, record)
+                result = self._result(event, edit, record)
                 images = await self._render(result, edit, record)
                 for completed in answer.completed(result, images):
                     yield completed
 
-    def _check_model(self, name: str | None) -> None:
-        if name not in (None, self.spec.name, *self.config.aliases):
-            raise ModelUnknown(
-                f'the model "{str(name)[:MAX_SHOWN]}" is not served here; leave model out or send '
-                f'"{self.spec.name}"',
-                param="model",
-            )
+    async def model(self, name: str) -> Model:
+        """Describe a served model; raises `ModelUnknown`."""
+        model = self.models.find(name)
+        statuses = await self.statuses() if self.statuses is not None else {}
+        status = statuses.get(model.name)
+        return model_card(model.name, model.spec, model.styles, self._started, status)
 
-    def model(self, model_id: str) -> Model:
-        """Describe the served model; raises `ModelUnknown` for any other."""
-        self._check_model(model_id)
-        return model_card(self.spec, self.styles, self._started)
-
-    async def ready(self) -> Readiness:
-        """Return a replica's readiness. Raises `NotReady` unless one answers within
-        `READY_TIMEOUT_S`, or is too busy to but has answered an edit within `BUSY_S`."""
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                self._last_ready = await self._backend.ready()
-        except TimeoutError:
-            if self._last_ready is None or time.monotonic() - self._last_answer_s > BUSY_S:
-                raise NotReady("no replica with a loaded model has answered") from None
-        return self._last_ready
+    async def ready(self) -> Readiness | ModelsReadiness:
+        """Return the readiness of the model, or of several models what Serve tells of each, which
+        starts none. Raises `NotReady` where no edit could be made."""
+        if not self.config.models or self.statuses is None:
+            return await self.models.default.ready()
+        statuses = dict(await self.statuses())
+        if not {"ready", "idle"} & set(statuses.values()):
+            told = ", ".join(f"{name} {status}" for name, status in statuses.items())
+            raise NotReady(f"no model can be edited by: {told or 'none is known yet'}")
+        return ModelsReadiness(models=statuses)

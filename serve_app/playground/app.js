@@ -3,12 +3,13 @@
 import { installBrush, maskOf, paintingOf } from "./brush.js";
 import { installComparison } from "./comparison.js";
 import { clearError, clearErrors, installErrors, placeOf, reasonOf, showError } from "./errors.js";
-import { fieldsOf, firstFault, installForm, setModel, setSeed, shapeOf, steps, wording }
-  from "./form.js";
+import { fieldsOf, firstFault, installForm, setSeed, shapeOf, steps, wording } from "./form.js";
 import { installLanguage, onLanguage, text, texts } from "./language.js";
+import { hasModels, installModels, loadModels } from "./models.js";
 import { readPhotograph, Unusable } from "./photograph.js";
 import { installRequest, showRequest } from "./request.js";
-import { edit, fetchModel, hasApiKey, PREVIEWS, Refused, setApiKey } from "./server.js";
+import { edit, hasApiKey, PREVIEWS, Refused, setApiKey } from "./server.js";
+import { buildSliders } from "./sliders.js";
 import { MASK_NAME } from "./snippets.js";
 import { installSources } from "./sources.js";
 import { addToStrip, installStage, isPainting, showPhotograph, showPreview, showProgress,
@@ -20,7 +21,6 @@ let photograph = null; // the one that is shown
 let photographs = []; // all that were chosen together
 let result = null; // the edit that is shown
 let running = null; // the AbortController of the edit that runs
-let model = null;
 let waiting = 0; // timer of a busy server
 
 async function choose(files) {
@@ -59,14 +59,13 @@ function say(key, values) {
   showProgress(said());
 }
 
-async function loadModel() {
+async function findModels() {
   try {
-    model ??= await fetchModel();
+    await loadModels();
   } catch (error) {
     refuse(error);
     return false;
   }
-  setModel(model);
   clearError("key");
   return true;
 }
@@ -83,7 +82,7 @@ async function run() {
     return;
   }
   running = new AbortController();
-  if (!model && !(await loadModel())) {
+  if (!hasModels() && !(await findModels())) {
     running = null;
     return;
   }
@@ -217,6 +216,7 @@ function updateRequest() {
   showRequest({ fields, name, masked: painting !== null, key: hasApiKey() });
 }
 
+buildSliders(node("sliders"));
 installLanguage(node("language"));
 onLanguage(() => (node("status").textContent = said()));
 installErrors();
@@ -224,6 +224,7 @@ installStage();
 installComparison();
 installBrush(updateRequest);
 installForm(updateRequest);
+installModels(updateRequest);
 installRequest();
 installSources(choose);
 node("form").addEventListener("submit", (event) => {
@@ -245,4 +246,4 @@ node("reuse").addEventListener("click", () => {
 node("further").addEventListener("click", () => {
   choose([new File([result.blob], result.name, { type: result.blob.type })]);
 });
-loadModel();
+findModels();

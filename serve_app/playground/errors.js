@@ -9,7 +9,7 @@ function nodeOf(place) {
 }
 
 function fieldOf(place) {
-  return document.getElementById({ image: "file", mask: "paint", general: "edit" }[place] ?? place);
+  return document.getElementById({ image: "file", mask: "paint", model: "choice", general: "edit" }[place] ?? place);
 }
 
 // `place`: image, mask, prompt, general, or a field's id. Returns the field, to be focused.

@@ -2,29 +2,31 @@
 
 import { clearError, showError } from "./errors.js";
 import { onLanguage, text, texts } from "./language.js";
+import { shown, SLIDERS } from "./sliders.js";
 
 const node = (id) => document.getElementById(id);
-const SLIDERS = ["guidance_scale", "image_guidance_scale"];
 const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100], n: [1, 10] };
 const WORDS = ["scheduler", "negative_prompt"]; // sent as they are, where they are not empty
 const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
 
 const touched = new Set(); // the fields that the reader has set
 let model = null;
+let isNamed = false; // of several
 
-const defaultOf = (name) => model.defaults[name];
-const sliders = () => SLIDERS.filter((name) => model.options.includes(name));
+const defaultOf = (name) => model.defaults[name] ?? SLIDERS[name]?.plain;
+const sliders = () => Object.keys(SLIDERS).filter((name) => model.options.includes(name));
 
 // The defaults of `served` (an entry of /v1/models), but for what the reader has set.
-export function setModel(served) {
+export function setModel(served, isOneOfSeveral) {
   model = served;
+  isNamed = isOneOfSeveral;
   node("model").textContent = served.id;
-  for (const name of [...SLIDERS, ...WORDS]) {
+  for (const name of [...Object.keys(SLIDERS), ...WORDS]) {
     node(name).closest(".field").hidden = !model.options.includes(name);
   }
   for (const name of sliders()) {
-    const slider = node(name);
-    slider.max = String(Math.max(Number(slider.max), 2 * defaultOf(name)));
+    const { max, most } = SLIDERS[name];
+    node(name).max = String(Math.min(most, Math.max(max, 2 * defaultOf(name))));
   }
   for (const name of [...sliders(), "num_inference_steps"]) {
     if (!touched.has(name)) node(name).value = String(defaultOf(name));
@@ -32,6 +34,7 @@ export function setModel(served) {
   if (!touched.has("preserve")) node("preserve").checked = defaultOf("preserve") === "auto";
   offerSizes();
   offerStyles();
+  wearStyle();
   offerSamplers();
   refresh();
 }
@@ -51,7 +54,7 @@ function offerStyles() {
   const kept = node("style").value;
   const names = model.styles.map(({ id }) => new Option(id, id));
   node("style").replaceChildren(new Option(text("noStyle"), ""), ...names);
-  node("style").value = kept;
+  node("style").value = model.styles.some(({ id }) => id === kept) ? kept : "";
   node("styles").hidden = names.length === 0;
 }
 
@@ -81,7 +84,8 @@ function offerSizes() {
   }));
   const usable = sides.filter((side) => side >= usual);
   const first = usable.find((side) => side >= Math.min(LEAST_SIDE_PX, 2 * usual)) ?? usual;
-  node("size").value = kept || String(first);
+  const isKept = touched.has("size") && sides.includes(Number(kept));
+  node("size").value = isKept ? kept : String(first);
 }
 
 // The sliders' values beside them, and the way back to the default; no framing of the whole.
@@ -89,9 +93,9 @@ function refresh() {
   node("framing").hidden = isRestored();
   for (const name of model ? sliders() : []) {
     const slider = node(name);
-    slider.parentElement.querySelector("output").value = Number(slider.value).toFixed(1);
+    slider.parentElement.querySelector("output").value = shown(name, slider.value);
     const standard = defaultOf(name);
-    node(`standard-${name}`).textContent = text("standard", { value: standard.toFixed(1) });
+    node(`standard-${name}`).textContent = text("standard", { value: shown(name, standard) });
     node(`reset-${name}`).hidden = Number(slider.value) === standard;
   }
 }
@@ -118,6 +122,7 @@ function canvasOf({ width, height }) {
 export function fieldsOf(photograph) {
   const fields = { prompt: isWhole(style()) ? "" : wording() };
   if (!model) return fields;
+  if (isNamed) fields.model = model.id;
   if (style()) fields.style = style().id;
   for (const name of [...sliders(), "num_inference_steps"]) {
     const value = node(name).value.trim();
@@ -189,7 +194,7 @@ export function installForm(changed) {
     event.preventDefault();
     form.requestSubmit();
   });
-  for (const name of SLIDERS) {
+  for (const name of Object.keys(SLIDERS)) {
     node(`reset-${name}`).addEventListener("click", () => {
       node(name).value = String(defaultOf(name));
       node(name).focus();

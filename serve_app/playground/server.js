@@ -1,4 +1,4 @@
-// The way to the server: which model it serves, and one edit with its previews.
+// The way to the server: which models it serves, and one edit with its previews.
 
 import { base64ToBlob, readEvents } from "./events.js";
 import { MASK_NAME } from "./snippets.js";
@@ -28,10 +28,10 @@ export class Refused extends Error {
   }
 }
 
-// The served model, with its defaults.
-export async function fetchModel() {
+// The served models, with their defaults; the first edits where none is named.
+export async function fetchModels() {
   const answer = await send("v1/models", {});
-  return (await answer.json()).data[0];
+  return (await answer.json()).data;
 }
 
 // [{ blob, seed, size, report, warnings, understood }] of the images asked for; `mask`: a PNG, or null.

@@ -19,7 +19,7 @@ export function curl({ fields, name, masked, origin, key }) {
 }
 
 export function python({ fields, name, masked, origin, key }) {
-  const { prompt, size, ...ours } = fields;
+  const { prompt, model, size, ...ours } = fields;
   const lines = [
     ...(key ? ["import os"] : []),
     "import base64",
@@ -32,6 +32,7 @@ export function python({ fields, name, masked, origin, key }) {
     ...(masked ? [`    mask=open("${MASK_NAME}", "rb"),`] : []),
     `    prompt=${JSON.stringify(prompt)},`,
   ];
+  if (model) lines.push(`    model=${JSON.stringify(model)},`);
   if (size) lines.push(`    size="${size}",`);
   const extra = Object.entries(ours).map(([field, value]) => `"${field}": ${literal(value)}`);
   if (extra.length) lines.push(`    extra_body={${extra.join(", ")}},`);

@@ -12,26 +12,39 @@ FILL_BOUNDS = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
 
 
 class ReplicaMetrics:
-    """Counts what the loop did since the edit before."""
+    """Counts what the loop of a model did since the edit before."""
 
-    def __init__(self, max_batch_size: int) -> None:
+    def __init__(self, model: str, max_batch_size: int) -> None:
         self._max_batch_size = max_batch_size
         self._seen = LoopCounters()
-        self._images = Counter("rayedit_images_total", "edited images; their rate is images/s")
-        self._branches = Counter("rayedit_branches_total", "branches that were computed")
-        self._saved = Counter("rayedit_branches_saved_total", "branches that guidance did not need")
-        self._padded = Counter(
-            "rayedit_branches_padded_total", "branches that only filled a bucket"
+        self._images = Counter(
+            "rayedit_images_total", "edited images; their rate is images/s", ("model",)
         )
-        self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps")
+        self._branches = Counter(
+            "rayedit_branches_total", "branches that were computed", ("model",)
+        )
+        self._saved = Counter(
+            "rayedit_branches_saved_total", "branches that guidance did not need", ("model",)
+        )
+        self._padded = Counter(
+            "rayedit_branches_padded_total", "branches that only filled a bucket", ("model",)
+        )
+        self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps", ("model",))
         self._step = Histogram(
-            "rayedit_step_seconds", "mean denoising step since the edit before", STEP_BOUNDS_S
+            "rayedit_step_seconds",
+            "mean denoising step since the edit before",
+            STEP_BOUNDS_S,
+            ("model",),
         )
         self._fill = Histogram(
             "rayedit_batch_fill",
             "most samples that shared a step with it / max_batch_size",
             FILL_BOUNDS,
+            ("model",),
         )
+        counters = (self._images, self._branches, self._saved, self._padded, self._busy)
+        for metric in (*counters, self._step, self._fill):
+            metric.set_default_tags({"model": model})
 
     def observe(self, outcome: EditOutcome, counters: LoopCounters) -> None:
         """Count an edit, and what `counters` have grown by."""

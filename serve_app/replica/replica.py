@@ -38,14 +38,18 @@ def _warm_up(spec: ModelSpec) -> EditRequest:
 
 
 class EditReplica:
-    """Runs an `EditActor`, loaded once. Nothing raises for an edit: outcomes are values."""
+    """Runs an `EditActor`, loaded once. Nothing raises for an edit: outcomes are values.
 
-    def __init__(self, config: ServeConfig, spec: ModelSpec) -> None:
+    `config`: of the model alone; `name`: by which it is served.
+    """
+
+    def __init__(self, config: ServeConfig, spec: ModelSpec, name: str) -> None:
         from engine.actor import EditActor
 
         engine = config.engine
         self._watch = Watch(COMPILE_TIMEOUT_S if engine.compile else config.deadline_s)
-        self._metrics = ReplicaMetrics(engine.max_batch_size)
+        self._metrics = ReplicaMetrics(name, engine.max_batch_size)
+        self._name = name
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
         self._actor = EditActor(engine, spec, partial_image=self._show)
         self._admit.set_max_batch_size(config.max_ongoing_requests)
@@ -111,7 +115,7 @@ class EditReplica:
     async def ready(self) -> Readiness:
         """Tell what is loaded: a replica answers when its model is."""
         actor = self._actor
-        return Readiness(model=actor.spec.name, revision=actor.revision, in_flight=actor.in_flight)
+        return Readiness(model=self._name, revision=actor.revision, in_flight=actor.in_flight)
 
     async def check_health(self) -> None:
         """Raise when the denoising thread is gone or the batcher does not answer, so that Serve

@@ -157,7 +157,11 @@ def test_the_options_of_an_edit_reach_the_picture(photo: Path) -> None:
         (("batch", "coffee.jpg", "out"), "cannot be read"),
         (("serve", "--config", "small.yaml"), 'unknown field "resolution"'),
         (("serve", "--config", "lost.yaml"), "cannot read none.yaml"),
-        (("serve", "--model", "pocket", "--model", "tiny"), "--model is given 2 times"),
+        (("serve", "--model", "pocket", "--model", "pocket@1"), '--model: two are named "pocket"'),
+        (
+            ("serve", "--model", "pocket", "--model", "tiny"),
+            'models.tiny: there is no model "tiny"',
+        ),
         (("batch", "a.csv", "out", "--config", "text.yaml"), "'pocket' must be keys and values"),
         (
             ("batch", "a.csv", "out", "--config", "typo.yaml"),

@@ -14,7 +14,13 @@ from PIL import Image
 
 from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.errors import NotReady
-from serve_app.backend import Preview
+from engine.spec import ModelSpec
+from serve_app.backend import Backend, Preview
+from serve_app.config import ServeConfig
+from serve_app.ingress.admission import Observe
+from serve_app.ingress.keys import ApiKeys
+from serve_app.ingress.models import ServedModel
+from serve_app.ingress.service import EditService
 from serve_app.schemas import Readiness
 from tests.serving import Server, eventually, server
 
@@ -38,6 +44,17 @@ class Mirror:
 
     async def ready(self) -> Readiness:
         raise NotReady("nobody asks")
+
+
+def service_of(
+    config: ServeConfig,
+    spec: ModelSpec,
+    backend: Backend,
+    keys: ApiKeys | None = None,
+    observe: Observe = lambda *_: None,
+) -> EditService:
+    """The service of one model, under its own name."""
+    return EditService(config, [ServedModel(spec.name, spec, backend)], keys, observe)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,7 @@ from engine.edit import EditOutcome, EditRequest, EditResult
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
-from tests.serve_app.conftest import Mirror
+from tests.serve_app.conftest import Mirror, service_of
 from tests.serving import free_port
 
 
@@ -92,7 +91,7 @@ async def _form_of(scope: Scope, messages: list[Message]) -> dict[str, str | byt
 @pytest.fixture
 def recorded(pocket: ModelSpec) -> Iterator[Recorded]:
     """The app with the backend `Negative`, over HTTP."""
-    service = EditService(ServeConfig(decode_workers=1), pocket, Negative())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Negative())
     found = Recorded(make_app(service))
     with over_http(found) as found.url:
         yield found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import ray
 
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
+from serve_app.served import find_models
 from tests.serve_app.editors import paced
 
 if __name__ == "__main__":
     address, config, port = sys.argv[1:]
     settings = ServeConfig.of(json.loads(config))
     ray.init(address=address)
-    spec = paced(settings.engine.find_model())
-    deploy(settings, spec, "127.0.0.1", int(port))
+    models = [replace(model, spec=paced(model.spec)) for model in find_models(settings)]
+    deploy(settings, models, "127.0.0.1", int(port))

@@ -17,10 +17,10 @@ from serve_app.config import ServeConfig
 from serve_app.error_response import error_response
 from serve_app.ingress.admission import Admission, cost_of
 from serve_app.ingress.api import make_app
+from serve_app.ingress.model_queue import Limits
 from serve_app.ingress.record import EditRecord
-from serve_app.ingress.service import EditService
 from tests.conftest import jpeg, photograph
-from tests.serve_app.conftest import Mirror
+from tests.serve_app.conftest import Mirror, service_of
 
 
 class Clock:
@@ -31,9 +31,17 @@ class Clock:
         return self.now
 
 
+def admission_of(
+    *, max_in_flight: int, min_in_flight: int, max_wait_s: float, deadline_s: float, **others: Any
+) -> Admission:
+    """The admission of one model."""
+    limits = Limits(max_in_flight, min_in_flight, max_wait_s)
+    return Admission({"pocket": limits}, deadline_s, **others)
+
+
 def joined(admission: Admission, cost: float) -> EditRecord:
     """An edit of this cost that has entered and was admitted."""
-    record = EditRecord(deadline_s=60)
+    record = EditRecord(deadline_s=60, model="pocket")
     admission.enter(record)
     admission.admit(record, cost)
     return record
@@ -41,7 +49,7 @@ def joined(admission: Admission, cost: float) -> EditRecord:
 
 def made(admission: Admission, cost: float, model_s: float) -> None:
     """The model has made an edit of this cost."""
-    admission.edited(EditRecord(deadline_s=60, cost=cost, model_s=model_s))
+    admission.edited(EditRecord(deadline_s=60, model="pocket", cost=cost, model_s=model_s))
 
 
 def refusal(admission: Admission, cost: float) -> Overloaded:
@@ -63,7 +71,7 @@ def test_the_work_of_an_edit_is_steps_pixels_images_and_rows(pocket: ModelSpec) 
 
 def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None:
     clock = Clock()
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=clock
     )
     for _ in range(10):  # one edit of 100 units after another, 2 s each: 50 units a second
@@ -73,17 +81,17 @@ def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None
         admission.leave(record)
     for _ in range(3):
         joined(admission, 100)
-    assert admission.wait_s == pytest.approx(6)
+    assert admission.wait_s("pocket") == pytest.approx(6)
     assert refusal(admission, 100).retry_after_s == 6
 
 
 def test_where_every_edit_would_wait_too_long_no_body_is_read_and_admitting_looks_again() -> None:
     clock = Clock()
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=clock
     )
     made(admission, 100, model_s=2)
-    records = [EditRecord(deadline_s=60) for _ in range(6)]
+    records = [EditRecord(deadline_s=60, model="pocket") for _ in range(6)]
     for record in records[:5]:  # four of them read their bodies at the same time
         admission.enter(record)
     for record in records[:3]:
@@ -95,11 +103,11 @@ def test_where_every_edit_would_wait_too_long_no_body_is_read_and_admitting_look
     assert admission.in_flight == 5
     for record in records:  # the last of them never had a place
         admission.leave(record)
-    assert (admission.in_flight, admission.wait_s) == (0, 0)
+    assert (admission.in_flight, admission.wait_s("pocket")) == (0, 0)
 
 
 def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:
-    admission = Admission(max_in_flight=10, min_in_flight=0, max_wait_s=0.001, deadline_s=60)
+    admission = admission_of(max_in_flight=10, min_in_flight=0, max_wait_s=0.001, deadline_s=60)
     for _ in range(10):
         joined(admission, 1e12)
     assert refusal(admission, 1).retry_after_s == 60  # the eleventh has no place until then
@@ -107,19 +115,19 @@ def test_nothing_is_refused_for_its_wait_before_a_rate_is_known() -> None:
 
 def test_the_time_that_a_replica_took_to_start_does_not_slow_the_rate() -> None:
     clock = Clock()
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=10, min_in_flight=0, max_wait_s=5, deadline_s=60, clock=clock
     )
     records = [joined(admission, 100) for _ in range(4)]
     clock.now += 60
     made(admission, 100, model_s=1)
     admission.leave(records[0])
-    assert admission.wait_s == pytest.approx(3)
+    assert admission.wait_s("pocket") == pytest.approx(3)
 
 
 def test_edits_that_are_made_together_count_once_in_the_time() -> None:
     clock = Clock()
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=10, min_in_flight=0, max_wait_s=5, deadline_s=60, clock=clock
     )
     records = [joined(admission, 100) for _ in range(8)]
@@ -127,11 +135,11 @@ def test_edits_that_are_made_together_count_once_in_the_time() -> None:
     for record in records[:4]:
         made(admission, 100, model_s=4)
         admission.leave(record)
-    assert admission.wait_s == pytest.approx(4)
+    assert admission.wait_s("pocket") == pytest.approx(4)
 
 
 def test_two_batches_are_held_however_long_they_take() -> None:
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=10, min_in_flight=2, max_wait_s=1, deadline_s=60, clock=Clock()
     )
     made(admission, 10, model_s=1)
@@ -141,12 +149,12 @@ def test_two_batches_are_held_however_long_they_take() -> None:
 
 
 def test_an_edit_that_cannot_be_done_by_its_deadline_waits_for_nobody() -> None:
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=10, min_in_flight=8, max_wait_s=5, deadline_s=60, clock=Clock()
     )
     made(admission, 10, model_s=1)
     alone = joined(admission, 700)  # the rate may be wrong, and it gives way to all others
-    assert admission.wait_s == 0
+    assert admission.wait_s("pocket") == 0
     admission.leave(joined(admission, 1))
     with pytest.raises(Overloaded, match="more than the 60 s it may"):
         joined(admission, 700)
@@ -157,20 +165,20 @@ def test_an_edit_that_cannot_be_done_by_its_deadline_waits_for_nobody() -> None:
 
 
 def test_nothing_outlives_its_deadline_so_nobody_waits_longer_than_what_is_left_of_it() -> None:
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=Clock()
     )
     made(admission, 10, model_s=1)
     records = [joined(admission, 20), joined(admission, 20)]
     for record in records:
         record.started_s -= 59  # a second is left of each
-    assert admission.wait_s == pytest.approx(1, abs=0.5)
+    assert admission.wait_s("pocket") == pytest.approx(1, abs=0.5)
     joined(admission, 500)  # 50 s alone, 60 with its own deadline
     assert refusal(admission, 1).retry_after_s in (51, 52)
 
 
 def test_an_edit_that_was_late_though_nobody_shared_the_machine_is_not_to_be_tried_again() -> None:
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=100, min_in_flight=2, max_wait_s=5, deadline_s=60, clock=Clock()
     )
 
@@ -201,7 +209,7 @@ def test_the_504_of_an_edit_alone_tells_the_sdk_not_to_retry(
     pocket: ModelSpec, photographs: dict[str, bytes]
 ) -> None:
     async def answers(count: int) -> list[httpx.Response]:
-        service = EditService(ServeConfig(decode_workers=1, deadline_s=2), pocket, Endless())
+        service = service_of(ServeConfig(decode_workers=1, deadline_s=2), pocket, Endless())
         service.warm_up()
         transport = httpx.ASGITransport(make_app(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
@@ -223,13 +231,8 @@ def test_the_504_of_an_edit_alone_tells_the_sdk_not_to_retry(
 def test_twenty_edits_at_once_pass_the_admission_of_a_busy_cpu_and_not_of_a_gpu() -> None:
     def admitted(**settings: object) -> int:
         config = ServeConfig.of(settings)
-        admission = Admission(
-            config.max_in_flight,
-            2 * config.engine.max_batch_size,
-            config.longest_wait_s,
-            config.deadline_s,
-            clock=Clock(),
-        )
+        limits = {"pocket": Limits.of(config)}
+        admission = Admission(limits, config.deadline_s, clock=Clock())
         made(admission, 10, model_s=1)  # a third of what two idle cores do
         for count in range(20):
             try:
@@ -262,7 +265,7 @@ def test_a_malformed_edit_is_told_so_where_a_good_one_would_have_to_wait(
     ]
 
     async def answers() -> list[int]:
-        service = EditService(config, pocket, Mirror())
+        service = service_of(config, pocket, Mirror())
         transport = httpx.ASGITransport(make_app(service))
         made(service._admission, 10, model_s=1)
         held = [joined(service._admission, 100) for _ in range(2)]
@@ -280,7 +283,7 @@ def test_a_malformed_edit_is_told_so_where_a_good_one_would_have_to_wait(
 
 def test_what_is_in_flight_is_told_when_it_comes_and_not_only_when_it_ends() -> None:
     told: list[tuple[int, bool]] = []
-    admission = Admission(
+    admission = admission_of(
         max_in_flight=10,
         min_in_flight=8,
         max_wait_s=5,
@@ -300,7 +303,7 @@ def test_edits_that_wait_for_a_decoder_are_refused_too(pocket: ModelSpec) -> Non
     )
 
     async def edit() -> list[httpx.Response]:
-        service = EditService(config, pocket, Mirror())
+        service = service_of(config, pocket, Mirror())
         transport = httpx.ASGITransport(make_app(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
             form = {"prompt": "x", "num_inference_steps": "1", "restore_size": "true"}

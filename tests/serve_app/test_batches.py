@@ -31,13 +31,12 @@ from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.files import owner_of
 from serve_app.ingress.keys import ApiKeys, Key
-from serve_app.ingress.service import EditService
 from storage.batch_store import BatchStore, open_batches
 from storage.storage import Storage
 from tests.batch_jobs.editors import TRACE, dry
 from tests.batch_jobs.shapes import batch_line
 from tests.serve_app.batch_lines import edit_lines, make_batch, outputs, upload
-from tests.serve_app.conftest import PROMPT, Mirror
+from tests.serve_app.conftest import PROMPT, Mirror, service_of
 from tests.serve_app.local import over_http
 from tests.serve_app.test_refusals import check_error
 from tests.serve_app.test_results import place
@@ -91,7 +90,7 @@ def serving(pocket: ModelSpec, place: str) -> Iterator[Served]:
     config = ServeConfig.of(
         {"engine": engine, "decode_workers": 1, "files_uri": place, "aliases": ["gpt-x"]}
     )
-    service = EditService(config, pocket, Mirror(), ApiKeys(KEYS))
+    service = service_of(config, pocket, Mirror(), ApiKeys(KEYS))
     clock = Clock()
     assert service.files is not None
     service.files.clock = clock
@@ -460,7 +459,7 @@ def test_the_files_that_a_batch_makes_expire_as_it_says(
 
 
 def test_where_no_files_are_kept_the_refusal_names_the_setting(pocket: ModelSpec) -> None:
-    service = EditService(ServeConfig(decode_workers=1), pocket, Mirror())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Mirror())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url) as http:
         for asked in ("POST /v1/batches", "GET /v1/batches/b", "POST /v1/batches/b/cancel"):
             refused = http.request(*asked.split())

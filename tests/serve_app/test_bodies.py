@@ -13,7 +13,7 @@ from engine.images import MAX_BYTES
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
+from tests.serve_app.conftest import service_of
 
 BODY_LIMIT = 200_000
 
@@ -51,7 +51,7 @@ def test_the_app_bounds_the_body_without_the_guard_in_the_proxy(
 
     async def post() -> httpx.Response:
         config = ServeConfig(max_body_bytes=BODY_LIMIT, decode_workers=1)
-        service = EditService(config, pocket, None)  # type: ignore[arg-type]
+        service = service_of(config, pocket, None)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(make_app(service))
         body = body_of(BODY_LIMIT + 1)
 

@@ -12,6 +12,7 @@ from engine.errors import OptionInvalid, OptionUnknown
 from engine.registry import find_model
 from serve_app.config import ServeConfig
 from serve_app.deployment import LOGGING_CONFIG
+from serve_app.served import find_models
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "serve"
 
@@ -32,6 +33,32 @@ def test_the_deploy_file_is_serves_own_and_its_arguments_are_gpu_yamls() -> None
     assert config == load_config(CONFIGS / "gpu.yaml", ServeConfig)
     assert (schema.http_options.request_timeout_s or 0) > config.deadline_s
     assert schema.logging_config == LOGGING_CONFIG
+
+
+def test_the_deploy_file_of_several_models_has_an_application_for_each_of_models_yaml() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(
+        yaml.safe_load((CONFIGS / "deploy-models.yaml").read_text())
+    )
+    config = load_config(CONFIGS / "models.yaml", ServeConfig)
+    served = {model.application: model for model in find_models(config)}
+    (ingress,) = [each for each in schema.applications if each.route_prefix == "/"]
+    assert [*ServeConfig.of(ingress.args).models] == [*config.models]
+    assert ServeConfig.of(ingress.args).aliases == config.aliases
+    applications = {each.name: each for each in schema.applications if each is not ingress}
+    assert applications.keys() == served.keys()
+    for name, application in applications.items():
+        assert application.import_path == "serve_app.app:build_model"
+        assert application.route_prefix is None
+        (found,) = find_models(ServeConfig.of(application.args))
+        (of_ingress,) = [m for m in find_models(ServeConfig.of(ingress.args)) if m.name == name]
+        for one in (found, of_ingress):
+            assert (one.name, one.spec) == (name, served[name].spec)
+            assert one.config.autoscaling == served[name].config.autoscaling
+            assert one.config.max_ongoing_requests == served[name].config.max_ongoing_requests
+            assert one.config.num_gpus == served[name].config.num_gpus
+    assert (schema.http_options.request_timeout_s or 0) > config.deadline_s
 
 
 def test_every_key_says_what_it_is() -> None:

@@ -14,9 +14,8 @@ from engine.spec import ModelSpec
 from engine.wire import EditBody
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
 from tests.serve_app.browser import chromium
-from tests.serve_app.conftest import PROMPT, Mirror, post_form
+from tests.serve_app.conftest import PROMPT, Mirror, post_form, service_of
 from tests.serve_app.local import Recorded, over_http, recorded
 from tests.serve_app.test_refusals import check_error
 
@@ -29,7 +28,7 @@ ORIGIN = "https://gallery.example"
 def app(pocket: ModelSpec) -> Iterator[httpx.Client]:
     """The app in this process, with a setting for each thing that is looked at here."""
     config = ServeConfig(decode_workers=1, aliases=("gpt-image-1",), cors_origins=(ORIGIN,))
-    service = EditService(config, pocket, Mirror())
+    service = service_of(config, pocket, Mirror())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
     service.close()
@@ -105,7 +104,7 @@ def test_pages_of_the_origins_that_were_set_may_call_it_and_no_others(app: httpx
 
 
 def test_without_the_setting_no_page_from_elsewhere_is_let_in(pocket: ModelSpec) -> None:
-    service = EditService(ServeConfig(decode_workers=1), pocket, Mirror())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Mirror())
     with over_http(make_app(service)) as url:
         answer = httpx.get(f"{url}/v1/models", headers={"origin": ORIGIN})
         assert not any(name.startswith("access-control") for name in answer.headers)

@@ -16,10 +16,9 @@ from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.files import MAX_UPLOADS, Files
 from serve_app.ingress.keys import ApiKeys
-from serve_app.ingress.service import EditService
 from serve_app.ingress.upload import MAX_FILE_BYTES
 from tests.masks import draw_mask, openai_mask
-from tests.serve_app.conftest import PROMPT, files_of, post_form
+from tests.serve_app.conftest import PROMPT, files_of, post_form, service_of
 from tests.serve_app.local import Negative, over_http
 from tests.serve_app.test_refusals import check_error
 
@@ -32,7 +31,7 @@ def url(pocket: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The app in this process, with two API keys."""
     place = str(tmp_path_factory.mktemp("files"))
     config = ServeConfig(decode_workers=1, files_uri=place)
-    service = EditService(config, pocket, Negative(), ApiKeys(KEYS))
+    service = service_of(config, pocket, Negative(), ApiKeys(KEYS))
     with over_http(make_app(service)) as url:
         yield url
     service.close()
@@ -163,7 +162,7 @@ def test_more_uploads_at_a_time_than_there_is_memory_for_are_told_to_come_back(
 def test_where_no_files_are_kept_the_refusal_names_the_setting(
     pocket: ModelSpec, photographs: dict[str, bytes]
 ) -> None:
-    service = EditService(ServeConfig(decode_workers=1), pocket, Negative())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Negative())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as http:
         for method, path in (
             ("GET", "/v1/files"),

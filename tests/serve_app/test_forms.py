@@ -13,8 +13,7 @@ from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.form import MAX_PREAMBLE_BYTES
-from serve_app.ingress.service import EditService
-from tests.serve_app.conftest import PROMPT, Mirror, data_url, post_form, post_json
+from tests.serve_app.conftest import PROMPT, Mirror, data_url, post_form, post_json, service_of
 from tests.serve_app.local import over_http
 from tests.serve_app.test_refusals import check_error
 
@@ -24,7 +23,7 @@ OPTIONAL = ["model", "size", "n", "seed", "output_format", "stream", "negative_p
 @pytest.fixture(scope="module")
 def app(pocket: ModelSpec) -> Iterator[httpx.Client]:
     """The app in this process, whose edits are the photographs themselves."""
-    service = EditService(ServeConfig(decode_workers=1), pocket, Mirror())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Mirror())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
     service.close()

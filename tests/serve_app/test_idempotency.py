@@ -22,8 +22,7 @@ from serve_app.backend import Preview
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.keys import ApiKeys
-from serve_app.ingress.service import EditService
-from tests.serve_app.conftest import PROMPT, files_of
+from tests.serve_app.conftest import PROMPT, files_of, service_of
 from tests.serve_app.editors import PACED
 from tests.serve_app.local import Negative, over_http
 from tests.serve_app.test_refusals import check_error
@@ -86,7 +85,7 @@ def asked(pocket: ModelSpec, photographs: dict[str, bytes]) -> Iterator[Asked]:
     )
     logged: list[bool] = []
     backend = Counting()
-    service = EditService(
+    service = service_of(
         ServeConfig(decode_workers=1),
         pocket,
         backend,

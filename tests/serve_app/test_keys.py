@@ -17,7 +17,7 @@ from serve_app.errors import KeyInvalid, RateLimited
 from serve_app.exposure import check_exposure, is_loopback
 from serve_app.ingress.api import make_app
 from serve_app.ingress.keys import KEYS_VARIABLE, ApiKeys, Key
-from serve_app.ingress.service import EditService
+from tests.serve_app.conftest import service_of
 
 KEY = "sk-correct-horse"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
@@ -111,7 +111,7 @@ def test_every_route_of_the_api_wants_the_key_and_the_others_do_not(
     async def requests() -> None:
         config = ServeConfig(decode_workers=1, api_keys_file=str(keys_file), requests_per_minute=1)
         keys = ApiKeys.load(config)
-        service = EditService(config, pocket, None, keys)  # type: ignore[arg-type]
+        service = service_of(config, pocket, None, keys)  # type: ignore[arg-type]
         transport = httpx.ASGITransport(make_app(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as http:
             for method, path in (

@@ -20,9 +20,8 @@ from engine.spec import ModelSpec
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
 from tests.conftest import png
-from tests.serve_app.conftest import PROMPT, Mirror, data_url
+from tests.serve_app.conftest import PROMPT, Mirror, data_url, service_of
 from tests.serve_app.local import over_http
 from tests.serving import eventually, free_port
 
@@ -64,7 +63,7 @@ def nginx(pocket: ModelSpec, waiting: Waiting, tmp_path: Path) -> Iterator[str]:
     if NGINX is None:
         pytest.skip("nginx is not installed")
     (block,) = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    service = EditService(ServeConfig(decode_workers=1), pocket, waiting)
+    service = service_of(ServeConfig(decode_workers=1), pocket, waiting)
     port = free_port()
     with over_http(make_app(service)) as url:
         block = block.replace("http://127.0.0.1:8000", url)

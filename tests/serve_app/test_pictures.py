@@ -26,10 +26,9 @@ from engine.wire import OutputFormat
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.codec_tasks import check_output
-from serve_app.ingress.service import EditService
 from tests.conftest import photograph
 from tests.engine.files import saved
-from tests.serve_app.conftest import PROMPT, Mirror, files_of, post_form
+from tests.serve_app.conftest import PROMPT, Mirror, files_of, post_form, service_of
 from tests.serve_app.local import over_http
 from tests.serve_app.test_refusals import check_error
 
@@ -41,7 +40,7 @@ PLAIN = {"seed": 7, "num_inference_steps": 4, "detail": "model"}
 @contextmanager
 def served(pocket: ModelSpec, **settings: object) -> Iterator[httpx.Client]:
     config = ServeConfig.of({"decode_workers": 1, **settings})
-    service = EditService(config, pocket, Mirror())
+    service = service_of(config, pocket, Mirror())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
     service.close()

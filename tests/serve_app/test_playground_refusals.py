@@ -16,9 +16,8 @@ from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.keys import ApiKeys
-from serve_app.ingress.service import EditService
 from tests.serve_app.browser import Open, Visit, chromium, open_page, visit
-from tests.serve_app.conftest import Mirror
+from tests.serve_app.conftest import Mirror, service_of
 from tests.serve_app.local import over_http
 from tests.serving import Server
 
@@ -111,7 +110,7 @@ def test_a_number_out_of_bounds_is_refused_in_its_field(visit: Visit) -> None:
 def test_a_connection_that_breaks_in_the_middle_of_an_edit_is_told(
     open_page: Open, pocket: ModelSpec
 ) -> None:
-    service = EditService(ServeConfig(decode_workers=1), pocket, Mirror())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Mirror())
     app = make_app(service)
 
     async def breaking(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +138,7 @@ def keyed_url(pocket: ModelSpec) -> Iterator[str]:
     """The app over HTTP where one key, "sesame", may make two edits a minute."""
     keys = ApiKeys({hashlib.sha256(b"sesame").hexdigest(): "reader"}, per_minute=2)
     config = ServeConfig(decode_workers=1)
-    service = EditService(config, pocket, Mirror(), keys)
+    service = service_of(config, pocket, Mirror(), keys)
     with over_http(make_app(service)) as url:
         yield url
     service.close()

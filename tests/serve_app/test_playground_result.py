@@ -12,9 +12,9 @@ from playwright.sync_api import expect
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
 from tests.conftest import jpeg, photograph
 from tests.serve_app.browser import Open, Visit, chromium, open_page
+from tests.serve_app.conftest import service_of
 from tests.serve_app.local import Negative, Recorded, over_http, recorded
 
 __all__ = ["chromium", "open_page", "recorded"]
@@ -180,7 +180,7 @@ def test_what_a_model_does_not_have_is_not_offered_and_reset_is_its_default(
     options = pocket.options - {"image_guidance_scale", "negative_prompt"}
     defaults = {name: value for name, value in pocket.defaults.items() if name in options}
     plain = replace(pocket, options=options, defaults={"num_inference_steps": 4, **defaults})
-    service = EditService(ServeConfig(decode_workers=1), plain, Negative())
+    service = service_of(ServeConfig(decode_workers=1), plain, Negative())
     with over_http(make_app(service)) as url:
         other = open_page(url)
         other.page.locator("#more > summary").click()

@@ -11,9 +11,14 @@ from ray.exceptions import RayActorError
 
 from engine.errors import WorkerCrashed
 from serve_app.ingress.ray_backend import RayBackend
-from serve_app.schemas import Readiness
+from serve_app.ingress.replica_wait import ReplicaWait
+from serve_app.schemas import ModelStatus, Readiness
 
 READY = Readiness(model="pocket", revision="1", in_flight=0)
+
+
+async def unasked() -> ModelStatus:
+    raise AssertionError
 
 
 def backend_of(*answers: object) -> RayBackend:
@@ -26,7 +31,8 @@ def backend_of(*answers: object) -> RayBackend:
             raise answer
         return answer
 
-    return RayBackend(SimpleNamespace(ready=SimpleNamespace(remote=ready)))  # type: ignore[arg-type]
+    handle: Any = SimpleNamespace(ready=SimpleNamespace(remote=ready))
+    return RayBackend(handle, ReplicaWait("pocket", unasked))
 
 
 def test_where_a_replica_has_just_died_another_is_asked_whether_it_is_ready() -> None:

@@ -23,9 +23,8 @@ from serve_app.config import ServeConfig
 from serve_app.errors import ResultNotFound, UrlInvalid
 from serve_app.ingress.api import make_app
 from serve_app.ingress.results import KEY_FILE, Results, SignedUrl
-from serve_app.ingress.service import EditService
 from storage.storage import Storage
-from tests.serve_app.conftest import PROMPT, files_of, pixels_of, post_form
+from tests.serve_app.conftest import PROMPT, files_of, pixels_of, post_form, service_of
 from tests.serve_app.local import Negative, over_http
 from tests.serve_app.test_refusals import check_error
 
@@ -65,7 +64,7 @@ def test_an_edit_by_url_is_the_image_of_one_without_on_any_storage(
     place: str, pocket: ModelSpec, photographs: dict[str, bytes]
 ) -> None:
     config = ServeConfig(decode_workers=1, results_uri=place)
-    service = EditService(config, pocket, Negative())
+    service = service_of(config, pocket, Negative())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as http:
         (sent,) = files_of(post_form(http, photographs["coffee"], seed=1))
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as sdk:
@@ -134,7 +133,7 @@ def test_an_answer_by_url_is_repeated_as_long_as_its_url_lives(
     tmp_path: Path, pocket: ModelSpec, photographs: dict[str, bytes]
 ) -> None:
     config = ServeConfig(decode_workers=1, results_uri=str(tmp_path), results_lifetime_s=100)
-    service = EditService(config, pocket, Negative())
+    service = service_of(config, pocket, Negative())
     kept_for: list[float] = []
     keep = service.answers.keep
 
@@ -155,7 +154,7 @@ def test_an_answer_by_url_is_repeated_as_long_as_its_url_lives(
 def test_without_a_place_for_images_the_refusal_names_the_setting_and_no_address_is_there(
     pocket: ModelSpec, photographs: dict[str, bytes]
 ) -> None:
-    service = EditService(ServeConfig(decode_workers=1), pocket, Negative())
+    service = service_of(ServeConfig(decode_workers=1), pocket, Negative())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as http:
         refused = post_form(http, photographs["coffee"], response_format="url")
         message = check_error(refused, 400, "option_invalid", "response_format")
@@ -169,7 +168,7 @@ def test_a_stream_has_no_urls_and_clients_may_know_the_server_by_another_address
 ) -> None:
     public = "https://edits.example/rayedit/"
     config = ServeConfig(decode_workers=1, results_uri=str(tmp_path), public_url=public)
-    service = EditService(config, pocket, Negative())
+    service = service_of(config, pocket, Negative())
     with over_http(make_app(service)) as url, httpx.Client(base_url=url, timeout=60) as http:
         fields = {"response_format": "url", "stream": "true"}
         refused = post_form(http, photographs["coffee"], **fields)

@@ -21,9 +21,8 @@ from engine.sources import Source, prepare
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
 from tests.conftest import photograph, png
-from tests.serve_app.conftest import PROMPT, Mirror, data_url
+from tests.serve_app.conftest import PROMPT, Mirror, data_url, service_of
 
 KLEIN = replace(FLUX2_KLEIN, resolution=64)
 FILES = [png(photograph(name)[:200, :300]) for name in ("coffee", "chelsea", "rocket")]
@@ -46,7 +45,7 @@ class Served:
 
     def __init__(self, spec: ModelSpec, config: ServeConfig) -> None:
         self.backend = Witness()
-        self.service = EditService(config, spec, self.backend)
+        self.service = service_of(config, spec, self.backend)
         self.app = make_app(self.service)
 
     def ask(self, send: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
