@@ -68,5 +68,6 @@ def pixels(picture: dict[str, Any]) -> np.ndarray:
 
 
 def files(output: Path, folder: str) -> set[str]:
-    """Names of the files below a folder of an output."""
-    return {path.name for path in (output / folder).rglob("*") if path.is_file()}
+    """Names of the files below a folder of an output, but for the scraps of a killed process."""
+    found = {path.name for path in (output / folder).rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(".")}

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
 import pytest
 
 from batch_jobs.stopping import Exit
-from tests.batch_jobs.chaos import DRIVER_KILLS, RUN_TIMEOUT_S, Storm, log_of, nodes, start_driver
+from tests.batch_jobs.chaos import (
+    DRIVER_KILLS,
+    RUN_TIMEOUT_S,
+    Storm,
+    assert_each_once,
+    done_rows,
+    log_of,
+    nodes,
+    start_driver,
+)
 from tests.batch_jobs.jobs import ledger
 from tests.batch_jobs.shapes import write_lines
-from tests.triplet_jobs.chaos import CONFIG, MODULE
+from tests.serving import eventually
+from tests.triplet_jobs.chaos import CONFIG, HERE, MODULE, main
 from tests.triplet_jobs.factories import account, data_set, files
 
+KILLS = 3
 CAPTIONS = 16
 BROKEN = 2  # of them, whose photograph is none
 
@@ -56,3 +68,26 @@ def test_killed_drivers_workers_and_a_node_leave_the_data_set_of_a_quiet_run(
         f"{storm.driver_kills} drivers, {storm.worker_kills} workers, {storm.node_kills} nodes "
         f"killed; a quiet run takes {run_s:.0f} s"
     )
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_again_and_again_leaves_the_data_set_of_a_quiet_run(
+    captions: Path, tmp_path: Path
+) -> None:
+    calm, stormy = tmp_path / "calm", tmp_path / "storm"
+    assert main(str(captions), str(calm), HERE) == Exit.OK
+    candidates, dice = len(ledger(calm)), random.Random(1)
+    kills = 0
+    for least in sorted(dice.sample(range(candidates), KILLS)):
+        driver = start_driver(str(captions), stormy, HERE, MODULE)
+        eventually(lambda: driver.poll() is not None or done_rows(stormy) >= least, 120)  # noqa: B023
+        kills += driver.poll() is None
+        driver.kill()
+        driver.wait()
+        assert_each_once(stormy)
+    driver = start_driver(str(captions), stormy, HERE, MODULE)
+    code = driver.wait(RUN_TIMEOUT_S)
+    assert (code, kills >= KILLS - 1) == (Exit.OK, True), log_of(stormy).read_text()
+    assert account(stormy) == account(calm) and account(calm)["filtered"]
+    assert data_set(stormy) == data_set(calm)
+    assert files(stormy, "images") == files(calm, "images")
