@@ -105,9 +105,9 @@ class BatchStore:
         return f"batch_{new_token(self.clock())}"
 
     def create(self, order: BatchOrder) -> None:
-        """Have a batch be there, and be done."""
-        self.storage.publish(self._path(order.id, "order"), _as_json(order))
+        """Have a batch be there, and be done: it is there as soon as its order is."""
         self.storage.publish(f"{OPEN}/{order.id}.{self.owner}", b"")
+        self.storage.publish(self._path(order.id, "order"), _as_json(order))
 
     def order(self, id: str) -> BatchOrder | None:
         """Find what was asked for; None where this owner has no such batch."""

@@ -71,7 +71,7 @@ class Watch:
             try:
                 self._look()
                 self.reason = self._found()
-            except OSError as error:  # storage may come back
+            except Exception as error:  # storage fails in dozens of ways, and comes back
                 logger.warning("the batch cannot be looked at: %s", error)
         if self._usual and not self._done.is_set():
             os.kill(os.getpid(), signal.SIGTERM)

@@ -44,6 +44,7 @@ class BatchKeeper:
     ) -> None:
         self._storage, self._jobs, self._at_once, self._clock = storage, jobs, at_once, clock
         self._pauses: dict[str, tuple[float, float]] = {}  # id -> not before, and the next pause
+        self._known: set[str] = set()  # ids of batches that are there
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._look_on, name="batches", daemon=True)
 
@@ -60,11 +61,17 @@ class BatchKeeper:
 
     def look(self) -> None:
         """Start what should run and does not; raises what storage and `Jobs` raise."""
-        found = open_batches(self._storage)
+        found = [batch for batch in open_batches(self._storage) if self._is_there(*batch)]
         self._pauses = {id: self._pauses[id] for _, id in found if id in self._pauses}
         for place, (owner, id) in enumerate(found):
             if place < self._at_once or self._is_to_end(owner, id):
                 self._ensure(owner, id)
+
+    def _is_there(self, owner: str, id: str) -> bool:
+        """Tell a batch from what is left of one whose server died before all of it was there."""
+        if id not in self._known and BatchStore(self._storage, owner).order(id) is not None:
+            self._known.add(id)
+        return id in self._known
 
     def _is_to_end(self, owner: str, id: str) -> bool:
         batches = BatchStore(self._storage, owner)

@@ -64,6 +64,15 @@ def test_the_oldest_run_first_and_the_next_when_one_is_over(batches: BatchStore)
     assert jobs.started == [first, second, third]
 
 
+def test_what_is_left_of_one_that_was_never_whole_takes_no_turn(batches: BatchStore) -> None:
+    jobs = Noted()
+    keeper = BatchKeeper(batches.storage, jobs, at_once=1, clock=batches.clock)
+    broken, whole = ordered(batches), ordered(batches)
+    batches.folder(broken).remove("order.json")
+    keeper.look()
+    assert jobs.started == [whole]
+
+
 def test_one_that_is_to_end_does_not_wait_for_its_turn(batches: BatchStore) -> None:
     jobs, clock = Noted(), batches.clock
     keeper = BatchKeeper(batches.storage, jobs, at_once=1, clock=clock)
