@@ -54,13 +54,20 @@ class ExportLines:
     """Writes ledger rows in one of the shapes."""
 
     def __init__(
-        self, storage: Storage, base: str, to: LineShape, keys: DataFlowKeys = DATAFLOW_KEYS
+        self,
+        storage: Storage,
+        base: str,
+        to: LineShape,
+        keys: DataFlowKeys = DATAFLOW_KEYS,
+        model: str | None = None,
     ) -> None:
-        """`base`: the folder that relative paths start from; `keys`: of DataFlow's lines."""
+        """`base`: the folder that relative paths start from; `keys`: of DataFlow's lines; `model`:
+        what OpenAI's lines call the model, where that is not the job's name of it."""
         self._storage = storage
         self._base = base
         self._to = to
         self._keys = keys
+        self._model = model
 
     def of(self, table: pa.Table) -> Iterator[str]:
         """Yield the lines of a table with all columns of the ledger."""
@@ -80,6 +87,7 @@ class ExportLines:
     def _openai(self, entry: Entry) -> str:
         images = [self._read(path, entry) for path in _images(entry)]
         masks = [path and self._read(published_path(path), entry) for path in _masks(entry)]
+        entry.model = self._model or entry.model
         return openai_line(entry, images, masks)
 
     def _read(self, path: str, entry: Entry) -> str:

@@ -30,14 +30,15 @@ class Outcome:
     """Writes what the job of a batch has made so far into the files of its owner."""
 
     order: BatchOrder
+    model: str | None  # as the server calls it
     files: FileStore
     job: Storage  # the output of the job
     rows: pa.Table  # of its ledger
 
     @classmethod
-    def of(cls, order: BatchOrder, files: FileStore, job: Storage) -> Outcome:
+    def of(cls, order: BatchOrder, model: str | None, files: FileStore, job: Storage) -> Outcome:
         """Read what there is."""
-        return cls(order, files, job, by_id(Ledger(job).read()))
+        return cls(order, model, files, job, by_id(Ledger(job).read()))
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -62,7 +63,7 @@ class Outcome:
 
     def _lines(self, status: str) -> Iterator[str]:
         rows = self.rows.filter(pc.equal(self.rows["status"], status))
-        return ExportLines(self.job, "", "openai-batch").of(rows)
+        return ExportLines(self.job, "", "openai-batch", model=self.model).of(rows)
 
     def _write(self, kind: str, lines: Iterator[str]) -> str | None:
         first = next(lines, None)

@@ -129,7 +129,8 @@ class _Run:
 
     def _finish(self, reason: Reason | None) -> None:
         """Write what was made, then that the batch is over; done again, it makes the same."""
-        outcome, state = Outcome.of(self.order, self.files, self.job), self.state
+        state = self.state
+        outcome = Outcome.of(self.order, state.model, self.files, self.job)
         state.completed, state.failed = outcome.counts
         if state.completed + state.failed == state.total > 0:
             reason = None  # all is done all the same

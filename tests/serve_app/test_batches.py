@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
 from serve_app.ingress.files import owner_of
 from serve_app.ingress.keys import ApiKeys, Key
+from serve_app.ingress.models import ServedModel
+from serve_app.ingress.service import EditService
 from storage.batch_store import BatchStore, open_batches
 from storage.storage import Storage
 from tests.batch_jobs.editors import TRACE, dry
@@ -46,6 +48,7 @@ __all__ = ["place"]
 KEYS = {hashlib.sha256(name.encode()).hexdigest(): name for name in ("ann", "bob")}
 OWNER = owner_of(Key(hashlib.sha256(b"ann").hexdigest(), "ann"))
 DAY_S = 86_400
+SIDES = {"a": 64, "b": 48}  # in px, of two models
 
 
 class Clock:
@@ -243,6 +246,30 @@ def test_all_lines_of_a_batch_are_of_one_model() -> None:
     assert checked("gpt-x", None, "b").model == "b" and checked("gpt-x", "b").faults == []
     assert checked(None, None).model is None
     assert [(one.line, one.code) for one in checked("b", "a").faults] == [(2, "mismatched_model")]
+
+
+def test_of_several_models_a_batch_is_done_by_the_one_that_its_lines_name(
+    pocket: ModelSpec, tmp_path: Path, photographs: dict[str, bytes]
+) -> None:
+    engines = {name: {"model": "pocket", "resolution": side} for name, side in SIDES.items()}
+    models = {name: {"engine": engine} for name, engine in engines.items()}
+    config = ServeConfig.of(
+        {"models": models, "decode_workers": 1, "files_uri": str(tmp_path), "aliases": {"x": "b"}}
+    )
+    service = EditService(config, [ServedModel(name, pocket, Mirror()) for name in SIDES])
+    with ExitStack() as end:
+        url = end.enter_context(over_http(make_app(service)))
+        base = f"{url}/v1"
+        sdk = end.enter_context(openai.OpenAI(base_url=base, api_key="none", max_retries=0))
+        for named, meant in ((None, "a"), ("x", "b")):
+            made = make_batch(sdk, edit_lines(photographs["coffee"], 1, model=named))
+            batches = BatchStore(Storage(str(tmp_path)), owner_of(Key("", "")))
+            assert batches.order(made.id).jobs[meant]["engine"] == engines[meant]  # type: ignore[union-attr]
+            run_batch(batches, made.id, spec=dry(pocket), run_blocks=edited_here)
+            done = sdk.batches.retrieve(made.id)
+            (line,) = outputs(sdk, done.output_file_id).values()
+            assert (done.model, line["response"]["body"]["model"]) == (meant, meant)
+    service.close()
 
 
 def test_a_batch_has_lines_and_not_too_many(
