@@ -189,8 +189,8 @@ def _images_response(
         "size": f"{first.width_px}x{first.height_px}",
         "model": entry.model,
         "warnings": entry.warnings or [],
-        "usage": NO_TOKENS,
         "understood_as": entry.understood_as,
+        "usage": NO_TOKENS,
     }
 
 
