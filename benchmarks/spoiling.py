@@ -1,4 +1,4 @@
-"""Photographs spoiled by known amounts, as a camera spoils them."""
+"""Photographs spoiled by known amounts, as a camera spoils them; results, as a model does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import partial
 import cv2
 import numpy as np
 from PIL import Image
+
+from engine.quality.colour import from_lab, to_lab
 
 Pixels = np.ndarray  # (H, W, 3) uint8
 Spoil = Callable[[Pixels], Pixels]
@@ -37,6 +39,13 @@ def shake(pixels: Pixels, share: float) -> Pixels:
     start, end = (tuple(int(v) for v in np.round(middle + k * step)) for k in (-1, 1))
     cv2.line(line, start, end, 1.0, 1, cv2.LINE_AA)
     return cv2.filter2D(pixels, -1, line / line.sum())
+
+
+def tinge(pixels: Pixels, a: float, b: float) -> Pixels:
+    """Shift a* and b* of CIE L*a*b* everywhere."""
+    lab = to_lab(pixels)
+    lab[..., 1:] += np.array((a, b), np.float32)
+    return from_lab(lab)
 
 
 def expose(pixels: Pixels, stops: float) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ from engine.recipe import ENGINE_FLAGS
 from engine.wire import OutputFormat, check_background
 
 if TYPE_CHECKING:
-    from engine.edit import EditResult
+    from engine.edit import EditResult, Measured
     from engine.sources import Prepared, Source
     from engine.spec import ModelSpec
 
@@ -176,6 +177,13 @@ def _save(
             write_file(mask, encode_mask(made.edited), "--output")
         size = f"{made.image.width}x{made.image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
+        if made.report is not None and made.report.measured is not None:
+            typer.echo(f"  {_told(made.report.measured)}")
+
+
+def _told(measured: Measured) -> str:
+    values = ((field.name, getattr(measured, field.name)) for field in fields(measured))
+    return ", ".join(f"{name} {value:.3g}" for name, value in values if value is not None)
 
 
 def write_file(path: Path, data: bytes, flag: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from engine.adapter import Adapter
 from engine.error_codes import error_class
 from engine.errors import EngineError, InternalError
-from engine.options import ResolvedOptions
+from engine.options import Repaired, ResolvedOptions
 
 # The codes of what was softened, while a source was decoded, an edit made or a result finished.
 WARNINGS = {
@@ -26,12 +26,21 @@ WARNINGS = {
     "instruction_unknown": "the model does not know the edit that is asked for, and did the "
     "nearest that it knows: `understood_as`",
     "language_unsupported": "the instruction is in a script that the model was not trained on",
+    "result_blank": "the result shows next to nothing",
+    "result_blurry": "the result is less sharp than its source, and nothing in it is not: "
+    "`repair=sharpen` mends that",
+    "result_cast": "a colour lies over what was not edited: `repair=colour` mends that",
+    "result_recoloured": "`repair` took a colour cast off the result",
+    "result_sharpened": "`repair` gave the result the sharpness of its source",
+    "result_unchanged": "the edit changed next to nothing: more `guidance_scale`, or less "
+    "`image_guidance_scale`",
     "smaller_than_source": "the result is smaller than its source: `restore_size` with "
     "`detail=source` gives it the source's size and detail",
     "source_backlit": "the middle of the source is far darker than its sides",
     "source_blurry": "nothing in the source is sharp",
     "source_dark": "the source is underexposed: even its lightest parts are dark",
     "source_small": "the shorter side of the source is less than half of the model's resolution",
+    "structure_lost": "the result has hardly an edge where its source has one",
 }
 
 
@@ -57,8 +66,13 @@ class EditRequest:
 
     @property
     def keeps_source(self) -> bool:
-        """True where the result is compared with its source: by mask or options."""
+        """True where pixels of the source go into the result: by mask or options."""
         return self.mask is not None or self.options.keeps_source
+
+    @property
+    def compares_source(self) -> bool:
+        """True where the result is compared with its source: by mask or options."""
+        return self.mask is not None or self.options.compares_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +87,27 @@ class EditResult:
     model_s: float = 0.0  # s from its first model call to its last
     # the edit that it was taken for, where the model does not know the one that was asked for
     understood_as: str | None = None
-    # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where the request keeps it
+    # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where it is compared with that
     reconstructed: np.ndarray | None = None
     engine_words: tuple[str, ...] = ()  # of `engine.recipe`: the model that made them
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A finished picture beside what an edit of nothing would have given: the source after the
+    autoencoder, or the source itself where its detail or its pixels are kept."""
+
+    # of nine tenths of the tiles in which the other is sharp, at most; None where that is nowhere
+    sharpness_ratio: float | None
+    entropy: float  # of its brightness, in bits: 0 is one grey, 8 all of them alike
+    colour_cast: float  # of a* and b*, over pixels that were not edited; 0 where none can be told
+    clipped: float  # share of its pixels that lost their detail to white or black, 0 to 1
+    ssim: float  # structural similarity of brightness, 1: the same
+    edge_correlation: float  # of their edges, 1: all in their place
+    change: float  # root mean square of the difference, in levels of 0..255
+    # with `measures: full`: how far its structure moved, as a share of the longest side; None where
+    # nothing of it can be followed
+    displacement: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +116,8 @@ class EditReport:
 
     changed_share: float  # how much of the picture was edited, 0 to 1
     outside_change: float  # how far the rest is from the source, mean in levels of 0..255
+    measured: Measured | None = None  # where `measures` asks for it
+    repaired: tuple[Repaired, ...] = ()  # what `repair` did
 
 
 @dataclass(frozen=True, slots=True)

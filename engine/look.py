@@ -6,20 +6,18 @@ import cv2
 import numpy as np
 
 from engine.edit import Look
+from engine.quality.grey import reduced
 
-SIDE_PX = 256  # of the longest side that is looked at: one scale for every canvas, and cheap
 BORDER = 0.125  # of each side: the band that is mostly background
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))  # around a pixel
 _PATTERNS = 10  # 0 to 8 brighter neighbours in one run, and all else
 
 
 def look_of(pixels: np.ndarray) -> Look:
-    """Measure a picture (H, W, 3) uint8 RGB, reduced to `SIDE_PX` at most."""
-    reduced = _reduced(pixels)
-    lab, border_lab = _colours(reduced)
-    return Look(
-        tuple(lab.tolist()), tuple(border_lab.tolist()), tuple(texture_of(reduced).tolist())
-    )
+    """Measure a picture (H, W, 3) uint8 RGB, reduced to 256 px at most."""
+    small = reduced(pixels)
+    lab, border_lab = _colours(small)
+    return Look(tuple(lab.tolist()), tuple(border_lab.tolist()), tuple(texture_of(small).tolist()))
 
 
 def texture_of(pixels: np.ndarray) -> np.ndarray:
@@ -47,14 +45,6 @@ def _pattern(code: int) -> int:
 
 
 _PATTERN_OF = np.array([_pattern(code) for code in range(256)])
-
-
-def _reduced(pixels: np.ndarray) -> np.ndarray:
-    """Average a picture to at most `SIDE_PX`."""
-    height, width = pixels.shape[:2]
-    scale = min(SIDE_PX / max(height, width), 1)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _colours(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,9 @@ Determinism = Literal["seeded", "bucket", "strict"]
 Resize = Literal["fit", "crop", "pad", "stretch"]
 Detail = Literal["model", "source"]
 Preserve = Literal["off", "auto"]
+Measures = Literal["none", "fast", "full"]
+Repair = Literal["none", "sharpen", "colour", "both"]
+Repaired = Literal["sharpened", "recoloured"]  # what `repair` did to a picture
 Quality = Literal["low", "medium", "high", "auto"]
 Background = Literal["auto", "opaque", "transparent"]
 Scheduler = Literal[
@@ -138,6 +141,20 @@ class EditOptions(BaseModel):
     return_mask: Annotated[
         bool, Field(description="return where the edit changed the image too, as a mask")
     ] = False
+    measures: Annotated[
+        Measures | None,
+        Field(
+            description="fast: sharpness, cast, structure and change of the result beside its "
+            "source, in edit_report, and warnings; full: how far its structure moved too"
+        ),
+    ] = None
+    repair: Annotated[
+        Repair | None,
+        Field(
+            description="sharpen: give a result that the model blurred the sharpness of its "
+            "source; colour: take a colour cast off; a result that needs neither stays as it is"
+        ),
+    ] = None
     background: Annotated[
         Background | None,
         Field(
@@ -201,12 +218,19 @@ class ResolvedOptions(EditOptions):
     restore_size: bool = False
     detail: Detail = "model"
     preserve: Preserve = "off"
+    measures: Measures = "none"
+    repair: Repair = "none"
     background: Background = "opaque"
 
     @property
     def keeps_source(self) -> bool:
-        """True where the result is not the model's picture alone."""
+        """True where pixels of the source go into the result, or tell where it was edited."""
         return self.detail == "source" or self.preserve == "auto" or self.return_mask
+
+    @property
+    def compares_source(self) -> bool:
+        """True where the result is compared with its source, whatever becomes of it."""
+        return self.keeps_source or self.measures != "none" or self.repair != "none"
 
     def scale(self, name: str) -> float:
         """Return the number of option `name`; raises `InternalError` where it is not resolved."""

@@ -24,7 +24,7 @@ SOURCE, OUTPUT, MASK, IMAGE = "SOURCE", "OUTPUT.png", "MASK", "IMAGE"
 ENGINE_FLAGS = ("controlnet", "resolution", "dtype", "quantization", "determinism")
 # Each image is one, of its own seed; steps are said; a style is written out, unless it has a LoRA;
 # the others change no picture.
-_UNSAID = {"seed", "num_images", "quality", "style", "strict_language", "return_mask"}
+_UNSAID = {"seed", "num_images", "quality", "style", "strict_language", "return_mask", "measures"}
 _FILES = {"-o": OUTPUT, "--mask": MASK, "--image": IMAGE}
 _SWITCHES = {
     name

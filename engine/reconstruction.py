@@ -23,12 +23,12 @@ class Reconstructions:
         self._kept = TensorCache(KEPT_BYTES)
 
     def reconstruct(self, lives: Sequence[LiveRequest]) -> None:
-        """Give each request that keeps its source the canvas after the autoencoder.
+        """Give each request that is compared with its source the canvas after the autoencoder.
 
         They have samples, and canvases of one shape. Raises `InternalError` where a family gave no
         source, and what `Editor.decode` raises.
         """
-        asking = [live for live in lives if live.request.keeps_source]
+        asking = [live for live in lives if live.request.compares_source]
         for live in asking:
             kept = self._kept.get(_key(live))
             live.reconstructed = kept.numpy() if isinstance(kept, torch.Tensor) else None
@@ -55,6 +55,7 @@ def _latents_of(live: LiveRequest) -> torch.Tensor:
     source = live.samples[0].conditioning.source
     if source is None:
         raise InternalError(
-            "this model's family keeps no source: edit without mask, detail and preserve"
+            "this model's family keeps no source: edit without mask, detail, preserve, "
+            "measures and repair"
         )
     return source

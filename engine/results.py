@@ -13,9 +13,12 @@ from engine.edit import EditResult
 from engine.errors import InternalError
 from engine.finishing import Canvases, Finished, Wanted, finish, source_at_output
 from engine.formats import OPTIONAL_FORMATS
-from engine.geometry import from_canvas, to_canvas
+from engine.geometry import cut_padding, from_canvas, to_canvas
 from engine.images import decode
 from engine.masks import decode_mask, mask_to_output
+from engine.options import Measures, Repaired
+from engine.quality.measures import measure
+from engine.quality.repair import repair
 from engine.recipe import command_of
 from engine.sources import Finishing
 
@@ -24,7 +27,8 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     """Yield the pictures of an edit, one at a time: each takes 4 bytes a pixel of the output.
 
     Every door's results come from here, in a process that is not the model's. A source of which
-    more than its canvas is kept is decoded again, from the file that was edited.
+    more than its canvas is kept is decoded again, from the file that was edited. What the model
+    spoiled is repaired on the canvas, before anything of the source is given back.
     """
     image = alpha = None
     if finishing.source is not None:
@@ -46,24 +50,54 @@ def _pictures(
     result: EditResult, finishing: Finishing, image: Image.Image | None
 ) -> Iterator[Finished]:
     """The pictures over white; `image`: the source, where its file was kept."""
-    if not finishing.keeps_source:
+    if not finishing.compares_source:
         del image
         for edited in result.images:
             yield Finished(from_canvas(edited, finishing.geometry))
         return
     if result.reconstructed is None:
         raise InternalError("the model returned no reconstruction of the source")
-    geometry = finishing.geometry
+    geometry, reconstructed = finishing.geometry, result.reconstructed
     canvas, source, mask = _kept(finishing, image)
     del image
     wanted = Wanted(
         finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
     )
+    keeps_pixels = wanted.detail or wanted.preserve or mask is not None
+    unedited = cut_padding(canvas if keeps_pixels else reconstructed, geometry)
+
+    def finished(edited: np.ndarray, into: Image.Image | None = None) -> Finished:
+        mended, repaired = _repaired(edited, reconstructed, finishing)
+        made = finish(Canvases(canvas, reconstructed, mended), source, geometry, wanted, into)
+        return _judged(made, unedited, repaired, finishing.measures)
+
     *others, last = result.images
-    for edited in others:
-        yield finish(Canvases(canvas, result.reconstructed, edited), source, geometry, wanted)
-    canvases = Canvases(canvas, result.reconstructed, last)
-    yield finish(canvases, source, geometry, wanted, into=source)
+    yield from map(finished, others)
+    yield finished(last, into=source)
+
+
+def _repaired(
+    edited: np.ndarray, reconstructed: np.ndarray, finishing: Finishing
+) -> tuple[np.ndarray, tuple[Repaired, ...]]:
+    """Repair an edited canvas, its padding left alone, and say what was done."""
+    before, after = (cut_padding(one, finishing.geometry) for one in (reconstructed, edited))
+    mended, repaired = repair(before, after, finishing.repair)
+    if repaired:
+        edited = edited.copy()
+        cut_padding(edited, finishing.geometry)[:] = mended
+    return edited, repaired
+
+
+def _judged(
+    made: Finished, unedited: np.ndarray, repaired: tuple[Repaired, ...], measures: Measures
+) -> Finished:
+    """Say in a picture's report what was repaired, and measure it where that is wanted."""
+    measured, codes = None, [f"result_{done}" for done in repaired]
+    if measures != "none":
+        measured, found = measure(made.image, unedited, measures)
+        codes += found
+    report = made.report and replace(made.report, measured=measured, repaired=repaired)
+    return replace(made, report=report, warnings=(*made.warnings, *codes))
 
 
 def _kept(

@@ -25,7 +25,7 @@ from engine.errors import (
 from engine.geometry import Geometry, plan_geometry, reference_geometry, to_canvas
 from engine.images import MAX_BYTES, decode
 from engine.masks import decode_mask, mask_to_canvas
-from engine.options import Background, Detail, Preserve, ResolvedOptions
+from engine.options import Background, Detail, Measures, Preserve, Repair, ResolvedOptions
 from engine.quality.poor_source import find_poor
 from engine.recipe import edit_words
 from engine.spec import ModelSpec
@@ -50,21 +50,24 @@ class Finishing:
     detail: Detail = "model"
     preserve: Preserve = "off"
     return_mask: bool = False
+    measures: Measures = "none"
+    repair: Repair = "none"
     background: Background = "opaque"  # transparent where the source is and its alpha is wanted
     # Files and not pixels, since this waits in queues: the source image, where anything of it is
     # to be kept, and the mask, where there is one.
     source: bytes | None = None
     mask: bytes | None = None
-    # In place of the file where the result has another size and no mask: (H, W, 3) uint8, what the
-    # model was shown, so that a large source is not decoded twice.
+    # In place of the file where the result has another size and no mask, or is only compared:
+    # (H, W, 3) uint8, what the model was shown, so that a large source is not decoded twice.
     canvas: np.ndarray | None = None
     edit_words: tuple[str, ...] = ()  # of `engine.recipe`: what was asked for
 
     @property
-    def keeps_source(self) -> bool:
-        """Tell whether the result is not the model's picture alone; its alpha does not count."""
+    def compares_source(self) -> bool:
+        """Tell whether the result is compared with its source; its alpha does not count."""
         wishes = self.detail == "source", self.preserve == "auto", self.return_mask
-        return any(wishes) or self.mask is not None
+        measured = self.measures != "none", self.repair != "none"
+        return any(wishes) or any(measured) or self.mask is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +132,15 @@ def _finishing(
 ) -> Finishing:
     """Keep what the result is made with. `shrinks`: all of it is on the canvas; `is_clear`: its
     alpha is to be given back, which is in the file alone."""
-    options, keeps = request.options, request.keeps_source
-    needs_file = is_clear or (keeps and not shrinks)
+    options = request.options
+    needs_file = is_clear or (request.keeps_source and not shrinks)
     return Finishing(
         *(geometry, options.detail, options.preserve, options.return_mask),
+        *(options.measures, options.repair),
         background="transparent" if is_clear else "opaque",
         source=source.image if needs_file else None,
         mask=source.mask,
-        canvas=request.pixels if keeps and not needs_file else None,
+        canvas=request.pixels if request.compares_source and not needs_file else None,
     )
 
 

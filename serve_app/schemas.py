@@ -11,8 +11,9 @@ from engine.options import MAX_SEED, Quality
 from engine.wire import OutputFormat
 
 _REPORT = (
-    "where `detail`, `preserve` or a mask keeps something of the source: `changed_share` of the "
-    "picture, 0 to 1, and `outside_change`, how far the rest moved in levels of 0 to 255"
+    "where `detail`, `preserve` or a mask keeps something of the source, or `measures` or `repair` "
+    "compare with it: `changed_share` of the picture, 0 to 1, `outside_change`, how far the rest "
+    "moved in levels of 0 to 255, what was `measured`, and what was `repaired`"
 )
 
 _UNDERSTOOD = (

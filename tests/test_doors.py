@@ -46,6 +46,8 @@ EDITS = [
         "detail": "source",
         "preserve": "auto",
         "mask": "mask.png",
+        "measures": "full",
+        "repair": "both",
     },
 ]
 

@@ -205,7 +205,7 @@ def _quality_of(entry: Entry) -> str | None:
     return None if quality == "auto" else quality
 
 
-def _report(output: Output) -> dict[str, float] | None:
+def _report(output: Output) -> dict[str, Any] | None:
     return None if output.edit_report is None else asdict(output.edit_report)
 
 

@@ -18,6 +18,7 @@ from batch_jobs.manifest.reading import Reading
 from batch_jobs.report.charts import speed_chart
 from batch_jobs.report.consistency import consistency
 from batch_jobs.report.contact_sheet import SheetRow, draw_contact_sheet
+from batch_jobs.report.measures import distributions
 from batch_jobs.report.pairs import has_pictures, write_pairs
 from batch_jobs.report.sample import DrawnStyle, drawn_outliers, sample_rows
 from batch_jobs.report.templates import environment
@@ -47,6 +48,7 @@ COLUMNS = (
     *(name for name in EditOptions.model_fields if name != "num_images"),
 )
 SLOWEST = 5
+AVERAGED = ("changed_share", "outside_change")  # of `EditReport`; its measures are histograms
 FAILED_SHOWN = 200  # rows; all of them are in failed.csv
 
 HEADLINE = {  # the figures that stand first, by what the page calls them
@@ -93,6 +95,7 @@ def _figures(results: pa.Table) -> dict[str, Any]:
         "errors": dict(errors.most_common()),
         "warnings": dict(Counter(pc.list_flatten(ok["warnings"]).to_pylist()).most_common()),
         "edit_report": _mean_report(ok),
+        "measures": [asdict(found) for found in distributions(ok)],
         "mean_batch_size": None if fill is None else round(fill, 2),
         "model": next(iter(results["model"].drop_null()[:1].to_pylist()), None),
         "model_revision": next(iter(results["model_revision"].drop_null()[:1].to_pylist()), None),
@@ -104,8 +107,8 @@ def _mean_report(ok: pa.Table) -> dict[str, float] | None:
     reports = pc.struct_field(pc.list_flatten(ok["outputs"]), "edit_report").drop_null()
     if not len(reports):
         return None
-    names = [field.name for field in reports.type]
-    return {name: round(pc.mean(pc.struct_field(reports, name)).as_py(), 3) for name in names}
+    means = {name: pc.mean(pc.struct_field(reports, name)).as_py() for name in AVERAGED}
+    return {name: round(mean, 3) for name, mean in means.items()}
 
 
 def _page(
@@ -125,6 +128,7 @@ def _page(
         "pair_count": pairs,
         "warnings": figures["warnings"],
         "edit_report": figures["edit_report"],
+        "measures": figures["measures"],
         "chart": speed_chart(figures.get("speed", ())),
         "sheet": sheet,
         "styles": styles,

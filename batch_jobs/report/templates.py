@@ -24,6 +24,7 @@ WORDS = {
     "Failed rows by code": "失败的行，按错误代码",
     "Edited rows by warning": "有警告的行",
     "What the edits changed": "修改了多少",
+    "What was measured": "测得的数值",
     "Images/s over time": "速度（张/秒）随时间的变化",
     "Before and after": "修改前后",
     "Slowest rows": "最慢的行",
@@ -76,6 +77,12 @@ SENTENCES = {
         "{share:.0f}% of a picture on average; the rest moved by {moved:.1f} of 255 levels.",
         "平均改动了画面的 {share:.0f}%；其余部分变化 {moved:.1f} 级（共 255 级）。",
     ),
+    "measured": (
+        "Each result beside what an edit of nothing would have given; docs/quality.md says what "
+        "each measure is.",
+        "每张结果与“什么都不改”的图相比；各项含义见 docs/quality.md。",
+    ),
+    "median": ("median {value} of {images:,} images", "{images:,} 张图的中位数 {value}"),
     "every_pair": (
         "Every pair, with its files ({count:,})",
         "全部 {count:,} 组对比，每张都链接到文件",

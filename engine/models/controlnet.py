@@ -149,7 +149,7 @@ class ControlNet:
 
     def encode(self, requests: Sequence[EditRequest]) -> list[Conditioning]:
         """See `Editor.encode`. Only sources that something begins at or is kept of are encoded."""
-        seen = [r for r in requests if r.options.strength is not None or r.keeps_source]
+        seen = [r for r in requests if r.options.strength is not None or r.compares_source]
         known = dict(zip(map(id, seen), self._posteriors.of_canvases(seen), strict=True))
         return [self._condition(request, known.get(id(request))) for request in requests]
 

@@ -7,10 +7,14 @@ import numpy as np
 
 FINE_PX, COARSE_PX = 1.0, 4.0  # sigma of the blurs whose slopes are compared
 TILES = 8  # along each side
+SHARP = 1.6  # the ratio of slopes of a tile that is sharp enough to lose something
+SOFTENED = 0.9  # of those tiles: an edit that softens a part leaves others
 LEAST_SLOPE = 0.5  # levels a px after the coarse blur; a tile with less has no detail to judge
 
+Slopes = tuple[np.ndarray, np.ndarray]  # of tiles, (8, 8) float32 each: fine, coarse
 
-def tile_slopes(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def tile_slopes(grey: np.ndarray) -> Slopes:
     """Measure how steep brightness is in each tile of a picture, after a fine and a coarse blur.
 
     `grey`: (h, w) float32 levels. Returns two (8, 8) float32, root mean squares in levels a px.
@@ -30,6 +34,20 @@ def sharpness(grey: np.ndarray, share: float) -> float | None:
     if not judged.any():
         return None
     return float(np.quantile(fine[judged] / coarse[judged], 1 - share))
+
+
+def sharpness_ratio(before: Slopes, after: Slopes) -> float | None:
+    """Compare the sharpness of a result with its reference's, by the slopes of their tiles.
+
+    Of the tiles in which the reference is sharp and the result still has detail, the ratio that
+    `SOFTENED` of them are below. None where there is no such tile.
+    """
+    (fine, coarse), (fine_now, coarse_now) = before, after
+    judged = (coarse > LEAST_SLOPE) & (fine > SHARP * coarse) & (coarse_now > LEAST_SLOPE)
+    if not judged.any():
+        return None
+    ratios = (fine_now[judged] / coarse_now[judged]) / (fine[judged] / coarse[judged])
+    return float(np.quantile(ratios, SOFTENED))
 
 
 def _slopes(grey: np.ndarray) -> np.ndarray:

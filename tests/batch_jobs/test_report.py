@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from batch_jobs.ledger.layout import image_path
 from batch_jobs.report import page as report
 from batch_jobs.report.charts import LEFT_PX, speed_chart
 from batch_jobs.report.pairs import relative_url, write_pairs
+from engine.edit import Measured
 from storage.storage import Storage
 from tests.serve_app.browser import chromium
 
@@ -114,6 +116,39 @@ def test_nothing_that_a_manifest_says_becomes_markup(
     assert {name for name, _ in hostile.attributes} == {name for name, _ in plain.attributes}
     assert ("alt", f"fog{text}") in hostile.attributes
     assert f"fog{text}" in hostile.texts and f"image_not_found{text}" in hostile.texts
+
+
+def measured(count: int) -> list[dict[str, Any]]:
+    """Rows whose pictures were measured, but for the first; as sharp as their number says."""
+    rows = results(count).to_pylist()
+    for number, row in enumerate(rows):
+        values = dict.fromkeys((field.name for field in fields(Measured)), 0.5)
+        of_one = {**values, "sharpness_ratio": number / count, "displacement": None}
+        for made in row["outputs"]:
+            made["edit_report"] = {
+                "changed_share": 0.25,
+                "outside_change": 2.0,
+                "measured": of_one if number > 1 else None,
+                "repaired": ["sharpened"],
+            }
+    return rows
+
+
+def test_what_was_measured_is_drawn_as_a_histogram_of_each_measure(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(measured(100), schema=SCHEMA).select(report.COLUMNS)
+    report.write_report(Storage(str(tmp_path)), table, str(tmp_path / "m.parquet"), {})
+    figures = json.loads((tmp_path / "report.json").read_text())
+    found = {one["name"]: one for one in figures["measures"]}
+    assert "displacement" not in found and "ssim" in found
+    sharpness = found["sharpness_ratio"]
+    assert sharpness["images"] == sum(sharpness["counts"]) == 89
+    assert (sharpness["least"], sharpness["greatest"]) == (0.02, 0.99)
+    assert figures["edit_report"] == {"changed_share": 0.25, "outside_change": 2.0}
+    page = (tmp_path / "report.html").read_text()
+    drawn = page[page.index('aria-label="sharpness_ratio"') :]
+    assert drawn[: drawn.index("</svg>")].count("<rect") == sum(map(bool, sharpness["counts"]))
+    report.write_report(Storage(str(tmp_path)), results(9), str(tmp_path / "m.parquet"), {})
+    assert "What was measured" not in (tmp_path / "report.html").read_text()
 
 
 def test_pictures_that_have_left_the_manifest_are_not_in_the_report(
@@ -257,7 +292,7 @@ def test_a_report_is_read_on_a_phone_and_in_chinese(
 ) -> None:
     folder = tmp_path / "out"
     storage = Storage(str(folder))
-    rows = [row | {"source": "a.jpg"} for row in results(150).to_pylist()]
+    rows = [row | {"source": "a.jpg"} for row in measured(150)]
     (tmp_path / "a.jpg").write_bytes(photographs["coffee"])
     for row in rows:
         row["source_sha256"] = hashlib.sha256(photographs["coffee"]).hexdigest()

@@ -47,6 +47,7 @@ SHARED: list[dict[str, Any]] = [
     {"scheduler": "euler", "quality": "high", "num_images": 3, "strict_language": True},
     {"num_inference_steps": 3, "size": "64x96", "restore_size": False, "detail": "model"},
     {"resize": "pad", "restore_size": True, "preserve": "auto", "background": "transparent"},
+    {"repair": "both", "measures": "full"},
 ]
 
 
@@ -66,8 +67,8 @@ def options_in(line: str) -> EditOptions:
 
 
 def what_counts(options: ResolvedOptions) -> dict[str, Any]:
-    unsaid = {"seed", "num_images", "quality", "strict_language", "return_mask", "style"}
-    return options.model_dump(exclude=unsaid)
+    of_none = {"strict_language", "return_mask", "measures"}
+    return options.model_dump(exclude={"seed", "num_images", "quality", "style", *of_none})
 
 
 @pytest.mark.parametrize("name", MODELS)

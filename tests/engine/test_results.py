@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -150,6 +151,42 @@ def test_what_is_only_wished_of_the_source_changes_no_bit_of_the_edit(pocket64: 
     assert len({result.images[0].tobytes() for result in results}) == 1
     rebuilt = [result.reconstructed for result in results]
     assert rebuilt[0] is None and all((one == rebuilt[1]).all() for one in rebuilt[2:])
+
+
+def test_measures_are_reported_and_change_no_byte(pocket64: EditActor) -> None:
+    given: list[dict[str, object]] = [{}, {"detail": "model"}, {"detail": "model", "size": "64x48"}]
+    for one in given:
+        plain, fast, full = finished(
+            pocket64,
+            [
+                asked(level, "coffee", pocket64.spec, measures=level, **one)
+                for level in ("none", "fast", "full")
+            ],
+        )
+        assert plain.image.tobytes() == fast.image.tobytes() == full.image.tobytes()
+        assert plain.report is None or plain.report.measured is None
+        assert fast.report is not None and fast.report.measured is not None
+        assert full.report is not None and full.report.measured is not None
+        assert fast.report.measured.displacement is None
+        assert full.report.measured.displacement is not None
+        assert replace(full.report.measured, displacement=None) == fast.report.measured
+
+
+def test_a_blurred_edit_is_repaired_and_says_so_and_its_mask_still_holds(
+    pocket64: EditActor,
+) -> None:
+    mask = draw_mask("box", (600, 400))
+    edit = asked("a", "coffee", pocket64.spec, mask, repair="sharpen", measures="fast")
+    (outcome,) = pocket64.edit_batch([edit.request])
+    assert isinstance(outcome, EditResult)
+    soft = cv2.GaussianBlur(edit.request.pixels, (0, 0), 2)
+    blurred = replace(outcome, images=[soft], reconstructed=edit.request.pixels)
+    (made,) = finished_images(blurred, edit.finishing)
+    (left,) = finished_images(blurred, replace(edit.finishing, repair="none"))
+    assert made.report is not None and made.report.repaired == ("sharpened",)
+    assert "result_sharpened" in made.warnings and "result_sharpened" not in left.warnings
+    for picture in (made, left):
+        assert np.array_equal(picture.pixels[mask == 0], photograph("coffee")[mask == 0])
 
 
 def test_where_an_edit_was_comes_back_as_a_mask_that_can_be_sent_again(

@@ -1,0 +1,57 @@
+"""Measures and repair through both doors: the same picture, the same report, the same warnings."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+
+from batch_jobs.ledger.entry import Entry, from_ledger
+from batch_jobs.records import to_table
+from batch_jobs.stages.edit import EditedRow
+from batch_jobs.stages.publish import publish_rows
+from benchmarks.spoiling import tinge
+from engine.edit import EditResult
+from engine.options import EditOptions
+from engine.registry import find_model
+from engine.sources import Prepared, Source, prepare
+from serve_app.ingress.codec_tasks import render
+from storage.storage import Storage
+from tests.conftest import photograph, png
+
+POCKET = find_model("pocket")
+
+
+def edited(**given: object) -> tuple[Prepared, EditResult]:
+    """A blurred edit with a cast, as a model might have made it."""
+    options = POCKET.resolve(EditOptions.parse({"seed": 1, **given}), 0)
+    edit = prepare("a", Source(png(photograph("coffee"))), "frame it", options, POCKET)
+    framed = edit.request.pixels.copy()
+    framed[:12] = framed[-12:] = framed[:, :12] = framed[:, -12:] = 255
+    made = tinge(cv2.GaussianBlur(framed, (0, 0), 2), 5, 3)
+    return edit, EditResult("a", [made], [1], reconstructed=edit.request.pixels)
+
+
+def test_a_ledger_and_an_answer_say_the_same_of_the_same_edit(tmp_path: Path) -> None:
+    reports = []
+    for repair in ("none", "sharpen", "colour", "both"):
+        edit, result = edited(measures="full", repair=repair)
+        (sent,) = render(result, edit.finishing, "png", None)
+        storage = Storage(str(tmp_path / repair))
+        storage.make()
+        row = EditedRow(Entry("a", fingerprint="0" * 32), edit.finishing, result)
+        (entry,) = from_ledger(publish_rows(to_table(EditedRow, [row]), storage))
+        (output,) = entry.outputs
+        assert Path(output.uri).read_bytes() == base64.b64decode(sent.b64)
+        assert sent.report is not None and sent.report.measured is not None
+        assert output.edit_report == sent.report
+        assert entry.warnings == list(sent.warnings)
+        reports.append(sent.report)
+    assert [report.repaired for report in reports] == [
+        (),
+        ("sharpened",),
+        ("recoloured",),
+        ("sharpened", "recoloured"),
+    ]
+    assert len({report.measured for report in reports}) == 4
