@@ -14,7 +14,9 @@ import typer.main
 from PIL import Image
 
 from cli.main import app
+from engine.config import load_config
 from engine.styles import load_styles
+from serve_app.config import ServeConfig
 from tests.conftest import POCKET, photograph
 from tests.serving import Server, server
 from tests.shell import ROOT, blocks, commands
@@ -34,7 +36,8 @@ ELSEWHERE = {
     "training/README.md": "tests/training/test_commands.py parses and runs it",
     "training/model_card.md": "the same text as pocket's README",
     "docs/serving.md:1": "tests/serve_app/test_batch_server.py runs it, with a place for files",
-    "docs/serving.md:4": "Prometheus's own: its keys are not ours",
+    "docs/serving.md:5": "Prometheus's own: its keys are not ours",
+    "docs/triplets.md:2": "Hugging Face's datasets, of which nothing here depends",
     "nginx": "tests/serve_app/test_nginx.py starts nginx with it",
     "make": "tests/test_docs.py looks for its targets",
     "docker": "there is none here; tests/test_dockerfile.py goes through its steps",
@@ -65,6 +68,8 @@ def parse(words: list[str]) -> None:
             group.commands[name].make_context(name, arguments).close()
         case ["python", "-m", "batch_jobs", *arguments]:
             parse(["rayedit", "batch", *arguments])
+        case ["python", "-m", "triplet_jobs", *arguments]:
+            parse(["rayedit", "triplets", *arguments])
         case ["ray", "job", "submit", *submitted]:
             parse(submitted[submitted.index("--") + 1 :])
         case _:
@@ -87,9 +92,14 @@ def test_every_language_is_run_parsed_or_listed() -> None:
 
 
 @pytest.mark.parametrize(("name", "code"), list(snippets("yaml")))
-def test_every_yaml_of_a_page_is_read_as_styles(name: str, code: str, tmp_path: Path) -> None:
-    (tmp_path / "styles.yaml").write_text(code)
-    assert load_styles(tmp_path / "styles.yaml").by_name
+def test_every_yaml_of_a_page_is_read_as_styles_or_by_the_server(
+    name: str, code: str, tmp_path: Path
+) -> None:
+    (tmp_path / "page.yaml").write_text(code)
+    if name.startswith("docs/serving.md"):
+        assert load_config(tmp_path / "page.yaml", ServeConfig)
+    else:
+        assert load_styles(tmp_path / "page.yaml").by_name
 
 
 def test_the_card_that_training_exports_is_the_one_of_pocket() -> None:
