@@ -41,8 +41,9 @@ def several(pocket: ModelSpec) -> Iterator[Recorded]:
 
 
 def test_a_model_is_chosen_and_brings_its_own_sliders_options_and_defaults(
-    open_page: Open, several: Recorded, photographs: dict[str, bytes]
+    open_page: Open, several: Recorded, photographs: dict[str, bytes], pocket: ModelSpec
 ) -> None:
+    steps = str(pocket.defaults["num_inference_steps"])
     visit = open_page(several.url)
     page = visit.page
     names = page.locator("#choice option").all_inner_texts()
@@ -51,7 +52,7 @@ def test_a_model_is_chosen_and_brings_its_own_sliders_options_and_defaults(
     page.locator("#more > summary").click()
     expect(page.locator("#image_guidance_scale")).to_be_visible()
     expect(page.locator("#true_cfg_scale")).to_be_hidden()
-    assert page.input_value("#num_inference_steps") == "20"
+    assert page.input_value("#num_inference_steps") == steps
     page.fill("#guidance_scale", "5")
     page.select_option("#choice", "kontext")
     expect(page.locator("#image_guidance_scale")).to_be_hidden()
@@ -69,7 +70,7 @@ def test_a_model_is_chosen_and_brings_its_own_sliders_options_and_defaults(
     assert "true_cfg_scale" not in sent and sent["size"] == "512x336"
     assert "-F model=kontext" in visit.text("snippet")
     page.select_option("#choice", "pocket")
-    assert page.input_value("#num_inference_steps") == "20"
+    assert page.input_value("#num_inference_steps") == steps
 
 
 def test_a_model_alone_is_not_to_be_chosen(open_page: Open, recorded: Recorded) -> None:
