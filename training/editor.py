@@ -83,6 +83,7 @@ def velocity_loss(
     scheduler: DDIMScheduler,
     latents: tuple[Tensor, Tensor],
     sequences: Tensor,
+    pure_noise_share: float = PURE_NOISE_SHARE,
 ) -> Tensor:
     """Mean squared error of v.
 
@@ -92,7 +93,7 @@ def velocity_loss(
     device = edited.device
     noise = torch.randn_like(edited)
     steps = torch.randint(0, TRAIN_STEPS, (len(edited),), device=device)
-    pure = torch.rand(len(edited), device=device) < PURE_NOISE_SHARE
+    pure = torch.rand(len(edited), device=device) < pure_noise_share
     steps = torch.where(pure, TRAIN_STEPS - 1, steps)
     noisy = scheduler.add_noise(edited, noise, steps)
     target = scheduler.get_velocity(edited, noise, steps)
@@ -110,25 +111,30 @@ def new_optimisers(unet: UNet2DConditionModel, lr: float) -> list[torch.optim.Op
     return [Muon(inner, lr), torch.optim.AdamW(other, lr=lr, weight_decay=0.0, betas=(0.9, 0.99))]
 
 
+def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The weights that training moves."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
 class MovingAverage:
-    """Exponential moving average of a model's weights; warms up as (1 + n) / (10 + n)."""
+    """Exponential moving average of what is trained; warms up as (1 + n) / (10 + n)."""
 
     def __init__(self, model: torch.nn.Module, decay: float) -> None:
         self.decay = decay
         self.count = 0
-        self.weights = [p.detach().clone() for p in model.parameters()]
+        self.weights = [p.detach().clone() for p in trained(model)]
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
         """One step towards the model's present weights."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        torch._foreach_lerp_(self.weights, [p.detach() for p in model.parameters()], 1 - decay)
+        torch._foreach_lerp_(self.weights, [p.detach() for p in trained(model)], 1 - decay)
 
     @torch.no_grad()
     def swap(self, model: torch.nn.Module) -> None:
         """Exchange the average with the model's weights; call twice to undo."""
-        for mine, theirs in zip(self.weights, model.parameters(), strict=True):
+        for mine, theirs in zip(self.weights, trained(model), strict=True):
             kept = theirs.detach().clone()
             theirs.copy_(mine)
             mine.copy_(kept)

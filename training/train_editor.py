@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from training.conditioning import Conditioning, open_conditioning
 from training.crops import CropSampler
 from training.editor import (
+    PURE_NOISE_SHARE,
     SIDE_PX,
     MovingAverage,
     encode,
@@ -30,7 +31,7 @@ from training.editor import velocity_loss as loss_of
 from training.parallel import average_gradients, join, wait_for_all
 from training.photographs import load_photographs
 from training.picture_grid import save_grid
-from training.triplets import TripletSampler
+from training.triplets import Triplets, TripletSampler
 
 LOG_EVERY = 50
 WARM_UP_STEPS = 100
@@ -41,6 +42,8 @@ BATCH_SIDE_PX = 96  # --batch pictures of this size; as many pixels at other siz
 class Trainer:
     """The state of a run: model, average, optimiser, step; and one step of training."""
 
+    pure_noise_share = PURE_NOISE_SHARE
+
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
@@ -49,7 +52,7 @@ class Trainer:
         self.step = 0
         self.unet = self.first_unet().to(self.device).train()
         self.average = MovingAverage(self.unet, options.ema)
-        self.optimisers = new_optimisers(self.unet, options.lr)
+        self.optimisers = self.first_optimisers()
         self.resume()
         self.rank, self.processes = join()
         seed = self.step + 1_000_003 * self.rank
@@ -63,6 +66,14 @@ class Trainer:
     def first_unet(self) -> UNet2DConditionModel:
         """A fresh UNet, or one that starts from --init."""
         return started_from(self.options.init) if self.options.init else new_unet()
+
+    def first_optimisers(self) -> list[torch.optim.Optimizer]:
+        """Those of all weights."""
+        return new_optimisers(self.unet, self.options.lr)
+
+    def draw(self, count: int, size_px: int) -> Triplets:
+        """What a step learns from."""
+        return self.triplets.draw(count, size_px)
 
     def resume(self) -> None:
         """Go on from the checkpoint of --output, where there is one."""
@@ -78,7 +89,7 @@ class Trainer:
         self.step = int(state["step"])
 
     def save(self) -> None:
-        """Checkpoint, the averaged UNet as a diffusers folder, and a grid of pictures."""
+        """Checkpoint, and what `write` makes of the averaged UNet."""
         folder = self.options.output
         state = {
             "unet": self.unet.state_dict(),
@@ -90,13 +101,17 @@ class Trainer:
         torch.save(state, folder / "checkpoint.tmp")
         (folder / "checkpoint.tmp").rename(folder / "checkpoint.pt")
         self.average.swap(self.unet)
-        self.unet.eval().save_pretrained(folder / "unet")
-        grid = folder / f"grid-{self.step:06d}.png"
+        self.unet.eval()
+        self.write(folder, folder / f"grid-{self.step:06d}.png")
+        self.unet.train()
+        self.average.swap(self.unet)
+
+    def write(self, folder: Path, grid: Path) -> None:
+        """The UNet as a diffusers folder, and a grid of pictures."""
+        self.unet.save_pretrained(folder / "unet")
         pictures = self.triplets.crops.photographs
         place = (grid, self.options.grid)
         save_grid(self.unet, self.vae, self.conditioning, pictures, place)
-        self.unet.train()
-        self.average.swap(self.unet)
 
     def learning_rate(self) -> float:
         """Warm-up, flat, then a straight line to 0 at --steps."""
@@ -113,12 +128,12 @@ class Trainer:
         size_px = int(self.sizes.choice(SIZES_PX, p=self.options.size_shares))
         area_px = self.options.batch * BATCH_SIDE_PX**2
         count = max(4, area_px // size_px**2 // 2 * 2)
-        batch = self.triplets.draw(count, size_px)
+        batch = self.draw(count, size_px)
         names = ["" if drop else n for n, drop in zip(batch.kinds, batch.drop_text, strict=True)]
         with torch.no_grad():
             sequences = self.conditioning(names).to(self.device)
         latents = encode(self.vae, batch, self.device)
-        loss = loss_of(self.unet, self.scheduler, latents, sequences)
+        loss = loss_of(self.unet, self.scheduler, latents, sequences, self.pure_noise_share)
         loss.backward()
         average_gradients(list(self.unet.parameters()), self.processes)
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
