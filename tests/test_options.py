@@ -63,7 +63,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     tree = tmp_path_factory.mktemp("tree")
     for package in PACKAGES:
         shutil.copytree(
-            ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.safetensors")
+            ROOT / package, tree / package, ignore=shutil.ignore_patterns("*model.safetensors")
         )
     options = tree / "engine" / "options.py"
     text = options.read_text()

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from training.crops import Colours
-from training.evaluate import SIDE_PX, Editor, Scales, sources_at
+from training.evaluate import SIDE_PX, Editor, sources_at
 from training.looks import LOOKS
 from training.measures import nearest, psnr, shows, true_edits
 from training.phrase_book import LANGUAGES, free_requests
+from training.report import Scales
 from training.train_style import SHOWN
 
 HEAD = "| scales | PSNR to the true edit in the look | without the style | in the look | the kind |"
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder for the grids")
     parser.add_argument("--scales", nargs="+", default=["3,1.3", "1,1"], help="text,image guidance")
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--each", type=int, default=3, help="photographs for each kind")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -79,7 +81,7 @@ def main() -> None:
     asked = asked_of(options.look, options.each)
     sources, texts = [a.source for a in asked], [a.instruction for a in asked]
     editor = Editor(options.model, "cpu")
-    pairs = [Scales(*map(float, pair.split(","))) for pair in options.scales]
+    pairs = [Scales(*map(float, pair.split(",")), options.steps) for pair in options.scales]
     bare = [editor.edit(sources, texts, pair) for pair in pairs]
     editor.pipeline.load_lora_weights(str(options.lora.parent), weight_name=options.lora.name)
     print(HEAD, "|---|---|---|---|---|", sep="\n")

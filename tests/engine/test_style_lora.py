@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from engine.adapter import Adapter
+from engine.built_in_styles import BUILT_IN
+from engine.catalogue import POCKET
 from engine.config import EngineConfig
 from engine.errors import AdapterUnusable, OptionError, OptionInvalid
 from engine.options import EditOptions
@@ -105,3 +107,12 @@ def test_what_is_wrong_with_a_lora_is_said_at_start(shop: Path) -> None:
     lora.save(shop.parent / "loras" / "warm.safetensors", {"conv_in.weight": torch.ones(2)})
     with pytest.raises(AdapterUnusable, match=r"style warm: .* is no LoRA"):
         config.find_model()
+
+
+def test_a_lora_of_a_registered_model_is_not_for_a_folder_that_has_its_name(tmp_path: Path) -> None:
+    assert "film" in BUILT_IN.adapters(POCKET)
+    own = replace(POCKET, source=str(tmp_path / "pocket"))
+    assert BUILT_IN.adapters(own) == {}
+    assert "sketch" in BUILT_IN.of_model(own)
+    with pytest.raises(OptionInvalid, match="film is of model pocket, and this is another of that"):
+        BUILT_IN.find("film", own)
