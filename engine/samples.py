@@ -134,11 +134,12 @@ class LiveRequest:
     ) -> Sample:
         """Draw as diffusers does: the source's posterior first, then the noise."""
         shape, source = conditioning.latent_shape, conditioning.source
-        noise = NoiseSource(image_seed(self.request.options.seed, index), shape)
+        seed = image_seed(self.request.options.seed, index)
+        noise = NoiseSource(seed, shape, conditioning.pictures)
         if source is not None and conditioning.deviation is not None:
             source = source + conditioning.deviation * noise.draw().to(device)
         first = noise.draw()
-        state = torch.zeros((table.num_slots, *shape))
+        state = torch.zeros((table.num_slots, *first.shape))
         state[0] = first * table.start.noise
         state, first = state.to(device), first.to(device)
         if table.start.source:

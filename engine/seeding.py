@@ -41,14 +41,17 @@ class NoiseSource:
     then the sampler's own noise step by step.
     """
 
-    def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, seed: int, shape: tuple[int, ...], pictures: int = 1) -> None:
+        """`shape`: (C, h, w) of a picture; so many `pictures` have the same noise."""
         import torch
 
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._shape = shape
+        self._pictures = pictures
 
     def draw(self) -> torch.Tensor:
-        """Draw standard normal noise of `shape`, float32, on the CPU."""
+        """Draw standard normal noise (pictures C, h, w), float32, on the CPU."""
         import torch
 
-        return torch.randn((1, *self._shape), generator=self._generator)[0]
+        drawn = torch.randn((1, *self._shape), generator=self._generator)[0]
+        return drawn.repeat(self._pictures, 1, 1)

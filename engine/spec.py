@@ -51,7 +51,8 @@ class ModelSpec:
     guidance: GuidanceKind = "embedded"
     options: frozenset[str] = frozenset()  # those of `FAMILY_OPTIONS` that it has
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of options, and always of steps
-    max_sources: int = 1  # pictures that one edit may start from
+    # Pictures that one edit may start from; 0: it paints, and of its source the shape alone counts.
+    max_sources: int = 1
     canvas: CanvasRule = "side"  # see `engine.canvas`
     resolution: int = 512  # side in px that it was trained at
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) in px, of `resize: stretch`
@@ -176,7 +177,7 @@ class ModelSpec:
 
         `param`: the field that holds them, for the message.
         """
-        most = self.max_sources
+        most = max(self.max_sources, 1)  # one that paints has a blank canvas
         if count > most:
             takes = "one source image" if most == 1 else f"at most {most} source images"
             raise OptionInvalid(

@@ -55,6 +55,7 @@ ENGINE_ORDER = [
     "styles",
     "built_in_styles",
     "config",
+    "pair",
     "recipe",
     "calibration",
     "allocator",
@@ -328,6 +329,7 @@ def test_importing_rayedit_and_its_engine_loads_no_torch() -> None:
 def test_planning_a_job_loads_no_torch_and_no_ray() -> None:
     code = (
         "import batch_jobs.manifest.plan, batch_jobs.ledger.ledger, engine.weights, sys;"
+        "import engine.pair, engine.quality.clip_scores;"
         "print(*(m for m in ('torch', 'diffusers', 'ray') if m in sys.modules))"
     )
     loaded = subprocess.run(

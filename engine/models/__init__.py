@@ -44,7 +44,7 @@ class Conditioning:
     # axis. Row 0 has the instruction. All rows of a request have the same names, shapes and dtypes.
     rows: Sequence[Inputs]
     weights: Sequence[float]  # of the rows, from `guidance.branches`; none is 0
-    latent_shape: tuple[int, int, int]  # (C, h, w) of the state, in which the noise is drawn
+    latent_shape: tuple[int, int, int]  # (C, h, w) of a picture, in which the noise is drawn
     # All that is static in `predict` and told by no shape of the latents, such as the (h, w) of
     # each source's tokens: rows of equal layout share a call. Hashable, and free of tensors.
     layout: Hashable = ()
@@ -54,6 +54,8 @@ class Conditioning:
     # In place of `rows` in the model calls outside of the edit's `ControlWindow`; () keeps them.
     outside: Sequence[Inputs] = ()
     understood_as: str | None = None  # see `EditResult`
+    # Pictures that a sample makes of one noise: its state is (pictures C, h, w).
+    pictures: int = 1
 
     def __post_init__(self) -> None:
         """Raises `ContractBroken` where rows, weights and source do not belong together."""
