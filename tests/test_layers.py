@@ -161,6 +161,7 @@ TRIPLET_ORDER = [
     "rewrites",
     "pairing",
     "programmatic",
+    "prompt_to_prompt",
     "selection",
     "data_set",
     "job",

@@ -35,7 +35,8 @@ JOB_FLAGS = (
 OWN_FLAGS = [name for name in TripletConfig.model_fields if name != "job"]
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name in OPTIONS and name != "seed"]
 CAPTIONS = (
-    "Photographs, with captions or without: Parquet, JSONL, JSON, CSV or XLSX, or a folder of them."
+    "Photographs, with captions or without: Parquet, JSONL, JSON, CSV, XLSX, or a folder of them; "
+    "for prompt_to_prompt captions alone."
 )
 OUTPUT_FILES = {
     "data set": DATA,

@@ -11,19 +11,35 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from batch_jobs.ledger.fingerprint import DEPENDS_ON
 from batch_jobs.manifest.carried import Carried
 from batch_jobs.manifest.fault import Fault
 from batch_jobs.manifest.planned import PLAN, options_json
 from batch_jobs.manifest.reading import Reading
-from engine.errors import ManifestInvalid, MaskInvalid, OptionInvalid, RequestError
+from engine.errors import (
+    InstructionEmpty,
+    ManifestInvalid,
+    MaskInvalid,
+    OptionInvalid,
+    RequestError,
+)
 from engine.seeding import row_seed
 from engine.spec import FAMILY_OPTIONS, ModelSpec
+from engine.text import clean_instruction
 from triplet_jobs.arithmetic import check_kind
-from triplet_jobs.captions import KIND, Caption, captions_of, read_captions
+from triplet_jobs.captions import (
+    CAPTION,
+    EDITED_CAPTION,
+    KIND,
+    Caption,
+    captions_of,
+    read_captions,
+)
 from triplet_jobs.config import TripletConfig
 from triplet_jobs.rewriting import Rewriting
 
 PROMPT = "prompt_id"  # the carried column that names the candidates of one instruction
+P2P = "p2p_threshold"  # and the one that says how long a pair shares attention
 # Options that a candidate may have. A pair is what a model was shown and what it made: no others.
 OPTIONS = frozenset(
     (
@@ -32,10 +48,17 @@ OPTIONS = frozenset(
     )
 )
 SPREAD = 0.8, 1.2  # of a model's own scale: what InstructPix2Pix's edit_app draws from
+P2P_CFG = 7.5, 15.0  # InstructPix2Pix's, of pairs that are painted
 _MOST = {"guidance_scale": 20.0, "image_guidance_scale": 5.0}  # bounds of `EditOptions`
 _ROWS_AT_ONCE = 8192
 # The edits of each caption, or why there is none.
 Rewrite = Callable[[Iterable[Caption]], Iterable[tuple[Caption, "list[Rewriting] | RequestError"]]]
+_UNSEEN: dict[str, Any] = {
+    "image": None,
+    "image_sha256": None,
+    "references": [],
+}  # where both are painted
+_PLAN = PLAN.append(pa.field(DEPENDS_ON, pa.string()))
 Ranges = dict[str, tuple[float, float]]
 
 
@@ -43,15 +66,18 @@ def scale_ranges(config: TripletConfig, spec: ModelSpec) -> Ranges:
     """Find the range of each scale that candidates are drawn from; raises `OptionInvalid` for one
     that the model does not have."""
     found: Ranges = {}
+    paints = config.pairer == "prompt_to_prompt"
     for option, name in (("guidance_scale", "cfg"), ("image_guidance_scale", "image_cfg")):
         least, most = getattr(config, f"min_{name}"), getattr(config, f"max_{name}")
         default = spec.defaults.get(option)
         if least is not None and most is not None:
             spec.check_has([option])
             found[option] = (least, most)
+        elif paints and name == "cfg":
+            found[option] = P2P_CFG
         elif spec.has(option) and default is not None and default > 1:  # at 1 it guides nothing
             found[option] = (default * SPREAD[0], min(default * SPREAD[1], _MOST[option]))
-    return found
+    return found | ({P2P: (config.min_p2p, config.max_p2p)} if paints else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +87,17 @@ class Candidates:
     config: TripletConfig
     ranges: Ranges
     rewrite: Rewrite
+    clip: str | None = None  # digest of the CLIP that pairs are judged by
 
     def read(self, location: str, reading: Reading) -> pa.Table:
         """Make a table of `PLAN`; raises `ManifestInvalid`."""
-        captions = captions_of(read_captions(location, reading), self.config.caption_column)
+        needs = () if self._paints else ("image",)
+        read = read_captions(location, reading, needs)
+        captions = captions_of(read, self.config.caption_column)
         rows = (row for one in self.rewrite(captions) for row in self._rows(*one))
         tables = []
         while part := list(islice(rows, _ROWS_AT_ONCE)):
-            tables.append(pa.Table.from_pylist(part, PLAN))
+            tables.append(pa.Table.from_pylist(part, _PLAN))
         if not tables:
             raise ManifestInvalid(f"{location} has no rows")
         return pa.concat_tables(tables)
@@ -86,16 +115,30 @@ class Candidates:
             return
         for rewriting in found if isinstance(found, list) else ():
             prompt = f"{caption.id}/{rewriting.name}"
-            carried = _carried(caption, rewriting, prompt)
             for number in range(self.config.samples):
                 id = f"{prompt}/{number}"
+                drawn = self._drawn(id)
+                share = {P2P: drawn.pop(P2P)} if self._paints else {}
+                carried = _carried(caption, rewriting, {PROMPT: prompt, **share})
                 yield {
-                    **caption.row,
+                    **(caption.row | (_UNSEEN if self._paints else {})),
                     "id": id,
                     "instruction": rewriting.instruction,
-                    "options": self._options(caption, id),
+                    "options": options_json(drawn | json.loads(caption.row["options"])),
                     "carried": carried,
+                    DEPENDS_ON: self._depends_on(carried),
                 }
+
+    @property
+    def _paints(self) -> bool:
+        return self.config.pairer == "prompt_to_prompt"
+
+    def _depends_on(self, carried: str | None) -> str | None:
+        """Tell what the scores of a candidate depend on, or both of its pictures."""
+        if not self._paints and self.clip is None:
+            return None
+        attention = self.config.p2p_attention if self._paints else None
+        return json.dumps([carried, attention, self.clip])
 
     def _fault(self, caption: Caption, found: list[Rewriting]) -> RequestError | None:
         if caption.row["mask"] or caption.row["mask_sha256"]:
@@ -107,28 +150,34 @@ class Candidates:
                     "made: leave it out",
                     param=name,
                 )
-        if self.config.pairer != "programmatic":
-            return None
         try:
             for rewriting in found:
-                check_kind(rewriting.kind)
-        except OptionInvalid as error:
+                if self.config.pairer == "programmatic":
+                    check_kind(rewriting.kind)
+                if self._paints or self.clip is not None:
+                    _check_captions(caption, rewriting)
+        except RequestError as error:
             return error
         return None
 
-    def _options(self, caption: Caption, id: str) -> str:
-        """The options that its row gives, and scales drawn from the seed of the job and the id."""
+    def _drawn(self, id: str) -> dict[str, float]:
+        """Draw the scales of a candidate, from the seed of the job and its id."""
         dice = np.random.default_rng(row_seed(self.config.job.seed, f"{id}/scales"))
-        drawn = {name: round(float(dice.uniform(*ends)), 2) for name, ends in self.ranges.items()}
-        return options_json(drawn | json.loads(caption.row["options"]))
+        return {name: round(float(dice.uniform(*ends)), 2) for name, ends in self.ranges.items()}
 
 
-def _carried(caption: Caption, rewriting: Rewriting, prompt: str) -> str | None:
-    told = {
-        **caption.carried,
-        "original_prompt": caption.text,
-        "edited_prompt": rewriting.edited_text,
-        KIND: rewriting.kind,
-        PROMPT: prompt,
-    }
-    return Carried().json(told)
+def _check_captions(caption: Caption, rewriting: Rewriting) -> None:
+    """Raises `InstructionError` where one of the two captions is missing."""
+    for text in (caption.text, rewriting.edited_text):
+        if text is None:
+            raise InstructionEmpty(
+                "prompt_to_prompt and clip need a caption, and with an instruction of its own the "
+                "edited caption: give them as original_prompt and edited_prompt",
+                param="caption",
+            )
+        clean_instruction(text)
+
+
+def _carried(caption: Caption, rewriting: Rewriting, told: dict[str, Any]) -> str | None:
+    captions = {CAPTION: caption.text, EDITED_CAPTION: rewriting.edited_text, KIND: rewriting.kind}
+    return Carried().json({**caption.carried, **captions, **told})

@@ -16,6 +16,7 @@ from batch_jobs.manifest.reading import Reading
 from engine.errors import ManifestInvalid
 
 KIND = "kind"  # the column that names a kind of edit
+CAPTION, EDITED_CAPTION = "original_prompt", "edited_prompt"  # those that carry captions
 _ROWS_AT_ONCE = 8192
 
 
@@ -40,12 +41,14 @@ class Caption:
         return self.row["instruction"] or None
 
 
-def read_captions(location: str, reading: Reading) -> pa.Table:
+def read_captions(location: str, reading: Reading, needs: tuple[str, ...] = ("image",)) -> pa.Table:
     """Read the rows of a manifest, with the columns of `PLAN`, or the pictures of a folder.
+
+    `needs`: the columns that it must have.
 
     Raises `ManifestInvalid`, also for turns, which edit no photograph.
     """
-    rows = read_manifest(location, replace(reading, needs=("image",), carry=True))
+    rows = read_manifest(location, replace(reading, needs=needs, carry=True))
     if pc.any(pc.is_valid(rows["turn"])).as_py():
         raise ManifestInvalid(
             f"{location}: a pair begins at a photograph, not at a turn of a chain: leave out turn",

@@ -7,11 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from batch_jobs.config import JobConfig
+from engine.pair import P2PAttention
 
-PairerName = Literal["programmatic", "editor"]
+PairerName = Literal["programmatic", "editor", "prompt_to_prompt"]
 Language = Literal["english", "chinese"]
-# One strength of an arithmetic is like another; a model is asked again, as it may do better.
-N_SAMPLES: dict[PairerName, int] = {"programmatic": 1, "editor": 8}
+# One strength of an arithmetic is like another; a model is asked again, as it may do better. 100 is
+# InstructPix2Pix's (dataset_creation/generate_img_dataset.py), which few pairs of its survive.
+N_SAMPLES: dict[PairerName, int] = {"programmatic": 1, "editor": 8, "prompt_to_prompt": 100}
+P2P_FIELDS = ("min_p2p", "max_p2p", "p2p_attention")
+CLIP_THRESHOLDS = ("clip_threshold", "clip_dir_threshold", "clip_img_threshold")
 
 
 class TripletConfig(BaseModel):
@@ -26,7 +30,8 @@ class TripletConfig(BaseModel):
         PairerName,
         Field(
             description="who makes the edited picture: programmatic, the arithmetic that pocket "
-            "was trained on; editor, the model"
+            "was trained on; editor, the model; prompt_to_prompt, a text-to-image model, which "
+            "paints both pictures from their captions"
         ),
     ] = "editor"
     rewriter: Annotated[
@@ -61,7 +66,8 @@ class TripletConfig(BaseModel):
         Field(
             ge=1,
             le=1000,
-            description="candidates for each instruction; default: 1 of programmatic, 8 of editor",
+            description="candidates for each instruction; default: 1 of programmatic, 8 of editor, "
+            "100 of prompt_to_prompt",
         ),
     ] = None
     max_out_samples: Annotated[
@@ -72,12 +78,30 @@ class TripletConfig(BaseModel):
         Field(
             ge=0,
             le=20,
-            description="least guidance_scale of a candidate; default: 0.8 x the model's",
+            description="least guidance_scale of a candidate; default: 0.8 x the model's, 7.5 of "
+            "prompt_to_prompt",
         ),
     ] = None
     max_cfg: Annotated[
-        float | None, Field(ge=0, le=20, description="greatest; default: 1.2 x the model's")
+        float | None, Field(ge=0, le=20, description="greatest; default: 1.2 x the model's; 15")
     ] = None
+    min_p2p: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="prompt_to_prompt: least share of the steps at which the second picture "
+            "has the attention of the first",
+        ),
+    ] = 0.1
+    max_p2p: Annotated[float, Field(ge=0, le=1, description="greatest")] = 0.9
+    p2p_attention: Annotated[
+        P2PAttention,
+        Field(
+            description="which attention that is: self, of the pixels among each other, as "
+            "InstructPix2Pix's; cross, of the pixels with the words; both"
+        ),
+    ] = "self"
     min_image_cfg: Annotated[
         float | None,
         Field(ge=0, le=5, description="least image_guidance_scale; default: 0.8 x the model's"),
@@ -103,6 +127,28 @@ class TripletConfig(BaseModel):
             "none of programmatic",
         ),
     ] = None
+    clip: Annotated[
+        str | None,
+        Field(
+            description="a folder with a CLIP as transformers saves it, such as a copy of "
+            "openai/clip-vit-large-patch14: InstructPix2Pix's four scores judge pairs too"
+        ),
+    ] = None
+    clip_threshold: Annotated[
+        float,
+        Field(ge=-1, le=1, description="least cosine of each picture and its caption, with clip"),
+    ] = 0.2
+    clip_dir_threshold: Annotated[
+        float,
+        Field(
+            ge=-1,
+            le=1,
+            description="least cosine of the change between the pictures and between the captions",
+        ),
+    ] = 0.2
+    clip_img_threshold: Annotated[
+        float, Field(ge=-1, le=1, description="least cosine of the two pictures")
+    ] = 0.7
     shard_mb: Annotated[
         int, Field(ge=1, le=4096, description="MB of pictures in a file of the data set, about")
     ] = 256
@@ -114,10 +160,22 @@ class TripletConfig(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_have_two_ends(self) -> Self:
-        for name in ("cfg", "image_cfg"):
+        for name in ("cfg", "image_cfg", "p2p"):
             least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if (least is None) != (most is None):
                 raise ValueError(f"min_{name} and max_{name} go together")
             if least is not None and least > most:
                 raise ValueError(f"min_{name} {least} is above max_{name} {most}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_has_no_effect_is_refused(self) -> Self:
+        fields = type(self).model_fields.items()
+        given = {name for name, field in fields if getattr(self, name) != field.default}
+        for name in CLIP_THRESHOLDS if self.clip is None else ():
+            if name in given:
+                raise ValueError(f"{name} needs clip, the folder of a CLIP")
+        for name in P2P_FIELDS:
+            if name in given and self.pairer != "prompt_to_prompt":
+                raise ValueError(f"{name} has no effect on pairer {self.pairer}")
         return self

@@ -10,7 +10,11 @@ from triplet_jobs.config import PairerName, TripletConfig
 
 NOT_AMONG_BEST = "not_among_best"  # good enough, and others of its instruction were better
 # Edges that correlate less are of another picture (docs/decisions.md); arithmetic makes none.
-MIN_EDGE_CORRELATION: dict[PairerName, float] = {"programmatic": -1.0, "editor": 0.15}
+MIN_EDGE_CORRELATION: dict[PairerName, float] = {
+    "programmatic": -1.0,
+    "editor": 0.15,
+    "prompt_to_prompt": -1.0,  # the reference looks at CLIP alone
+}
 RANKED_BY = ("clip_sim_dir", "edge_correlation")  # the first that a candidate has
 
 
@@ -26,7 +30,15 @@ class Filters:
         structure = config.min_edge_correlation
         if structure is None:
             structure = MIN_EDGE_CORRELATION[config.pairer]
-        return cls((("change", config.min_change), ("edge_correlation", structure)))
+        least = [("change", config.min_change), ("edge_correlation", structure)]
+        if config.clip is not None:
+            least += [
+                ("clip_sim_image", config.clip_img_threshold),
+                ("clip_sim_dir", config.clip_dir_threshold),
+                ("clip_sim_0", config.clip_threshold),
+                ("clip_sim_1", config.clip_threshold),
+            ]
+        return cls(tuple(least))
 
     def missed(self, scores: PairScores) -> str | None:
         """Name the first score that is too low, None where none is."""

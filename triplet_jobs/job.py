@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import engine
@@ -18,20 +19,24 @@ from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.run import RunBlocks, Work
 from batch_jobs.stopping import Exit
 from engine.errors import OptionInvalid
+from engine.pair import find_pair_model
+from engine.quality.clip_scores import find_clip
 from engine.spec import ModelSpec
 from storage.storage import Storage
 from triplet_jobs.candidates import OPTIONS, Candidates, scale_ranges
-from triplet_jobs.config import PairerName, TripletConfig
+from triplet_jobs.config import CLIP_THRESHOLDS, P2P_FIELDS, PairerName, TripletConfig
 from triplet_jobs.data_set import ACCOUNT, publish_data_set
 from triplet_jobs.filters import Filters
 from triplet_jobs.pairing import PairWorker
 from triplet_jobs.programmatic import ProgrammaticWorker, arithmetic_spec
+from triplet_jobs.prompt_to_prompt import PromptToPromptWorker
 from triplet_jobs.rewrites import rewrite_by
 from triplet_jobs.selection import COLUMNS, settle, wanted_back
 
 WORKERS: dict[PairerName, type[EditWorker]] = {
     "programmatic": ProgrammaticWorker,
     "editor": PairWorker,
+    "prompt_to_prompt": PromptToPromptWorker,
 }
 FINISHED = (Exit.OK, Exit.FAILED_ROWS)
 
@@ -61,10 +66,12 @@ class TripletJob:
         storage = Storage.open(output)
         config = _as_pairs(config)
         spec = bare(spec or find_model(config))
-        candidates = Candidates(config, scale_ranges(config, spec), rewrite_by(config, storage))
+        clip = None if config.clip is None else find_clip(config.clip)
+        ranges = scale_ranges(config, spec)
+        candidates = Candidates(config, ranges, rewrite_by(config, storage), clip)
         job = config.job
         plan = JobPlan.make(captions, job, PreviousRun(storage), spec, candidates.read)
-        work = Work(WORKERS[config.pairer], (Filters.of(config),))
+        work = Work(WORKERS[config.pairer], (config,))
         told = _told(config, plan)
         conclude = partial(_conclude, storage=storage, config=config, told=told)
         return cls(Job(plan, storage, run_blocks or over_ray(), work, conclude), config)
@@ -120,6 +127,8 @@ def find_model(config: TripletConfig) -> ModelSpec:
     engine_config = config.job.engine
     if config.pairer == "programmatic":
         return arithmetic_spec(engine_config)
+    if config.pairer == "prompt_to_prompt":
+        return find_pair_model(engine_config)
     return engine_config.find_model()
 
 
@@ -149,7 +158,11 @@ AS_PAIRS = {"prune": True, "metadata": False, "carry": True}
 
 def _told(config: TripletConfig, plan: JobPlan) -> dict[str, Any]:
     """List the settings that a data set depends on."""
-    own = config.model_dump(exclude={"job", "rewriter_requests"}, exclude_none=True)
+    unsaid = {"job", "rewriter_requests", *CLIP_THRESHOLDS}  # those that count are filters
+    unsaid |= set() if config.pairer == "prompt_to_prompt" else set(P2P_FIELDS)
+    own = config.model_dump(exclude=unsaid, exclude_none=True)
+    if config.clip is not None:
+        own["clip"] = Path(config.clip).name
     told = {"model": plan.spec.name, "model_revision": plan.revision, "seed": config.job.seed}
     filters = {f"min_{name}": least for name, least in Filters.of(config).least}
     samples = {"n_samples": config.samples}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from batch_jobs.ledger.entry import Entry
+from batch_jobs.manifest.carried import carried_values
 from batch_jobs.stages.crash_journal import Journal
 from batch_jobs.stages.decode import DecodedRow
 from batch_jobs.stages.edit import EditedRow, EditWorker
@@ -14,7 +18,12 @@ from engine.edit import EditFailure, EditOutcome, PairScores
 from engine.errors import EngineError
 from engine.geometry import from_canvas
 from engine.spec import ModelSpec
+from triplet_jobs.captions import CAPTION, EDITED_CAPTION
+from triplet_jobs.config import TripletConfig
 from triplet_jobs.filters import Filters
+
+if TYPE_CHECKING:
+    from engine.quality.clip_scores import ClipScorer
 
 
 class PairWorker(EditWorker):
@@ -22,10 +31,12 @@ class PairWorker(EditWorker):
     pictures of a pair that is filtered go no further."""
 
     def __init__(
-        self, config: EngineConfig, spec: ModelSpec, journal: Journal, filters: Filters
+        self, config: EngineConfig, spec: ModelSpec, journal: Journal, factory: TripletConfig
     ) -> None:
         super().__init__(config, spec, journal)
-        self._filters = filters
+        self._factory, self._filters = factory, Filters.of(factory)
+        self._scorer: ClipScorer | None = None
+        self._scoring = Lock()  # blocks come two at a time
 
     def _edited(self, row: DecodedRow, outcome: EditOutcome | None) -> EditedRow:
         edited = super()._edited(row, outcome)
@@ -47,4 +58,23 @@ class PairWorker(EditWorker):
     def _score(self, row: DecodedRow, before: Image.Image, after: Image.Image) -> PairScores:
         from engine.quality.pair_scores import score_pair  # loads OpenCV
 
-        return score_pair(before, after)
+        scores = score_pair(before, after)
+        if self._factory.clip is None:
+            return scores
+        with self._scoring:
+            if self._scorer is None:
+                self._scorer = _load_clip(self._factory)
+            found = self._scorer.score(before, after, *captions_of_pair(row.entry))
+        return replace(scores, **asdict(found))
+
+
+def captions_of_pair(entry: Entry) -> tuple[str, str]:
+    """Read the captions of a candidate, before and after its edit."""
+    carried = carried_values(entry.carried)
+    return carried[CAPTION], carried[EDITED_CAPTION]
+
+
+def _load_clip(factory: TripletConfig) -> ClipScorer:
+    from engine.quality.clip_scores import ClipScorer  # loads torch and transformers
+
+    return ClipScorer(factory.clip or "", factory.job.engine.device)

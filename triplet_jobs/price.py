@@ -39,10 +39,10 @@ def price(factory: TripletJob) -> str:
 
 
 def _model_rows(factory: TripletJob) -> int:
-    """Count steps x branches of all candidates."""
+    """Count steps x branches of all candidates, twice where both pictures are painted."""
     spec, rows = factory.job.plan.spec, factory.job.plan.rows
     total = 0
     for planned in rows.filter(rows["fault"].is_null())["options"].to_pylist():
         options = spec.resolve(parse_options(planned), seed=0)
         total += options.num_inference_steps * len(branches(spec.guidance, options))
-    return total
+    return total * (1 if spec.max_sources else 2)

@@ -25,6 +25,7 @@ _COLUMNS = [
     *("id", "image", "image_sha256", "mask", "mask_sha256"),
     *("instruction", "options", "model", "fault", "references"),
 ]
+DEPENDS_ON = "depends_on"  # of plans that have it: what a result depends on beside
 ROWS_AT_ONCE = 8192  # of a long manifest, as Python objects
 
 
@@ -44,8 +45,10 @@ class Fingerprints:
         self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None
     ) -> pa.Table:
         """Append the column `fingerprint`, 32 hex digits; `versions`: with `check_sources`, of the
-        columns `PICTURES`, and of `references` a list for each row."""
-        thin = plan.select(_COLUMNS)
+        columns `PICTURES`, and of `references` a list for each row. A column `DEPENDS_ON` goes no
+        further."""
+        own = [DEPENDS_ON] if DEPENDS_ON in plan.column_names else []
+        thin, plan = plan.select([*_COLUMNS, *own]), plan.drop_columns(own)
         for name, found in (versions or {}).items():
             thin = thin.append_column(f"{name}_version", pa.array(found))
         parts_of, spec = _RECIPES[self.recipe], self.spec
@@ -91,13 +94,15 @@ class Fingerprints:
 
 
 def _later_parts(row: dict[str, Any], spec: ModelSpec) -> list[Any]:
-    """List mask, further images and the LoRA of its style, where there are any: a row without them
-    keeps the fingerprint that it had before rows could have them."""
+    """List mask, further images, what its plan says and the LoRA of its style, where there are any:
+    a row without them keeps the fingerprint that it had before rows could have them."""
     parts = []
     if mask := row["mask"] or row["mask_sha256"]:
         parts.append({"mask": mask, "version": row.get("mask_version")})
     if references := [one["path"] or one["sha256"] for one in row["references"]]:
         parts.append({"references": references, "versions": row.get("references_version")})
+    if others := row.get(DEPENDS_ON):
+        parts.append({DEPENDS_ON: others})
     if (lora := _lora_of(row, spec)) is not None:
         parts.append({"lora": lora.sha256})
     return parts

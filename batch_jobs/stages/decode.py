@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
 from batch_jobs.ledger.entry import Entry
 from batch_jobs.manifest.cells import NO_IMAGE, Embedded
@@ -20,6 +22,7 @@ from batch_jobs.stages.context import BlockContext
 from batch_jobs.stages.crash_journal import DEATHS_TO_CONVICT, Journal
 from engine.edit import EditFailure
 from engine.errors import ImageError, ImageMissing, ImageNotFound, WorkerCrashed
+from engine.images import encode
 from engine.pool import DecodePool, TaskLost
 from engine.seeding import row_seed
 from engine.sources import Prepared, Source, naming_image, prepare
@@ -92,7 +95,8 @@ def decode_rows(
             instruction = clean_instruction(row.instruction or "")
             context.spec.check_sources(1 + len(row.references))
             data, *others = pictures.images(position)
-            entry.source_sha256 = image_sha256(data) if data else None
+            is_source = data and context.spec.max_sources
+            entry.source_sha256 = image_sha256(data) if is_source else None
             source = Source(data, pictures.mask(position), tuple(others))
             edit = (source, instruction, entry.options, context.spec, context.accept)
             prepared = prepare(row.id, *edit)
@@ -122,7 +126,13 @@ class _BlockPictures:
             self._error = error
 
     def images(self, position: int) -> Iterator[bytes]:
-        """Read the images of a row, the source first. Raises `ImageMissing` where it has none."""
+        """Read the images of a row, the source first: a blank canvas, where the model paints.
+
+        Raises `ImageMissing` where it has none.
+        """
+        if not self._context.spec.max_sources:
+            yield _blank(self._context.spec.resolution)
+            return
         row, embedded = self._rows[position], self._embedded.get(position, Embedded())
         asked = [PlannedReference(row.image, row.image_sha256), *row.references]
         held = [embedded.image, *embedded.references, *[None] * len(asked)]
@@ -173,3 +183,9 @@ class _BlockPictures:
                 param=name,
             )
         return data
+
+
+@lru_cache(maxsize=1)
+def _blank(side_px: int) -> bytes:
+    """Encode a grey square: neither dark nor small, so nothing is wrong with it."""
+    return encode(Image.new("RGB", (side_px, side_px), "grey"), "png")

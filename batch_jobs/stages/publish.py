@@ -79,7 +79,11 @@ class Files:
         return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)
 
     def publish_source(self, entry: Entry, image: Image.Image) -> str:
-        """Encode and publish the source of a pair; returns its URI."""
+        """Encode and publish the source of a pair; returns its URI. Where it was painted, it is the
+        row's source from now on."""
         path = source_path(entry.id, entry.fingerprint, self.format)
-        self.storage.publish(path, encode(image, self.format, self.quality))
-        return self.storage.uri(path)
+        data, uri = encode(image, self.format, self.quality), self.storage.uri(path)
+        self.storage.publish(path, data)
+        if entry.source_sha256 is None:
+            entry.source, entry.source_sha256 = uri, hashlib.sha256(data).hexdigest()
+        return uri

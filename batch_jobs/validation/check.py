@@ -109,7 +109,8 @@ class ManifestCheck:
         self._check_each("instruction", rows, clean_instruction)
         names = ("image", "image_sha256")
         has_none = np.all([pc.is_null(self.plan[name]).to_numpy() for name in names], axis=0)
-        rows = np.flatnonzero(has_none & self._has_own & ~self._is_bad)
+        needed = self._has_own & (spec.max_sources > 0)
+        rows = np.flatnonzero(has_none & needed & ~self._is_bad)
         self._add(rows, [ImageMissing(NO_IMAGE)] * len(rows))
         self._check_counts()
 
