@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from batch_jobs.ledger.layout import published_path
 from batch_jobs.manifest.carried import carried_values
 from batch_jobs.manifest.table import csv_of
 from batch_jobs.manifest.workbook import workbook_of
+from engine.edit import PairScores
 from engine.options import EditOptions
 from storage.location import located
 from storage.storage import Storage
@@ -20,6 +22,7 @@ from storage.storage import Storage
 HEAD = ("id", "image", "instruction", "status", "error_code", "error_message")
 CHAIN = ("chain_id", "turn")
 SIZE = ("width_px", "height_px")
+JUDGED = ("filtered", *(field.name for field in fields(PairScores)))  # of a pair
 BEHIND = ("warnings", "understood_as", *SIZE)
 
 
@@ -33,7 +36,9 @@ class PeoplesTable:
         most = max((len(outputs or ()) for outputs in table["outputs"].to_pylist()), default=0)
         outputs = [f"output_{number}" if number > 1 else "output" for number in range(1, most + 1)]
         some = (*CHAIN, *EditOptions.model_fields)
-        own = [*HEAD, *outputs, *(n for n in some if table[n].null_count < len(table)), *BEHIND]
+        judged = JUDGED if table["scores"].null_count < len(table) else ()
+        given = (n for n in some if table[n].null_count < len(table))
+        own = [*HEAD, *outputs, *given, *judged, *BEHIND]
         names = dict.fromkeys(name for values in carried for name in values)
         # a column of the manifest that is called as one of ours is
         self._shown = {name: f"{name} (manifest)" if name in own else name for name in names}
@@ -54,6 +59,8 @@ class PeoplesTable:
             cells["warnings"] = ", ".join(entry.warnings or ())
             cells["understood_as"] = entry.understood_as
             cells |= {} if first is None else {name: getattr(first, name) for name in SIZE}
+            cells["filtered"] = entry.filtered
+            cells |= {} if entry.scores is None else asdict(entry.scores)
             cells |= {self._shown[name]: _plain(value) for name, value in carried.items()}
             yield [cells.get(name) for name in self.head]
 

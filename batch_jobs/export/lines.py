@@ -170,7 +170,7 @@ def _images_response(
     entry: Entry, images: Sequence[str], masks: Sequence[str | None]
 ) -> dict[str, Any]:
     """Write OpenAI's `ImagesResponse` with the fields that the HTTP API adds to it."""
-    first = entry.outputs[0]
+    first = next(iter(entry.outputs), None)  # a factory keeps no picture of a filtered row
     return {
         "created": int(entry.finished_at.timestamp()) if entry.finished_at else 0,
         "data": [
@@ -184,9 +184,9 @@ def _images_response(
             for image, mask, output in zip(images, masks, entry.outputs, strict=True)
         ],
         "background": _background_of(entry),
-        "output_format": _format_of(first),
+        "output_format": first and _format_of(first),
         "quality": _quality_of(entry),
-        "size": f"{first.width_px}x{first.height_px}",
+        "size": first and f"{first.width_px}x{first.height_px}",
         "model": entry.model,
         "warnings": entry.warnings or [],
         "understood_as": entry.understood_as,

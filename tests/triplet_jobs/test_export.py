@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
+from batch_jobs.export.delivery import deliver
 from batch_jobs.export.file import export_ledger
 from storage.storage import Storage
 from tests.batch_jobs.jobs import run_here
@@ -53,6 +54,24 @@ def test_a_factory_goes_out_in_every_shape_with_what_was_kept_and_nothing_else(
         told = json.loads(read[f"{number:07d}.json"])
         edited = read[f"{number:07d}.edited.png"]
         assert edited == kept[told["id"]]["edited_image"]["bytes"]
+
+
+def test_what_was_filtered_is_a_line_too(captions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    factory_here(captions, out, changed(ARITHMETIC, min_change=40.0)).run()
+    kept, storage = rows_of(out), Storage(str(out))
+    assert 0 < len(kept) < 12
+    for shape in ("jsonl", "dataflow", "openai-batch"):
+        lines = Path(export_ledger(storage, shape).dest).read_text().splitlines()
+        assert len(lines) == 12
+        if shape == "openai-batch":
+            answers = {
+                line["custom_id"]: line["response"]["body"] for line in map(json.loads, lines)
+            }
+            assert {id for id, body in answers.items() if body["data"]} == set(kept)
+    table = Path(export_ledger(storage, "csv").dest).read_text().splitlines()
+    assert len(table) == 13 and ",filtered" in table[0]
+    assert deliver(storage, str(tmp_path / "delivered")).pictures == len(kept)
 
 
 def test_a_batch_job_goes_out_as_pairs_too_with_the_kind_of_its_files(
