@@ -11,7 +11,7 @@ from engine.quality.structure import edge_correlation
 
 
 def score_pair(before: Image.Image, after: Image.Image) -> PairScores:
-    """Compare two RGB pictures of one size, both reduced as `reduced` does."""
+    """Compare two RGB pictures of one size, both reduced to 256 px at most."""
     source, edited = reduced(np.asarray(before)), reduced(np.asarray(after))
     difference = edited.astype(np.float32) - source
     return PairScores(
