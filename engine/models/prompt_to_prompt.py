@@ -106,10 +106,10 @@ class PromptToPrompt:
     def check(self, request: EditRequest) -> Sequence[str]:
         """Refuse a text that CLIP would cut, a share that is none, and what needs a source."""
         options = request.options
-        if request.keeps_source or options.num_images > 1:
+        if request.compares_source or options.num_images > 1:
             raise OptionInvalid(
-                "mask, detail, preserve, return_mask and num_images: pictures of captions have no "
-                "source, and a pair is one; leave them out"
+                "mask, detail, preserve, return_mask, measures, repair and num_images: pictures of "
+                "captions have no source, and a pair is one; leave them out"
             )
         if isinstance(request, PairRequest):
             if not 0 <= request.p2p_threshold <= 1:

@@ -267,7 +267,7 @@ def test_what_is_wrong_with_a_pair_stays_with_it(folder: Path, editor: Editor) -
 
 def test_what_needs_a_source_is_refused(editor: Editor) -> None:
     loop = DenoiseLoop(editor, Capacity(1))
-    for options in ({"detail": "source"}, {"num_images": 2}):
+    for options in ({"detail": "source"}, {"measures": "fast"}, {"num_images": 2}):
         with pytest.raises(OptionInvalid, match="pictures of captions have no source"):
             loop.check(plain(editor, CAPTIONS[0], **options))
 
