@@ -26,7 +26,6 @@ from training.train_style import StyleTrainer, in_look
 from training.triplets import Triplets
 
 LEAST_GAIN_DB = 2.0  # towards the true edit in the look, by the style
-SHIPPED = [name for name in LOOKS if name in BUILT_IN.by_name]
 
 
 def options(folder: Path, steps: int) -> argparse.Namespace:
@@ -72,7 +71,7 @@ def test_the_targets_of_a_style_are_those_of_the_editor_in_its_look() -> None:
     assert np.array_equal(targets[1], riso(crops[1]))  # no instruction: the source in the look
 
 
-@pytest.mark.parametrize("look", SHIPPED)
+@pytest.mark.parametrize("look", LOOKS)
 def test_an_edit_in_a_style_that_ships_is_the_true_edit_in_its_look(look: str) -> None:
     sources = {"make it night": square(skimage.data.chelsea(), 128)}
     sources["make it vivid"] = square(skimage.data.coffee(), 128)
