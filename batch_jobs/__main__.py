@@ -16,7 +16,7 @@ import typer
 from batch_jobs.config import JobConfig
 from batch_jobs.job import Job, over_ray
 from batch_jobs.stopping import Exit
-from engine.config import load_config
+from engine.config import EngineConfig, load_config
 from engine.counted import counted
 from engine.errors import EngineError
 from engine.flags import with_flags
@@ -34,6 +34,7 @@ JOB_FLAGS = (
     *("seed", "same_seed", "retry", "max_error_rate", "rows_per_commit"),
     *("check_sources", "output_format", "output_compression", "metadata", "prune"),
 )
+ENGINE_FLAGS = ("translate",)
 EDIT_FLAGS = [name for name in EditOptions.model_fields if name not in JOB_FLAGS]
 MANIFEST = (
     "Parquet, JSONL, JSON, CSV or XLSX: file, folder or glob; with --instruction a folder of "
@@ -48,7 +49,7 @@ OUTPUT_FILES = {
 }
 
 
-@with_flags((JobConfig, JOB_FLAGS), (EditOptions, EDIT_FLAGS))
+@with_flags((JobConfig, JOB_FLAGS), (EngineConfig, ENGINE_FLAGS), (EditOptions, EDIT_FLAGS))
 def batch(
     manifest: Annotated[str, typer.Argument(help=MANIFEST)],
     output: Annotated[str, typer.Argument(help="Where results and images go; path or URI.")],
@@ -72,7 +73,8 @@ def batch(
     SIGTERM or Ctrl-C, likewise.
     """
     options = {name: flags.pop(name) for name in EDIT_FLAGS if name in flags}
-    engine = {"model": model, "determinism": determinism, "options": options}
+    engine = {name: flags.pop(name, None) for name in ENGINE_FLAGS}
+    engine |= {"model": model, "determinism": determinism, "options": options}
     try:
         raise typer.Exit(_run(manifest, output, config, {"engine": engine, **flags}, address))
     except EngineError as error:

@@ -37,7 +37,7 @@ MetadataFlag = Annotated[
 ]
 
 
-@with_flags((EngineConfig, ENGINE_FLAGS), (EditOptions, EditOptions.model_fields))
+@with_flags((EngineConfig, (*ENGINE_FLAGS, "translate")), (EditOptions, EditOptions.model_fields))
 def edit(
     source: Annotated[Path, typer.Argument(help="A JPEG, PNG or WebP photograph.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png, .jpg or .webp file.")],
@@ -61,7 +61,7 @@ def edit(
     """Edit the photograph SOURCE by INSTRUCTION."""
 
     format, taken = _format_of(output), check_accept(tuple(accept or ()))
-    engine = {name: options.pop(name, None) for name in ENGINE_FLAGS}
+    engine = {name: options.pop(name, None) for name in (*ENGINE_FLAGS, "translate")}
     settings = settings_of(config, model=model, **engine).for_style(options.get("style"))
     spec = settings.find_model()
     files = _files(source, mask, image or [], spec)
@@ -167,6 +167,8 @@ def _save(
     from engine.results import finished_images
 
     warn((*prepared.warnings, *result.warnings), result.understood_as)
+    if result.instruction_used is not None:
+        typer.echo(f"translated: {result.instruction_used}")
     finished = finished_images(result, prepared.finishing)
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         warn(made.warnings)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.edit import AcceptFlag, MetadataFlag
+from engine.config import EngineConfig
 from engine.errors import OptionInvalid
+from engine.flags import with_flags
 from engine.options import Determinism
 
 
+@with_flags((EngineConfig, ("translate",)))
 def serve(
     config: Annotated[Path | None, typer.Option(help="YAML; see configs/serve/.")] = None,
     model: Annotated[
@@ -29,6 +32,7 @@ def serve(
     insecure_public: Annotated[
         bool | None, typer.Option("--insecure-public", help="Public address, no API keys.")
     ] = None,
+    **engine: Any,
 ) -> None:
     """Serve POST /v1/images/edits until Ctrl-C."""
     from engine.config import load_config
@@ -38,7 +42,7 @@ def serve(
     settings = load_config(
         config,
         ServeConfig,
-        engine={"model": alone, "determinism": determinism},
+        engine={"model": alone, "determinism": determinism, **engine},
         models={} if alone else _named(model or []),
         api_keys_file=api_keys_file and str(api_keys_file.resolve()),
         accept=accept,

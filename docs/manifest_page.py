@@ -36,6 +36,7 @@ COLUMN_NOTES = {
     "scheduler": "null: the model's own",
     "size": "null: from the model's resolution",
     "instruction": "as the model read it, a style written out",
+    "instruction_used": "what the model read in its place, where it was translated",
     "style": "of the edit; what it says stands in the other columns",
 }
 

@@ -25,6 +25,7 @@ from engine.models import Adapting
 from engine.previews import PartialImage
 from engine.recipe import engine_words
 from engine.spec import ModelSpec
+from engine.translation import Translation, make_translator
 
 
 class EditActor:
@@ -138,6 +139,8 @@ class EditActor:
             loaded = load_model(self.spec, self.config)
             use_device(loaded.editor.device)  # and a current device
             adapters = _adapters(loaded, self.config)
+            translator = make_translator(self.config, self.spec)
+            self._translation = Translation(translator, self.spec, self._arrive)
             self._words = engine_words(self.config, self.spec, loaded.revision)
             self._loop = DenoiseLoop(
                 loaded.editor,
@@ -170,18 +173,32 @@ class EditActor:
         """Move what arrived into the loop; waits while there is nothing; False at the end."""
         with self._changed:
             while not (self._inbox or not self._loop.idle or self._closing):
-                self._cancelled.clear()
+                self._cancelled &= self._futures.keys()
+                if self._cancelled:  # of one that is being translated
+                    break
                 self._changed.wait()
             arrived, self._inbox = self._inbox, []
             cancelled, self._cancelled = self._cancelled, set()
         for request in arrived:
             self._admit(request)
-        for outcome in self._loop.cancel(cancelled) if cancelled else ():
-            self._resolve(outcome)
+        if cancelled:
+            for outcome in (*self._translation.cancel(cancelled), *self._loop.cancel(cancelled)):
+                self._resolve(outcome)
         with self._changed:
             return bool(self._inbox) or not (self._closing and self._loop.idle)
 
+    def _arrive(self, request: EditRequest | EditFailure) -> None:
+        """Take a request that was translated, or the failure of that, of any thread."""
+        if isinstance(request, EditFailure):
+            self._resolve(request)
+            return
+        with self._changed:
+            self._inbox.append(request)
+            self._changed.notify()
+
     def _admit(self, request: EditRequest) -> None:
+        if self._translation.takes(request):
+            return
         try:
             self._loop.admit(request, self._loop.check(request))
         except Exception as error:  # a fault of this request must not reach its mates
@@ -191,11 +208,13 @@ class EditActor:
         if isinstance(outcome, EditResult):
             outcome = replace(outcome, engine_words=self._words)
         with self._changed:
-            future = self._futures.pop(outcome.id)
-        future.set_result(outcome)
+            future = self._futures.pop(outcome.id, None)
+        if future is not None:  # a translation may end after all has
+            future.set_result(outcome)
 
     def _fail_all(self, error: BaseException) -> None:
         """No future stays open: what is in flight fails, what comes later is refused."""
+        self._translation.close()
         with self._changed:
             self._closing = True
             futures, self._futures = self._futures, {}

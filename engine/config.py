@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.built_in_styles import BUILT_IN
 from engine.errors import OptionInvalid
@@ -105,7 +106,17 @@ class EngineConfig(BaseModel):
         str | None,
         Field(description="YAML of `rayedit calibrate`: how many samples of each size fit and pay"),
     ] = None
-
+    translate: Annotated[
+        str,
+        Field(
+            description="how instructions in a script that the model does not know become English: "
+            "off; phrases: what pocket can do, in Chinese; or the URL of an OpenAI-compatible "
+            "server, such as http://host:8000/v1"
+        ),
+    ] = "off"
+    translate_model: Annotated[
+        str, Field(description="the model that such a server is asked for")
+    ] = "default"
     styles: Annotated[
         str | None,
         Field(description="YAML of the styles that edits can name; default: the built-in ones"),
@@ -122,6 +133,18 @@ class EngineConfig(BaseModel):
         EditOptions,
         Field(description="what an edit that does not say has, in place of the model's defaults"),
     ] = EditOptions()
+
+    @field_validator("translate")
+    @classmethod
+    def _translate_is_a_known_way(cls, value: str) -> str:
+        if value in ("off", "phrases"):
+            return value
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("must be off, phrases, or a URL that begins with http:// or https://")
+        if url.username or url.query:  # it is written into job.json and reports
+            raise ValueError("give the key as RAYEDIT_TRANSLATE_API_KEY, and not in the URL")
+        return value
 
     def find_model(self) -> ModelSpec:
         """Find the model with this configuration's ControlNet, resolution, options and LoRAs.

@@ -63,6 +63,7 @@ class EditRequest:
     references: tuple[np.ndarray, ...] = ()  # further sources, (h, w, 3) uint8; sides as of pixels
     mask: np.ndarray | None = None  # (H, W) uint8; 0: stays the source's, 255: may change
     adapter: Adapter | None = None  # the LoRA that it is made with
+    is_translated: bool = False  # the instruction is a translator's
 
     @property
     def keeps_source(self) -> bool:
@@ -89,6 +90,7 @@ class EditResult:
     understood_as: str | None = None
     # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where it is compared with that
     reconstructed: np.ndarray | None = None
+    instruction_used: str | None = None  # what the model read, where it was translated
     engine_words: tuple[str, ...] = ()  # of `engine.recipe`: the model that made them
 
 

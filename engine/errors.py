@@ -37,6 +37,7 @@
     │   ├── WorkerCrashed              worker_crashed        503
     │   ├── Cancelled                  cancelled             499
     │   ├── NonFinite                  non_finite            500
+    │   ├── TranslationFailed          translation_failed    502
     │   └── InternalError              internal_error        500
     ├── ModelError                     model_unusable        500
     └── AdapterUnusable                adapter_unusable      500
@@ -223,6 +224,10 @@ class Cancelled(TransientError, code="cancelled", status=499):
 
 class NonFinite(TransientError, code="non_finite", status=500):
     """The model produced NaN or infinity for this sample."""
+
+
+class TranslationFailed(TransientError, code="translation_failed", status=502):
+    """The operator's translator did not say in English what the instruction asks for."""
 
 
 class InternalError(TransientError, code="internal_error", status=500):

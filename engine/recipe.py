@@ -56,6 +56,16 @@ def edit_words(
     return (*words, *_flags(_said(options, spec, lora)))
 
 
+def with_translation(words: Words, used: str, template: str) -> Words:
+    """Put what a model read in the place of what was asked for, so that no translator is needed.
+
+    `words`: of `edit_words`; `used`: the whole instruction; `template`: of the LoRA's style.
+    """
+    own = words.index("-o") > 1  # else the style is the whole instruction
+    text = _word(own_instruction(used, template)) if own else []
+    return (words[0], *text, *words[words.index("-o") :])
+
+
 def engine_words(config: EngineConfig, spec: ModelSpec, revision: str) -> Words:
     """Say what edits, as words of the command; `revision`: of the weights that are loaded.
 

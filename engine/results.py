@@ -19,7 +19,7 @@ from engine.masks import decode_mask, mask_to_output
 from engine.options import Measures, Repaired
 from engine.quality.measures import measure
 from engine.quality.repair import repair
-from engine.recipe import command_of
+from engine.recipe import command_of, with_translation
 from engine.sources import Finishing
 
 
@@ -38,10 +38,13 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
         del decoded
     if alpha is not None:
         alpha = alpha_at_output(alpha, finishing.geometry)
+    words = finishing.edit_words
+    if result.instruction_used is not None:
+        words = with_translation(words, result.instruction_used, finishing.template)
     pictures = _pictures(result, finishing, image)
     del image  # of 50 megapixels there is not room for another one
     for made, seed in zip(pictures, result.seeds, strict=True):
-        command = command_of(finishing.edit_words, result.engine_words, seed)
+        command = command_of(words, result.engine_words, seed)
         picture = made.image if alpha is None else with_alpha(made.image, alpha)
         yield replace(made, image=picture, command=command)
 

@@ -161,4 +161,5 @@ class LiveRequest:
             model_s=time.perf_counter() - self.started,
             understood_as=self.samples[0].conditioning.understood_as,
             reconstructed=self.reconstructed,
+            instruction_used=self.request.instruction if self.request.is_translated else None,
         )

@@ -29,6 +29,7 @@ from engine.options import Background, Detail, Measures, Preserve, Repair, Resol
 from engine.quality.poor_source import find_poor
 from engine.recipe import edit_words
 from engine.spec import ModelSpec
+from engine.styles import INSTRUCTION
 
 _SPACES = b" \t\r\n\f\v"  # MIME breaks base64 into lines of 76
 
@@ -61,6 +62,7 @@ class Finishing:
     # (H, W, 3) uint8, what the model was shown, so that a large source is not decoded twice.
     canvas: np.ndarray | None = None
     edit_words: tuple[str, ...] = ()  # of `engine.recipe`: what was asked for
+    template: str = INSTRUCTION  # of the LoRA's style: what is around an edit's own instruction
 
     @property
     def compares_source(self) -> bool:
@@ -141,6 +143,7 @@ def _finishing(
         source=source.image if needs_file else None,
         mask=source.mask,
         canvas=request.pixels if request.compares_source and not needs_file else None,
+        template=INSTRUCTION if request.adapter is None else request.adapter.template,
     )
 
 

@@ -207,6 +207,7 @@ def _edited(prepared: Prepared, outcome: EditResult | EditFailure) -> Image.Imag
         "warnings": (*prepared.warnings, *outcome.warnings, *made.warnings),
         "understood_as": outcome.understood_as,
         "edit_report": made.report,
+        "instruction_used": outcome.instruction_used,
         "mask": None if made.edited is None else Image.fromarray(made.edited),
         "parameters": made.command,
     }

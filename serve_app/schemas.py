@@ -20,6 +20,7 @@ _UNDERSTOOD = (
     "with the warning `instruction_unknown`: the edit that was made, as an instruction that the "
     "model knows"
 )
+_INSTRUCTION_USED = "what the model read, where the server translated the prompt"
 _RETURNED_MASK = "with `return_mask`: a PNG as `mask` takes it, transparent where the edit is"
 
 
@@ -65,6 +66,7 @@ class ImagesResponse(BaseModel):
     model: str = Field(description="the model that edited")
     warnings: list[str] = Field(description="codes of what was softened, such as cmyk_converted")
     understood_as: str | None = Field(default=None, description=_UNDERSTOOD)
+    instruction_used: str | None = Field(default=None, description=_INSTRUCTION_USED)
     usage: Usage = Field(default=Usage(), description="zeros: no tokens are counted")
 
 
@@ -97,6 +99,7 @@ class CompletedEvent(ImageEvent):
     mask_b64_json: str | None = Field(default=None, description=_RETURNED_MASK)
     warnings: list[str] = Field(description="codes of what was softened")
     understood_as: str | None = Field(default=None, description=_UNDERSTOOD)
+    instruction_used: str | None = Field(default=None, description=_INSTRUCTION_USED)
 
 
 ModelStatus = Literal["ready", "starting", "idle", "failed"]
@@ -188,6 +191,7 @@ _STATUSES = {
     422: "the path or query cannot be read",
     429: "this API key sends too much; `retry-after` says when to try again",
     500: "the server's fault",
+    502: "the server's translator failed",
     503: "not ready, overloaded, or the worker died; `retry-after` says when to try again",
     504: "not done within the deadline",
 }

@@ -190,6 +190,7 @@ def _images_response(
         "model": entry.model,
         "warnings": entry.warnings or [],
         "understood_as": entry.understood_as,
+        "instruction_used": entry.instruction_used,
         "usage": NO_TOKENS,
     }
 

@@ -48,6 +48,7 @@ class Entry:
     error_param: str | None = None  # the option or field that was wrong, if one was
     attempts: int = 1  # how often the row was run
     instruction: str | None = None
+    instruction_used: str | None = None  # what the model read, where it was translated
     options: ResolvedOptions | None = None  # None where they are wrong
     determinism: str | None = None
     model: str | None = None

@@ -16,6 +16,7 @@ from engine.adapter import Adapter
 from engine.config import EngineConfig
 from engine.seeding import row_seed
 from engine.spec import ModelSpec
+from engine.text import unknown_scripts
 
 RECIPE = 2  # how fingerprints are made; an output keeps the recipe that it was begun with
 # Of recipe 1: the defaults that it lists, and one that it knows and does not list.
@@ -51,10 +52,10 @@ class Fingerprints:
         thin, plan = plan.select([*_COLUMNS, *own]), plan.drop_columns(own)
         for name, found in (versions or {}).items():
             thin = thin.append_column(f"{name}_version", pa.array(found))
-        parts_of, spec = _RECIPES[self.recipe], self.spec
+        parts_of = _RECIPES[self.recipe]
         rest = ", " + json.dumps(self._identity(), sort_keys=True)[1:]
         prints = [
-            _digest(parts_of(row, self._seed(row)) + _later_parts(row, spec), rest)
+            _digest([*parts_of(row, self._seed(row)), *self._later_parts(row)], rest)
             for batch in thin.to_batches(max_chunksize=ROWS_AT_ONCE)
             for row in batch.to_pylist()
         ]
@@ -64,6 +65,24 @@ class Fingerprints:
 
     def _seed(self, row: dict[str, Any]) -> int:
         return row_seed(self.job_seed, row["id"], self.same_seed)
+
+    def _later_parts(self, row: dict[str, Any]) -> list[Any]:
+        """List mask, further images, what its plan says, the LoRA of its style and the translator,
+        where there are any: a row without them keeps the fingerprint that it had before rows could
+        have them."""
+        parts = []
+        if mask := row["mask"] or row["mask_sha256"]:
+            parts.append({"mask": mask, "version": row.get("mask_version")})
+        if references := [one["path"] or one["sha256"] for one in row["references"]]:
+            parts.append({"references": references, "versions": row.get("references_version")})
+        if others := row.get(DEPENDS_ON):
+            parts.append({DEPENDS_ON: others})
+        if (lora := _lora_of(row, self.spec)) is not None:
+            parts.append({"lora": lora.sha256})
+        engine, text = self.engine, row["instruction"] or ""
+        if engine.translate != "off" and unknown_scripts(text, self.spec.scripts):
+            parts.append({"translate": engine.translate, "model": engine.translate_model})
+        return parts
 
     def _identity(self) -> list[Any]:
         """List what of model and engine changes pixels: the whole spec, the weights, precision."""
@@ -91,21 +110,6 @@ class Fingerprints:
         if engine.quantization != "none":
             later["quantization"] = engine.quantization
         return [*precision, *(named for named in (later, dict(self.encoding)) if named)]
-
-
-def _later_parts(row: dict[str, Any], spec: ModelSpec) -> list[Any]:
-    """List mask, further images, what its plan says and the LoRA of its style, where there are any:
-    a row without them keeps the fingerprint that it had before rows could have them."""
-    parts = []
-    if mask := row["mask"] or row["mask_sha256"]:
-        parts.append({"mask": mask, "version": row.get("mask_version")})
-    if references := [one["path"] or one["sha256"] for one in row["references"]]:
-        parts.append({"references": references, "versions": row.get("references_version")})
-    if others := row.get(DEPENDS_ON):
-        parts.append({DEPENDS_ON: others})
-    if (lora := _lora_of(row, spec)) is not None:
-        parts.append({"lora": lora.sha256})
-    return parts
 
 
 def _lora_of(row: dict[str, Any], spec: ModelSpec) -> Adapter | None:

@@ -148,6 +148,7 @@ class EditWorker:
         entry.warnings += outcome.warnings
         entry.understood_as = outcome.understood_as
         entry.batch_size, entry.model_s = outcome.batch_size, outcome.model_s
+        entry.instruction_used = outcome.instruction_used
         looks = _looks(row.prepared.request, outcome)
         return EditedRow(entry, row.prepared.finishing, outcome, *looks)
 

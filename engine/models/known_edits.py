@@ -58,12 +58,19 @@ class KnownEdits:
         `states` (T, D): of the instruction, of which `count` are tokens. None where it asks for one
         of the edits.
         """
-        states = states.float().cpu()
-        if self._score(states, count) <= 0:
+        if self.knows(states, count):
             return None
-        end = functional.normalize(states[-1], dim=0)
-        edit = self._edits[int((self._weights["codes"] @ end).argmax())]
-        return edit["chinese" if "CJK" in unknown_scripts(instruction, ("LATIN",)) else "english"]
+        is_chinese = "CJK" in unknown_scripts(instruction, ("LATIN",))
+        return self.nearest(states)["chinese" if is_chinese else "english"]
+
+    def knows(self, states: Tensor, count: int) -> bool:
+        """Tell whether an instruction asks for one of the edits; see `nearest_to_unknown`."""
+        return self._score(states.float().cpu(), count) <= 0
+
+    def nearest(self, states: Tensor) -> dict[str, str]:
+        """Find the edit whose code is nearest to how an instruction ends: its text by language."""
+        end = functional.normalize(states.float().cpu()[-1], dim=0)
+        return self._edits[int((self._weights["codes"] @ end).argmax())]
 
     def _score(self, states: Tensor, count: int) -> float:
         """Above 0: it asks for none of the edits."""

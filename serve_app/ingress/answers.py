@@ -54,6 +54,7 @@ class Answer:
             model=self.model,
             warnings=self._warnings(result, images),
             understood_as=result.understood_as,
+            instruction_used=result.instruction_used,
         )
 
     def preview(self, index: int, image: EncodedImage) -> PartialImageEvent:
@@ -71,6 +72,7 @@ class Answer:
                 edit_report=image.report,
                 mask_b64_json=image.mask_b64,
                 warnings=self._warnings(result, images),
+                instruction_used=result.instruction_used,
                 background=self._background,
                 understood_as=result.understood_as,
                 **self._event(image),

@@ -45,7 +45,7 @@ IDEMPOTENCY_KEY = {
     "and is not computed again",
 }
 PROMETHEUS_TEXT = "text/plain; version=0.0.4"
-EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
+EDIT_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 
 
 def make_app(service: EditService, metrics: Callable[[], str] = lambda: "") -> FastAPI:

@@ -227,6 +227,7 @@ export const TEXTS = {
       not_ready: "模型还在加载，请稍后重试。",
       deadline_exceeded: "超时未完成，请减少步数，或等服务器空闲时再试。",
       worker_crashed: "处理这次修图的进程中断了，请重试。",
+      translation_failed: "服务器的翻译暂时不可用，请稍后再试，或用英文填写。",
       non_finite: "模型没有算出有效画面，请换个种子重试。",
       internal_error: "服务器内部出错，原因记在它的日志里。",
     },

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine import errors
 from engine.catalogue import MODELS
 from engine.edit import EditFailure
+from engine.error_codes import error_classes
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.text import clean_instruction, unknown_scripts
@@ -142,7 +143,7 @@ def test_scripts_a_text_encoder_does_not_know_are_named() -> None:
 
 
 def test_every_error_has_a_code_of_its_own_and_survives_a_process_boundary() -> None:
-    classes = errors.error_classes()
+    classes = error_classes()
     assert len({cls.code for cls in classes}) == len(classes)
     for cls in classes:
         error = pickle.loads(pickle.dumps(cls("what happened", param="seed")))

@@ -12,14 +12,8 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 
 from engine.edit import EditFailure
-from engine.errors import (
-    EngineError,
-    InternalError,
-    ModelError,
-    Overloaded,
-    WorkerCrashed,
-    error_classes,
-)
+from engine.error_codes import error_classes
+from engine.errors import EngineError, InternalError, ModelError, Overloaded, WorkerCrashed
 from serve_app import errors
 from serve_app.error_response import error_response, install_error_handlers
 from serve_app.errors import RateLimited, engine_error

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import (
-    ImageError,
-    InstructionError,
-    MaskInvalid,
-    TransientError,
-    error_classes,
-)
+from engine.error_codes import error_classes
+from engine.errors import ImageError, InstructionError, MaskInvalid, TransientError
 from serve_app import errors
 from serve_app.errors import BodyTooLarge, BodyTooSlow, KeyInvalid
 from tests.serve_app.browser import PHONE, Open, Visit, chromium, open_page, visit
