@@ -21,7 +21,7 @@ pytestmark = pytest.mark.chaos
 
 POCKET, KILLED, ASLEEP = "pocket", "kontext", "dreamlite"  # each of another family
 EDITS = 100  # by each model
-PERIOD_S = 0.5  # a client's, so that a third of them falls into each disturbance
+PERIOD_S = 0.4  # of a client, so that the others go on through each disturbance
 PATIENCE_S = 120.0
 SEEDS = range(4)
 Expected = dict[tuple[str, int], bytes]
@@ -94,12 +94,12 @@ def mixed(server: Server, photograph: bytes, disturbed: bool) -> list[Sent]:
     """The edits of all three models at once, undisturbed or not."""
 
     def kill(k: int) -> None:
-        if disturbed and k == EDITS // 3:
+        if disturbed and k == EDITS // 4:
             (pid,) = replicas(server, KILLED)
             os.kill(pid, signal.SIGKILL)
 
     def sleep(k: int) -> None:
-        if disturbed and k == EDITS // 2:
+        if disturbed and k == 2 * EDITS // 5:
             assert eventually(lambda: not replicas(server, ASLEEP), PATIENCE_S)
 
     between = {POCKET: lambda _: None, KILLED: kill, ASLEEP: sleep}

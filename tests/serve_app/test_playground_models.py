@@ -68,7 +68,7 @@ def test_a_model_is_chosen_and_brings_its_own_sliders_options_and_defaults(
     sent = several.forms[-1]
     assert (sent["model"], sent["strength"], sent["guidance_scale"]) == ("kontext", "0.5", "5")
     assert "true_cfg_scale" not in sent and sent["size"] == "512x336"
-    assert "-F model=kontext" in visit.text("snippet")
+    assert "-F model=kontext" in (page.locator("#snippet").text_content() or "")
     page.select_option("#choice", "pocket")
     assert page.input_value("#num_inference_steps") == steps
 
