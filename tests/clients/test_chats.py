@@ -10,8 +10,7 @@ import pytest
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
-from serve_app.ingress.service import EditService
-from tests.serve_app.conftest import Mirror, files_of, pixels_of
+from tests.serve_app.conftest import Mirror, files_of, pixels_of, service_of
 from tests.serve_app.local import over_http
 
 BOUNDARY = "----formdata"
@@ -35,7 +34,7 @@ FIELDS = {
 @pytest.fixture(scope="module")
 def url(pocket: ModelSpec) -> Iterator[str]:
     config = ServeConfig(decode_workers=1, aliases=("gpt-image-1",))
-    service = EditService(config, pocket, Mirror())
+    service = service_of(config, pocket, Mirror())
     with over_http(make_app(service)) as address:
         yield address
     service.close()
