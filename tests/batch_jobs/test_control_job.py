@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from batch_jobs.config import JobConfig
 from batch_jobs.stopping import Exit
@@ -33,6 +34,7 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_job_under_a_controlnet_gives_the_same_bytes_over_ray_as_in_one_process(
     cluster: None, tiny: Callable[[str], Path], tmp_path: Path
 ) -> None:
