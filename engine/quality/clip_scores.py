@@ -99,9 +99,8 @@ class ClipScorer:
 
         with torch.inference_mode():
             texts = [self._caption(text) for text in (caption, edited_caption)]
-            shown = torch.stack([self._shown(picture) for picture in (before, after)])
-            embedded = self._model.get_image_features(pixel_values=shown).pooler_output
-        scores = ClipScores.of(*embedded.float().cpu().numpy(), *texts)
+            pictures = [self._embed_picture(picture) for picture in (before, after)]
+        scores = ClipScores.of(*pictures, *texts)
         if not all(map(math.isfinite, astuple(scores))):
             raise NonFinite(f"{self._name} gives no numbers for this pair: {scores}")
         return scores
@@ -114,6 +113,12 @@ class ClipScorer:
             text, padding="max_length", max_length=self._length, return_tensors="pt"
         ).to(self._model.device)
         features = self._model.get_text_features(tokens.input_ids, tokens.attention_mask)
+        return features.pooler_output[0].float().cpu().numpy()
+
+    def _embed_picture(self, picture: Image.Image) -> np.ndarray:
+        """(D,) float32. In a call of its own: two rows of one call may differ in their last bits
+        where the pictures do not, and no change would have a direction."""
+        features = self._model.get_image_features(pixel_values=self._shown(picture)[None])
         return features.pooler_output[0].float().cpu().numpy()
 
     def _shown(self, picture: Image.Image) -> torch.Tensor:
