@@ -60,6 +60,7 @@ def test_the_example_of_the_page_runs_and_its_images_are_those_of_the_online_doo
                 assert base64.b64decode(made["b64_json"]) == online and made["seed"] == seed
 
 
+@pytest.mark.chaos  # minutes: two servers, two jobs
 def test_a_batch_goes_on_when_its_server_is_stopped_and_started_again(
     tmp_path: Path, config: dict[str, Any], photographs: dict[str, bytes]
 ) -> None:
