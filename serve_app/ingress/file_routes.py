@@ -19,7 +19,7 @@ from storage.file_store import Order
 
 MAX_LISTED = 10_000
 READ_ERRORS = (401, 404, 422, 500, 503)
-UPLOAD_ERRORS = (400, 401, 408, 413, 415, 500, 503)
+UPLOAD_ERRORS = (400, 401, 404, 408, 413, 415, 500, 503)  # 404: none are kept here
 OCTETS = "application/octet-stream"
 _DESCRIPTIONS = {
     "file": f"lines of a batch, at most {MAX_FILE_BYTES:,} bytes, or an image",

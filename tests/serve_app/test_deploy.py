@@ -15,7 +15,7 @@ from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from tests.serving import eventually, free_port
 
-pytestmark = pytest.mark.slow  # a Ray of its own
+pytestmark = pytest.mark.chaos  # minutes: a Ray of its own, and three deployments
 
 TIMEOUT_S = 180.0
 CONFIG = Path(__file__).parents[2] / "configs" / "serve" / "deploy-models.yaml"

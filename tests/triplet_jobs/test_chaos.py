@@ -70,7 +70,7 @@ def test_killed_drivers_workers_and_a_node_leave_the_data_set_of_a_quiet_run(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_driver_that_is_killed_again_and_again_leaves_the_data_set_of_a_quiet_run(
     captions: Path, tmp_path: Path
 ) -> None:

