@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from http.client import HTTPException
 from threading import Lock
-from typing import Any
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from engine.chat import chat_address, complete_chat, content_of
 from engine.errors import EngineError, TranslationFailed
 from engine.text import clean_instruction, unknown_scripts
 
@@ -25,13 +22,6 @@ _TASK = (
 )
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """Stays with the server that the operator named, who alone gets the key."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 class ChatTranslator:
     """Asks a server, once for each text: a `translation.Translator` that threads may share."""
 
@@ -39,9 +29,8 @@ class ChatTranslator:
 
     def __init__(self, url: str, model: str, known: Sequence[str]) -> None:
         """`url`: up to the version, such as http://host:8000/v1; `known`: scripts of an answer."""
-        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._address = chat_address(url)
         self._model, self._known = model, known
-        self._opener = build_opener(_NoRedirect)
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
@@ -61,14 +50,15 @@ class ChatTranslator:
     def _ask(self, text: str) -> str:
         messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": text}]
         body = {"model": self._model, "messages": messages, "temperature": 0, "seed": 0}
-        headers = {"content-type": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["authorization"] = f"Bearer {key}"
-        request = Request(self._url, json.dumps(body).encode(), headers)
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                found: Any = json.loads(answer.read(MAX_ANSWER_BYTES))
-            return str(found["choices"][0]["message"]["content"])
+            answer = complete_chat(
+                self._address,
+                body,
+                key_variable=KEY_VARIABLE,
+                timeout_s=TIMEOUT_S,
+                most_bytes=MAX_ANSWER_BYTES,
+            )
+            return content_of(answer)
         except HTTPError as error:
             raise self._failed(f"answered {error.code} {error.reason}") from None
         except (OSError, HTTPException) as error:

@@ -89,6 +89,7 @@ ENGINE_ORDER = [
     "adapters",
     "loading",
     "phrases",
+    "chat",
     "chat_translator",
     "translation",
     "samples",

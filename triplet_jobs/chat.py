@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+from engine.chat import chat_address, complete_chat, content_of
 from engine.errors import NotReady, OptionInvalid, RewritingFailed
 from engine.seeding import row_seed
 from triplet_jobs.captions import Caption
@@ -84,23 +82,18 @@ class ChatRewriter:
         }
         answer = self._post(body if self.model is None else {"model": self.model, **body})
         try:
-            return str(answer["choices"][0]["message"]["content"] or "")
+            return content_of(answer)
         except (KeyError, IndexError, TypeError):
             raise OptionInvalid(
                 f"{self.url} answers no chat completion: {str(answer)[:200]}", param="rewriter"
             ) from None
 
     def _post(self, body: dict[str, Any]) -> Any:
-        headers = {"content-type": "application/json"}
-        if key := os.environ.get(KEY):
-            headers["authorization"] = f"Bearer {key}"
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        request = Request(address, json.dumps(body).encode(), headers)
+        address = chat_address(self.url)
         reason: object = ""
         for pause_s in (*PAUSES_S, None):
             try:
-                with urlopen(request, timeout=TIMEOUT_S) as response:  # an operator's own server
-                    return json.load(response)
+                return complete_chat(address, body, key_variable=KEY, timeout_s=TIMEOUT_S)
             except HTTPError as error:
                 if error.code not in BUSY:
                     raise OptionInvalid(_refusal(address, error), param="rewriter") from None

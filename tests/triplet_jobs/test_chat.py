@@ -63,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
         message = {"choices": [{"message": {"role": "assistant", "content": content}}]}
         data = json.dumps(message if status == 200 else {"error": "injected"}).encode()
         self.send_response(status)
+        if status == 302:
+            self.send_header("location", model.url)
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -110,6 +112,14 @@ def test_its_answers_become_instructions_and_captions_and_it_is_asked_once(
     (tmp_path / "out" / "_SUCCESS").unlink()
     assert run(captions, tmp_path / "out", config, pocket) == Exit.OK
     assert len(model.asked) == 4
+
+
+def test_a_server_that_sends_the_request_elsewhere_is_refused(
+    captions: Path, tmp_path: Path, model: Model, pocket: ModelSpec
+) -> None:
+    model.statuses = [302]
+    with pytest.raises(OptionInvalid, match="refuses with 302"):  # the key is for the one named
+        run(captions, tmp_path / "out", config_of(model), pocket)
 
 
 def test_three_answers_that_are_no_edits_are_one_error_that_a_retry_asks_for_again(
