@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,13 +55,13 @@ def test_a_batch_is_one_job_of_the_cluster(
     batches.create(BatchOrder(id, *order))
     keepers = [BatchKeeper(storage, RayJobs(storage.url), at_once=1) for _ in range(2)]
 
-    def is_over() -> bool:
+    for keeper in keepers:
+        keeper.start()
+    try:
+        over = eventually(lambda: open_batches(storage) == [], 200)
+    finally:
         for keeper in keepers:
-            with suppress(RuntimeError):  # no agent takes jobs yet; a keeper's own thread goes on
-                keeper.look()
-        return open_batches(storage) == []
-
-    over = eventually(is_over, 200)
+            keeper.close()
     client = JobSubmissionClient(address)
     jobs = [job for job in client.list_jobs() if (job.submission_id or "").startswith(id)]
     assert over, [client.get_job_logs(job.submission_id)[-3000:] for job in jobs]
