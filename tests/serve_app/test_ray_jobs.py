@@ -33,6 +33,7 @@ def address() -> Iterator[str]:
     ):
         environment.setenv("RAY_TMPDIR", folder)
         args = {"num_cpus": 8, "include_dashboard": True, "dashboard_port": free_port()}
+        args["dashboard_agent_listen_port"] = free_port()  # 52365 may be another cluster's
         cluster = Cluster(initialize_head=True, head_node_args=args)
         ray.init(address=cluster.address, log_to_driver=False)
         try:
