@@ -21,7 +21,7 @@ from engine import EditActor, EditOptions, EditRequest, EditResult, EngineConfig
 from engine.finishing import Canvases, Wanted, finish
 from engine.geometry import plan_geometry
 from engine.registry import find_model
-from training.evaluate import SIDE_PX, STEPS, free_form, sources_at
+from training.evaluate import DEFAULTS, SIDE_PX, free_form, sources_at
 from training.kinds import KINDS
 from training.measures import nearest, shows, true_edits
 
@@ -42,7 +42,7 @@ def right_ways(actor: EditActor, kind: str, each: int) -> Iterator[set[str]]:
             f"{kind} {i}",
             (sources[photograph] * 255).round().astype(np.uint8),
             text,
-            SPEC.resolve(EditOptions(num_inference_steps=STEPS), seed=i),
+            SPEC.resolve(EditOptions(num_inference_steps=DEFAULTS.steps), seed=i),
             digest=photograph,
         )
         for i, (photograph, _, text) in enumerate(asked)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,15 @@ from benchmarks.rivals import spec_of
 from benchmarks.workloads import mixed, uniform, without_row_packing
 from engine import EngineConfig
 from engine.loading import load_model
+
+BENCHMARKS = sorted(
+    file.stem for file in (Path(__file__).parent.parent / "benchmarks").glob("*.py")
+)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_finds_all_that_it_takes_from_the_project(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.slow
