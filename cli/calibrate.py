@@ -42,7 +42,7 @@ def calibrate(
     from engine.calibration import Calibration
     from engine.config import EngineConfig, load_config
     from engine.loading import cost_settings, load_model
-    from engine.options import parse_size
+    from engine.size import parse_size
 
     settings = load_config(config, EngineConfig, "engine", model=model)
     settings = settings.model_copy(update={"calibration": None})

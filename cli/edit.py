@@ -21,7 +21,7 @@ from engine.recipe import ENGINE_FLAGS
 from engine.wire import OutputFormat, check_background
 
 if TYPE_CHECKING:
-    from engine.edit import EditResult, Measured
+    from engine.edit import EditResult, Guided, Measured
     from engine.sources import Prepared, Source
     from engine.spec import ModelSpec
 
@@ -179,12 +179,13 @@ def _save(
             write_file(mask, encode_mask(made.edited), "--output")
         size = f"{made.image.width}x{made.image.height} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
-        if made.report is not None and made.report.measured is not None:
-            typer.echo(f"  {_told(made.report.measured)}")
+        for told in (made.report.guided, made.report.measured) if made.report else ():
+            if told is not None:
+                typer.echo(f"  {_told(told)}")
 
 
-def _told(measured: Measured) -> str:
-    values = ((field.name, getattr(measured, field.name)) for field in fields(measured))
+def _told(report: Guided | Measured) -> str:
+    values = ((field.name, getattr(report, field.name)) for field in fields(report))
     return ", ".join(f"{name} {value:.3g}" for name, value in values if value is not None)
 
 

@@ -11,21 +11,20 @@ from typing import Self
 
 import torch
 
-from engine.adapters import Adapters
 from engine.capacity import Capacity
 from engine.config import EngineConfig
 from engine.counters import LoopCounters
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
-from engine.errors import AdapterUnusable, InternalError, ModelError, NotReady
+from engine.errors import InternalError, NotReady
 from engine.isolation import exit_if_the_device_is_dead
-from engine.loading import LoadedModel, load_model, use_device
+from engine.loading import LoadedModel, load_adapters, load_model, use_device
 from engine.loop import DenoiseLoop, Progress, Watcher
 from engine.memory import Memory, memory_of
-from engine.models import Adapting
 from engine.previews import PartialImage
 from engine.recipe import engine_words
 from engine.spec import ModelSpec
 from engine.translation import Translation, make_translator
+from engine.tries import Tries
 
 
 class EditActor:
@@ -138,10 +137,11 @@ class EditActor:
             torch.set_num_threads(self.config.threads)  # a thread has a count of its own
             loaded = load_model(self.spec, self.config)
             use_device(loaded.editor.device)  # and a current device
-            adapters = _adapters(loaded, self.config)
+            adapters = load_adapters(loaded, self.config)
             translator = make_translator(self.config, self.spec)
             self._translation = Translation(translator, self.spec, self._arrive)
             self._words = engine_words(self.config, self.spec, loaded.revision)
+            self._tries = Tries(loaded.editor)
             self._loop = DenoiseLoop(
                 loaded.editor,
                 Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
@@ -161,7 +161,7 @@ class EditActor:
         try:
             while self._take():
                 for outcome in self._loop.step():
-                    self._resolve(outcome)
+                    self._settle(outcome)
         except BaseException as caught:
             exit_if_the_device_is_dead(caught)
             error = caught
@@ -182,6 +182,7 @@ class EditActor:
         for request in arrived:
             self._admit(request)
         if cancelled:
+            self._tries.forget(cancelled)
             for outcome in (*self._translation.cancel(cancelled), *self._loop.cancel(cancelled)):
                 self._resolve(outcome)
         with self._changed:
@@ -201,8 +202,17 @@ class EditActor:
             return
         try:
             self._loop.admit(request, self._loop.check(request))
+            self._tries.begin(request)
         except Exception as error:  # a fault of this request must not reach its mates
-            self._resolve(EditFailure.of(request.id, error))
+            self._settle(EditFailure.of(request.id, error))
+
+    def _settle(self, outcome: EditOutcome) -> None:
+        """End a request, or admit its next try."""
+        settled = self._tries.settle(outcome)
+        if isinstance(settled, EditRequest):
+            self._admit(settled)
+        else:
+            self._resolve(settled)
 
     def _resolve(self, outcome: EditOutcome) -> None:
         if isinstance(outcome, EditResult):
@@ -221,23 +231,6 @@ class EditActor:
         for id, future in futures.items():
             if not future.done():
                 future.set_result(EditFailure.of(id, error))
-
-
-def _adapters(loaded: LoadedModel, config: EngineConfig) -> Adapters:
-    """Read every LoRA that the configuration names, so that none is found wrong later.
-
-    Raises `ModelError`. Captured and compiled calls go past hooks.
-    """
-    settings = {"cuda_graphs": config.cuda_graphs, "compile": config.compile}
-    frozen_by = next((name for name, on in settings.items() if on), None)
-    adapters = Adapters(loaded.editor, config.lora_memory_mb * 1_000_000, frozen_by=frozen_by)
-    if frozen_by is None and isinstance(loaded.editor, Adapting):
-        try:
-            for adapter in loaded.spec.styles.values():
-                adapters.hold(adapter)
-        except AdapterUnusable as error:
-            raise ModelError(error.message) from None
-    return adapters
 
 
 def _memory_to_watch(loaded: LoadedModel) -> Memory | None:

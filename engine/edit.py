@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from engine.adapter import Adapter
 from engine.error_codes import error_class
 from engine.errors import EngineError, InternalError
-from engine.options import Repaired, ResolvedOptions
+from engine.options import ResolvedOptions
+
+Repaired = Literal["sharpened", "recoloured"]  # what `repair` did to a picture
 
 # The codes of what was softened, while a source was decoded, an edit made or a result finished.
 WARNINGS = {
@@ -21,6 +24,8 @@ WARNINGS = {
     "decides; lower the `canny` thresholds",
     "edit_is_global": "`preserve` found nothing to keep: the edit changed nearly everything",
     "first_frame_only": "of several frames or pages the first was taken",
+    "following_unmeasured": "`auto_guidance` could not judge whether the result is what was asked "
+    "for, only that something changed and that the source's structure is there",
     "icc_ignored": "the colour profile is broken or not for such pixels; they were taken as sRGB",
     "image_damaged": "the file is damaged; its decoder filled in, or what was lost is no pixel",
     "instruction_unknown": "the model does not know the edit that is asked for, and did the "
@@ -77,6 +82,19 @@ class EditRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Guided:
+    """The scales that `auto_guidance` chose: a bare edit with them is the same picture."""
+
+    tries: int  # edits that were made, 1 to 3
+    guidance_scale: float
+    image_guidance_scale: float
+    # how sure the model's judge is that it is the edit that was asked for, 0 to 1; None where none
+    # can tell
+    following: float | None
+    keeping: float  # how much of the source's structure is in its place, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class EditResult:
     """The images of one edit."""
 
@@ -91,6 +109,7 @@ class EditResult:
     # (H, W, 3) uint8 RGB: the source after the autoencoder alone, where it is compared with that
     reconstructed: np.ndarray | None = None
     instruction_used: str | None = None  # what the model read, where it was translated
+    guided: Guided | None = None  # where its guidance set itself
     engine_words: tuple[str, ...] = ()  # of `engine.recipe`: the model that made them
 
 
@@ -120,6 +139,7 @@ class EditReport:
     outside_change: float  # how far the rest is from the source, mean in levels of 0..255
     measured: Measured | None = None  # where `measures` asks for it
     repaired: tuple[Repaired, ...] = ()  # what `repair` did
+    guided: Guided | None = None  # what `auto_guidance` did
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from engine.adapters import Adapters
 from engine.allocator import keep_freed_memory
 from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
-from engine.errors import ModelError
-from engine.models import Editor, Placement
+from engine.errors import AdapterUnusable, ModelError
+from engine.models import Adapting, Editor, Placement
 from engine.models.quantization import check_quantization, quiet_torchao
 from engine.registry import load_editor_class
 from engine.spec import ModelSpec
@@ -75,6 +76,23 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     settings = cost_settings(config, device)
     calibration.check(config.calibration, **found, dtype=loaded.dtype, settings=settings)
     return replace(loaded, calibration=calibration)
+
+
+def load_adapters(loaded: LoadedModel, config: EngineConfig) -> Adapters:
+    """Read every LoRA that the configuration names, so that none is found wrong later.
+
+    Raises `ModelError`. Captured and compiled calls go past hooks.
+    """
+    settings = {"cuda_graphs": config.cuda_graphs, "compile": config.compile}
+    frozen_by = next((name for name, on in settings.items() if on), None)
+    adapters = Adapters(loaded.editor, config.lora_memory_mb * 1_000_000, frozen_by=frozen_by)
+    if frozen_by is None and isinstance(loaded.editor, Adapting):
+        try:
+            for adapter in loaded.spec.styles.values():
+                adapters.hold(adapter)
+        except AdapterUnusable as error:
+            raise ModelError(error.message) from None
+    return adapters
 
 
 def _choose_device(wanted: str) -> torch.device:

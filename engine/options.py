@@ -7,22 +7,22 @@ a part of the fingerprint.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from engine.errors import InternalError, OptionInvalid
+from engine.errors import InternalError
 from engine.fields import validate
+from engine.size import checked_size, parse_size
 
 Determinism = Literal["seeded", "bucket", "strict"]
+AutoGuidance = Literal["off", "on"]
 Resize = Literal["fit", "crop", "pad", "stretch"]
 Detail = Literal["model", "source"]
 Preserve = Literal["off", "auto"]
 Measures = Literal["none", "fast", "full"]
 Repair = Literal["none", "sharpen", "colour", "both"]
-Repaired = Literal["sharpened", "recoloured"]  # what `repair` did to a picture
 Quality = Literal["low", "medium", "high", "auto"]
 Background = Literal["auto", "opaque", "transparent"]
 Scheduler = Literal[
@@ -45,7 +45,6 @@ MAX_IMAGES = 10  # OpenAI's; they are made one batch after the other where they 
 MAX_SEED = 2**32 - 1  # torch's CPU generator reads the low 32 bits of a seed
 MAX_INSTRUCTION_CHARACTERS = 2_000  # CLIP reads about 300; leaves room for longer encoders
 MAX_SLOPE = 2_040  # |dx| + |dy| of Sobel's 3 x 3 filter over 8 bits
-_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
 class EditOptions(BaseModel):
@@ -74,6 +73,13 @@ class EditOptions(BaseModel):
     image_guidance_scale: Annotated[
         Annotated[float, Field(ge=0, le=5)] | None,
         Field(description="how closely to keep to the source image"),
+    ] = None
+    auto_guidance: Annotated[
+        AutoGuidance | None,
+        Field(
+            description="on: judge the result, and make it again with other scales where it is too "
+            "weak or too much, three times in all"
+        ),
     ] = None
     true_cfg_scale: Annotated[
         Annotated[float, Field(ge=1, le=20)] | None,
@@ -184,6 +190,12 @@ class EditOptions(BaseModel):
         ),
     ] = None
 
+    @field_validator("auto_guidance", mode="before")
+    @classmethod
+    def _switch_is_a_word(cls, value: object) -> object:
+        """YAML reads a bare on or off as true or false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     @field_validator("background")
     @classmethod
     def _auto_is_none(cls, value: Background | None) -> Background | None:
@@ -192,11 +204,7 @@ class EditOptions(BaseModel):
     @field_validator("size")
     @classmethod
     def _size_is_width_by_height(cls, value: str | None) -> str | None:
-        if value is None or value == "auto":
-            return None
-        if not _SIZE.fullmatch(value):
-            raise ValueError('must be "auto" or WIDTHxHEIGHT in pixels, such as "512x512"')
-        return value
+        return None if value is None or value == "auto" else checked_size(value)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, strict: bool = True) -> Self:
@@ -215,6 +223,7 @@ class ResolvedOptions(EditOptions):
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
     num_inference_steps: Annotated[int, Field(ge=1, le=MAX_STEPS)]
+    auto_guidance: AutoGuidance = "off"
     restore_size: bool = False
     detail: Detail = "model"
     preserve: Preserve = "off"
@@ -230,7 +239,8 @@ class ResolvedOptions(EditOptions):
     @property
     def compares_source(self) -> bool:
         """True where the result is compared with its source, whatever becomes of it."""
-        return self.keeps_source or self.measures != "none" or self.repair != "none"
+        measured = self.measures != "none" or self.repair != "none"
+        return self.keeps_source or measured or self.auto_guidance != "off"
 
     def scale(self, name: str) -> float:
         """Return the number of option `name`; raises `InternalError` where it is not resolved."""
@@ -238,11 +248,3 @@ class ResolvedOptions(EditOptions):
         if not isinstance(value, int | float):
             raise InternalError(f"option {name} is not resolved: its model's spec has no default")
         return value
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """ "512x384" -> (512, 384): width, height in pixels."""
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise OptionInvalid(f"size must be WIDTHxHEIGHT; got {text!r}", param="size")
-    return int(match[1]), int(match[2])

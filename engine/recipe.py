@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from engine.adapter import Adapter
 from engine.config import EngineConfig
+from engine.edit import Guided
 from engine.options import EditOptions, ResolvedOptions
 from engine.spec import ModelSpec
 from engine.styles import own_instruction
@@ -22,9 +23,12 @@ COMMAND = ("rayedit", "edit")
 SOURCE, OUTPUT, MASK, IMAGE = "SOURCE", "OUTPUT.png", "MASK", "IMAGE"
 # What changes a picture beside its options. Device and threads, which change bits, are a machine's.
 ENGINE_FLAGS = ("controlnet", "resolution", "dtype", "quantization", "determinism")
-# Each image is one, of its own seed; steps are said; a style is written out, unless it has a LoRA;
-# the others change no picture.
-_UNSAID = {"seed", "num_images", "quality", "style", "strict_language", "return_mask", "measures"}
+# Each image is one, of its own seed; steps are said, and the scales that guidance set; a style is
+# written out, unless it has a LoRA; the others change no picture.
+_UNSAID = {
+    *("seed", "num_images", "quality", "auto_guidance", "style"),
+    *("strict_language", "return_mask", "measures"),
+}
 _FILES = {"-o": OUTPUT, "--mask": MASK, "--image": IMAGE}
 _SWITCHES = {
     name
@@ -64,6 +68,17 @@ def with_translation(words: Words, used: str, template: str) -> Words:
     own = words.index("-o") > 1  # else the style is the whole instruction
     text = _word(own_instruction(used, template)) if own else []
     return (words[0], *text, *words[words.index("-o") :])
+
+
+def with_scales(words: Words, guided: Guided) -> Words:
+    """Put the scales that were chosen in the place of those that were asked for.
+
+    `words`: of `edit_words`; only an instruction, which is no flag, stands before them.
+    """
+    said = list(words)
+    said[said.index("--guidance-scale") + 1] = str(guided.guidance_scale)
+    said[said.index("--image-guidance-scale") + 1] = str(guided.image_guidance_scale)
+    return tuple(said)
 
 
 def engine_words(config: EngineConfig, spec: ModelSpec, revision: str) -> Words:

@@ -9,17 +9,17 @@ import numpy as np
 from PIL import Image
 
 from engine.alpha import alpha_at_output, with_alpha
-from engine.edit import EditResult
+from engine.edit import EditResult, Guided, Repaired
 from engine.errors import InternalError
 from engine.finishing import Canvases, Finished, Wanted, finish, source_at_output
 from engine.formats import OPTIONAL_FORMATS
 from engine.geometry import cut_padding, from_canvas, to_canvas
 from engine.images import decode
 from engine.masks import decode_mask, mask_to_output
-from engine.options import Measures, Repaired
+from engine.options import Measures
 from engine.quality.measures import measure
 from engine.quality.repair import repair
-from engine.recipe import command_of, with_translation
+from engine.recipe import command_of, with_scales, with_translation
 from engine.sources import Finishing
 
 
@@ -41,6 +41,8 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     words = finishing.edit_words
     if result.instruction_used is not None:
         words = with_translation(words, result.instruction_used, finishing.template)
+    if result.guided is not None:
+        words = with_scales(words, result.guided)
     pictures = _pictures(result, finishing, image)
     del image  # of 50 megapixels there is not room for another one
     for made, seed in zip(pictures, result.seeds, strict=True):
@@ -72,7 +74,8 @@ def _pictures(
     def finished(edited: np.ndarray, into: Image.Image | None = None) -> Finished:
         mended, repaired = _repaired(edited, reconstructed, finishing)
         made = finish(Canvases(canvas, reconstructed, mended), source, geometry, wanted, into)
-        return _judged(made, unedited, repaired, finishing.measures)
+        judged = _judged(made, unedited, repaired, finishing.measures)
+        return _told(judged, result.guided)
 
     *others, last = result.images
     yield from map(finished, others)
@@ -101,6 +104,12 @@ def _judged(
         codes += found
     report = made.report and replace(made.report, measured=measured, repaired=repaired)
     return replace(made, report=report, warnings=(*made.warnings, *codes))
+
+
+def _told(made: Finished, guided: Guided | None) -> Finished:
+    """Say in a picture's report which scales were chosen."""
+    report = made.report and replace(made.report, guided=guided)
+    return replace(made, report=report)
 
 
 def _kept(

@@ -63,13 +63,7 @@ class Finishing:
     canvas: np.ndarray | None = None
     edit_words: tuple[str, ...] = ()  # of `engine.recipe`: what was asked for
     template: str = INSTRUCTION  # of the LoRA's style: what is around an edit's own instruction
-
-    @property
-    def compares_source(self) -> bool:
-        """Tell whether the result is compared with its source; its alpha does not count."""
-        wishes = self.detail == "source", self.preserve == "auto", self.return_mask
-        measured = self.measures != "none", self.repair != "none"
-        return any(wishes) or any(measured) or self.mask is not None
+    compares_source: bool = False  # whatever becomes of its alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +138,7 @@ def _finishing(
         mask=source.mask,
         canvas=request.pixels if request.compares_source and not needs_file else None,
         template=INSTRUCTION if request.adapter is None else request.adapter.template,
+        compares_source=request.compares_source,
     )
 
 

@@ -19,20 +19,14 @@ from engine.options import MAX_STEPS, STEPS_OF_QUALITY, EditOptions, ResolvedOpt
 CanvasRule = Literal["side", "area", "at_most_area"]
 
 # The options of an edit that some models have and others do not.
-FAMILY_OPTIONS = (
-    "guidance_scale",
-    "image_guidance_scale",
-    "true_cfg_scale",
-    "negative_prompt",
-    "strength",
-    "controlnet_conditioning_scale",
-    "control_guidance_start",
-    "control_guidance_end",
-    "canny_low_threshold",
-    "canny_high_threshold",
-    "strict_instruction",
-)
 CANNY_THRESHOLDS = ("canny_low_threshold", "canny_high_threshold")
+FAMILY_OPTIONS = (
+    *("guidance_scale", "image_guidance_scale", "auto_guidance", "true_cfg_scale"),
+    *("negative_prompt", "strength", "controlnet_conditioning_scale", "control_guidance_start"),
+    *("control_guidance_end", *CANNY_THRESHOLDS, "strict_instruction"),
+)
+# Those that a model has by having others.
+_IMPLIED = {"auto_guidance": frozenset({"guidance_scale", "image_guidance_scale"})}
 # The fields of a spec that change no pixel: where the weights lie (the digests of what was found
 # there tell them apart), and what is only said of a model.
 _FACTS = frozenset({"source", "revision", "hub", "parts", "scripts", "licence", "cuda_graphs"})
@@ -153,7 +147,8 @@ class ModelSpec:
 
     def has(self, option: str) -> bool:
         """Tell whether edits by this model have an option."""
-        return option not in FAMILY_OPTIONS or option in self.options
+        needed = _IMPLIED.get(option, frozenset({option}))
+        return option not in FAMILY_OPTIONS or needed <= self.options
 
     def check_has(self, given: Collection[str]) -> None:
         """Refuse the first option that the model does not have; raises `OptionInvalid`."""
@@ -225,7 +220,7 @@ class ModelSpec:
             )
 
     def _takes(self) -> str:
-        names = [name for name in FAMILY_OPTIONS if name in self.options]
+        names = [name for name in FAMILY_OPTIONS if self.has(name)]
         return f"it takes {', '.join(names)}" if names else "it takes none of that kind"
 
 

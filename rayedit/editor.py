@@ -70,10 +70,10 @@ class Editor:
         `guidance_scale`, `restore_size`. The seed stands in the `info["seed"]` of what is returned,
         codes of what was softened in `info["warnings"]`, with `instruction_unknown` among them the
         edit that was made in `info["understood_as"]`, an `EditReport` in `info["edit_report"]`
-        where something of the source is kept or the result is measured, with `return_mask` a
-        picture of mode L in `info["mask"]`, 255 where it was edited, and in `info["parameters"]`
-        the command that makes it again, as PNG files of the other doors carry it. Raises
-        `EngineError` where the edit fails.
+        where something of the source is kept, the result is measured or its guidance set itself,
+        with `return_mask` a picture of mode L in `info["mask"]`, 255 where it was edited, and in
+        `info["parameters"]` the command that makes it again, as PNG files of the other doors carry
+        it. Raises `EngineError` where the edit fails.
         """
         (edited,) = self.edit_many(
             [image], instruction, references=[references], masks=[mask], **options

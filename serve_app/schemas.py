@@ -11,9 +11,10 @@ from engine.options import MAX_SEED, Quality
 from engine.wire import OutputFormat
 
 _REPORT = (
-    "where `detail`, `preserve` or a mask keeps something of the source, or `measures` or `repair` "
-    "compare with it: `changed_share` of the picture, 0 to 1, `outside_change`, how far the rest "
-    "moved in levels of 0 to 255, what was `measured`, and what was `repaired`"
+    "where `detail`, `preserve` or a mask keeps something of the source, or `measures`, `repair` "
+    "or `auto_guidance` compare with it: `changed_share` of the picture, 0 to 1, `outside_change`, "
+    "how far the rest moved in levels of 0 to 255, what was `measured` and `repaired`, and how it "
+    "was `guided`: the `tries`, and the scales of the one that was taken"
 )
 
 _UNDERSTOOD = (

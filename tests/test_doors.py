@@ -49,6 +49,14 @@ EDITS = [
         "measures": "full",
         "repair": "both",
     },
+    {
+        "instruction": "add fog",
+        "seed": 11,
+        "num_inference_steps": 3,
+        "guidance_scale": 20.0,
+        "image_guidance_scale": 0.0,
+        "auto_guidance": "on",
+    },
 ]
 
 
@@ -118,6 +126,7 @@ def test_a_row_is_the_same_bytes_by_command_by_job_by_http_and_in_python(
             words = line and read_command(line)
             assert words and words[3] == edit["instruction"]
             assert words[-2:] == ["--seed", str(edit["seed"])]
+    assert "--guidance-scale 3.0 --image-guidance-scale 1.3" in (text_of(jobs[3]) or "")
     assert len(set(jobs)) == len(jobs)
     masked, source = (
         np.asarray(Image.open(io.BytesIO(data))) for data in (jobs[2], photo.read_bytes())

@@ -37,6 +37,7 @@ ENGINE_ORDER = [
     "error_codes",
     "counted",
     "fields",
+    "size",
     "options",
     "flags",
     "adapter",
@@ -74,6 +75,7 @@ ENGINE_ORDER = [
     "preserve",
     "finishing",
     "quality",
+    "correction",
     "look",
     "sources",
     "results",
@@ -105,6 +107,7 @@ ENGINE_ORDER = [
     "previews",
     "turns",
     "loop",
+    "tries",
     "actor",
 ]
 

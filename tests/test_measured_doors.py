@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
+from batch_jobs.export.columns import PeoplesTable
 from batch_jobs.ledger.entry import Entry, from_ledger
 from batch_jobs.records import to_table
 from batch_jobs.stages.edit import EditedRow
 from batch_jobs.stages.publish import publish_rows
 from benchmarks.spoiling import tinge
-from engine.edit import EditResult
+from engine.edit import EditResult, Guided
 from engine.options import EditOptions
 from engine.registry import find_model
 from engine.sources import Prepared, Source, prepare
@@ -55,3 +57,22 @@ def test_a_ledger_and_an_answer_say_the_same_of_the_same_edit(tmp_path: Path) ->
         ("sharpened", "recoloured"),
     ]
     assert len({report.measured for report in reports}) == 4
+
+
+def test_a_ledger_an_answer_and_a_table_say_alike_which_scales_were_chosen(tmp_path: Path) -> None:
+    edit, made = edited(auto_guidance="on", detail="model")
+    result = replace(made, guided=Guided(2, 3.4, 1.13, 0.75, 0.5))
+    (sent,) = render(result, edit.finishing, "png", None)
+    storage = Storage(str(tmp_path))
+    storage.make()
+    row = EditedRow(Entry("a", options=edit.request.options), edit.finishing, result)
+    table = publish_rows(to_table(EditedRow, [row]), storage)
+    (entry,) = from_ledger(table)
+    (output,) = entry.outputs
+    assert Path(output.uri).read_bytes() == base64.b64decode(sent.b64)
+    assert sent.report is not None and sent.report.guided == result.guided
+    assert output.edit_report == sent.report
+    people = PeoplesTable(storage, str(tmp_path), table)
+    cells = dict(zip(people.head, next(people.rows()), strict=True))
+    assert (cells["tries"], cells["scales"]) == (2, "3.4 / 1.13")
+    assert (cells["auto_guidance"], cells["guidance_scale"]) == ("on", 3.0)  # as it was asked for

@@ -46,7 +46,7 @@ OPTIONS = frozenset(
         *(*FAMILY_OPTIONS, "seed", "num_inference_steps", "quality", "scheduler"),
         *("size", "resize", "strict_language", "strict_instruction"),
     )
-)
+) - {"auto_guidance"}  # the scales of a candidate are drawn
 SPREAD = 0.8, 1.2  # of a model's own scale: what InstructPix2Pix's edit_app draws from
 P2P_CFG = 7.5, 15.0  # InstructPix2Pix's, of pairs that are painted
 _MOST = {"guidance_scale": 20.0, "image_guidance_scale": 5.0}  # bounds of `EditOptions`

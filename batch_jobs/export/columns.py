@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch_jobs.ledger.entry import from_ledger
+from batch_jobs.ledger.entry import Entry, from_ledger
 from batch_jobs.ledger.layout import published_path
 from batch_jobs.manifest.carried import carried_values
 from batch_jobs.manifest.table import csv_of
@@ -23,6 +24,7 @@ HEAD = ("id", "image", "instruction", "status", "error_code", "error_message")
 CHAIN = ("chain_id", "turn")
 SIZE = ("width_px", "height_px")
 JUDGED = ("filtered", *(field.name for field in fields(PairScores)))  # of a pair
+GUIDED = ("tries", "scales")  # of an edit whose guidance set itself
 BEHIND = ("warnings", "understood_as", *SIZE)
 
 
@@ -38,7 +40,8 @@ class PeoplesTable:
         some = (*CHAIN, *EditOptions.model_fields)
         judged = JUDGED if table["scores"].null_count < len(table) else ()
         given = (n for n in some if table[n].null_count < len(table))
-        own = [*HEAD, *outputs, *given, *judged, *BEHIND]
+        guided = GUIDED if pc.any(pc.equal(table["auto_guidance"], "on")).as_py() else ()
+        own = [*HEAD, *outputs, *given, *judged, *guided, *BEHIND]
         names = dict.fromkeys(name for values in carried for name in values)
         # a column of the manifest that is called as one of ours is
         self._shown = {name: f"{name} (manifest)" if name in own else name for name in names}
@@ -59,6 +62,7 @@ class PeoplesTable:
             cells["warnings"] = ", ".join(entry.warnings or ())
             cells["understood_as"] = entry.understood_as
             cells |= {} if first is None else {name: getattr(first, name) for name in SIZE}
+            cells |= _guided(entry)
             cells["filtered"] = entry.filtered
             cells |= {} if entry.scores is None else asdict(entry.scores)
             cells |= {self._shown[name]: _plain(value) for name, value in carried.items()}
@@ -71,6 +75,16 @@ class PeoplesTable:
     def as_xlsx(self) -> bytes:
         """Write it as a workbook; raises `OutputUnusable` for what Excel cannot hold."""
         return workbook_of(self.head, self.rows())
+
+
+def _guided(entry: Entry) -> dict[str, Any]:
+    """Tell the tries of an edit whose guidance set itself, and the scales: text / image."""
+    report = entry.outputs[0].edit_report if entry.outputs else None
+    if report is None or report.guided is None:
+        return {}
+    guided = report.guided
+    scales = f"{guided.guidance_scale:g} / {guided.image_guidance_scale:g}"
+    return dict(zip(GUIDED, (guided.tries, scales), strict=True))
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_jobs.export.lines import READERS, told_beside
-from batch_jobs.ledger.entry import Entry, from_ledger
+from batch_jobs.ledger.entry import Entry, Output, from_ledger
 from batch_jobs.ledger.layout import published_path
 from batch_jobs.manifest.embedded import read_embedded
 from batch_jobs.manifest.reading import Reading
@@ -33,7 +33,8 @@ CAPTIONS = {
         *("output", "edited_caption"),
     ),
 }
-OPTIONS = ("seed", "guidance_scale", "image_guidance_scale")  # that a data set of pairs tells
+SCALES = ("guidance_scale", "image_guidance_scale")
+OPTIONS = ("seed", *SCALES)  # that a data set of pairs tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Pairs:
                 self._published(entry, output.source_uri) or source,
                 self._published(entry, output.uri) or source,
                 self._mask(entry),
-                {**told, "seed": output.seed},
+                {**told, **_scales(output), "seed": output.seed},
                 carried,
             )
 
@@ -141,6 +142,12 @@ class Pairs:
 
 def _has_source(entry: Entry) -> bool:
     return all(output.source_uri is not None for output in entry.outputs)
+
+
+def _scales(output: Output) -> dict[str, Any]:
+    """Name the scales of a picture whose guidance set itself."""
+    guided = output.edit_report and output.edit_report.guided
+    return {} if guided is None else {name: getattr(guided, name) for name in SCALES}
 
 
 def _or_gone(entry: Entry, read: Callable[[], bytes]) -> bytes:

@@ -95,6 +95,7 @@ def _figures(results: pa.Table) -> dict[str, Any]:
         "errors": dict(errors.most_common()),
         "warnings": dict(Counter(pc.list_flatten(ok["warnings"]).to_pylist()).most_common()),
         "edit_report": _mean_report(ok),
+        "auto_guidance": _tries(ok),
         "measures": [asdict(found) for found in distributions(ok)],
         "mean_batch_size": None if fill is None else round(fill, 2),
         "model": next(iter(results["model"].drop_null()[:1].to_pylist()), None),
@@ -109,6 +110,16 @@ def _mean_report(ok: pa.Table) -> dict[str, float] | None:
         return None
     means = {name: pc.mean(pc.struct_field(reports, name)).as_py() for name in AVERAGED}
     return {name: round(mean, 3) for name, mean in means.items()}
+
+
+def _tries(ok: pa.Table) -> dict[str, Any] | None:
+    """Count the images whose guidance set itself, and average their tries."""
+    reports = pc.struct_field(pc.list_flatten(ok["outputs"]), "edit_report")
+    guided = pc.struct_field(reports, "guided").drop_null()
+    if not len(guided):
+        return None
+    mean = pc.mean(pc.struct_field(guided, "tries")).as_py()
+    return {"images": len(guided), "mean_tries": round(mean, 2)}
 
 
 def _page(
@@ -128,6 +139,7 @@ def _page(
         "pair_count": pairs,
         "warnings": figures["warnings"],
         "edit_report": figures["edit_report"],
+        "auto_guidance": figures["auto_guidance"],
         "measures": figures["measures"],
         "chart": speed_chart(figures.get("speed", ())),
         "sheet": sheet,

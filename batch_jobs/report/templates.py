@@ -77,6 +77,10 @@ SENTENCES = {
         "{share:.0f}% of a picture on average; the rest moved by {moved:.1f} of 255 levels.",
         "平均改动了画面的 {share:.0f}%；其余部分变化 {moved:.1f} 级（共 255 级）。",
     ),
+    "guided": (
+        "auto_guidance made {images:,} images in {mean_tries} tries on average.",
+        "auto_guidance 出图 {images:,} 张，平均每张试了 {mean_tries} 次。",
+    ),
     "measured": (
         "Each result beside what an edit of nothing would have given; docs/quality.md says what "
         "each measure is.",

@@ -73,7 +73,7 @@ class Conditioning:
 
 class Editor(Protocol):
     """One family of editing models. All calls but `check` and `schedule` come from one thread,
-    under inference mode. See also `Adapting` and `Combining`."""
+    under inference mode. See also `Adapting`, `Combining` and `Judging`."""
 
     spec: ModelSpec
     device: torch.device
@@ -152,4 +152,17 @@ class Combining(Protocol):
         """Guide: predicted (B, R, C, h, w), weights (B, R), both float32 -> (B, C, h, w).
 
         A sample with fewer than R branches has weights of 0 at the end, and copies of its row 0.
+        """
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """An `Editor` that can tell whether a result is the edit that was asked for."""
+
+    def following(
+        self, request: EditRequest, images: Sequence[np.ndarray]
+    ) -> Sequence[float] | None:
+        """Say how sure it is of each image, (H, W, 3) uint8 RGB, from 0 to 1.
+
+        None for an edit of which it knows nothing. A function of its arguments alone.
         """

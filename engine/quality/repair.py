@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from engine.detail import fit_local_map, pixels_of, planes_of
-from engine.options import Repair, Repaired
+from engine.edit import Repaired
+from engine.options import Repair
 from engine.quality.colour import find_cast, from_lab, to_lab
 from engine.quality.grey import grey_of, reduced
 from engine.quality.sharpness import Slopes, sharpness_ratio, tile_slopes

@@ -7,6 +7,7 @@ import { shown, SLIDERS } from "./sliders.js";
 const node = (id) => document.getElementById(id);
 const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100], n: [1, 10] };
 const WORDS = ["scheduler", "negative_prompt"]; // sent as they are, where they are not empty
+const SWITCHES = { auto_guidance: "on", preserve: "auto" }; // what each is where it is not off
 const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
 
 const touched = new Set(); // the fields that the reader has set
@@ -21,7 +22,7 @@ export function setModel(served, isOneOfSeveral) {
   model = served;
   isNamed = isOneOfSeveral;
   node("model").textContent = served.id;
-  for (const name of [...Object.keys(SLIDERS), ...WORDS]) {
+  for (const name of [...Object.keys(SLIDERS), ...WORDS, ...Object.keys(SWITCHES)]) {
     node(name).closest(".field").hidden = !model.options.includes(name);
   }
   for (const name of sliders()) {
@@ -31,7 +32,9 @@ export function setModel(served, isOneOfSeveral) {
   for (const name of [...sliders(), "num_inference_steps"]) {
     if (!touched.has(name)) node(name).value = String(defaultOf(name));
   }
-  if (!touched.has("preserve")) node("preserve").checked = defaultOf("preserve") === "auto";
+  for (const [name, on] of Object.entries(SWITCHES)) {
+    if (!touched.has(name)) node(name).checked = defaultOf(name) === on;
+  }
   offerSizes();
   offerStyles();
   wearStyle();
@@ -137,9 +140,11 @@ export function fieldsOf(photograph) {
   if (framing() !== "fit") fields.resize = framing();
   fields.restore_size = String(isRestored()); // with `size` no default would say it
   fields.detail = isRestored() ? "source" : "model";
-  const preserve = node("preserve").checked ? "auto" : "off";
-  const isSaid = style() ? touched.has("preserve") : preserve !== (defaultOf("preserve") ?? "off");
-  if (isSaid) fields.preserve = preserve; // a style may say otherwise than the model
+  for (const [name, on] of Object.entries(SWITCHES)) {
+    const value = node(name).checked ? on : "off";
+    const isSaid = style() ? touched.has(name) : value !== (defaultOf(name) ?? "off");
+    if (isSaid && model.options.includes(name)) fields[name] = value; // a style may say otherwise
+  }
   const side = Number(node("size").value);
   if (photograph && side !== model.resolution_px) {
     const { width, height } = canvasOf(photograph);

@@ -96,7 +96,8 @@ function facts() {
   const words = text("facts", { ...result, size: size(...result.size.split("x")) });
   if (!result.report) return words;
   const percent = 100 * result.report.changed_share;
-  return words + text("changed", { percent: percent.toFixed(percent < 10 ? 1 : 0) });
+  const changed = text("changed", { percent: percent.toFixed(percent < 10 ? 1 : 0) });
+  return words + changed + (result.report.guided ? text("guided", result.report.guided) : "");
 }
 
 export function isPainting() {

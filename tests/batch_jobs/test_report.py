@@ -130,6 +130,13 @@ def measured(count: int) -> list[dict[str, Any]]:
                 "outside_change": 2.0,
                 "measured": of_one if number > 1 else None,
                 "repaired": ["sharpened"],
+                "guided": {
+                    "tries": 3 if number == 1 else 2,
+                    "guidance_scale": 3.0,
+                    "image_guidance_scale": 1.3,
+                    "following": None,
+                    "keeping": 0.9,
+                },
             }
     return rows
 
@@ -144,6 +151,8 @@ def test_what_was_measured_is_drawn_as_a_histogram_of_each_measure(tmp_path: Pat
     assert sharpness["images"] == sum(sharpness["counts"]) == 89
     assert (sharpness["least"], sharpness["greatest"]) == (0.02, 0.99)
     assert figures["edit_report"] == {"changed_share": 0.25, "outside_change": 2.0}
+    tries = figures["auto_guidance"]
+    assert tries == {"images": 90, "mean_tries": 2.01}
     page = (tmp_path / "report.html").read_text()
     drawn = page[page.index('aria-label="sharpness_ratio"') :]
     assert drawn[: drawn.index("</svg>")].count("<rect") == sum(map(bool, sharpness["counts"]))

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from engine.edit import EditOutcome, EditRequest, EditResult
+from engine.edit import EditOutcome, EditRequest, EditResult, Guided
 from engine.spec import ModelSpec
 from serve_app.config import ServeConfig
 from serve_app.ingress.api import make_app
@@ -38,13 +38,15 @@ def over_http(app: ASGIApp) -> Iterator[str]:
 
 
 class Negative(Mirror):
-    """A backend whose every image is the photograph's negative, made without a model."""
+    """A backend whose every image is the photograph's negative, made without a model; where its
+    guidance sets itself, in a second try."""
 
     async def edit(self, request: EditRequest) -> EditOutcome:
         pixels, options = request.pixels, request.options
         seeds = [options.seed + k for k in range(options.num_images)]
         images = [255 - pixels for _ in seeds]
-        return EditResult(request.id, images, seeds, reconstructed=pixels)
+        guided = None if options.auto_guidance == "off" else Guided(2, 3.4, 1.13, None, 0.9)
+        return EditResult(request.id, images, seeds, reconstructed=pixels, guided=guided)
 
 
 @dataclass

@@ -89,6 +89,20 @@ def test_the_rest_is_kept_where_it_is_asked_for_and_a_change_of_everything_is_to
     assert visit.text("remark").startswith("几乎整个画面都变了")
 
 
+def test_guidance_sets_itself_where_that_is_asked_for_and_what_it_chose_is_told(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    visit.page.locator("#auto_guidance").press("Space")
+    visit.page.locator("#request > summary").click()
+    assert "-F auto_guidance=on" in visit.text("snippet")
+    visit.edit("make it night")
+    assert recorded.forms[-1]["auto_guidance"] == "on"
+    assert visit.text("facts").endswith(" · tries 2 · 3.4 / 1.13")
+    visit.page.locator("#language").click()
+    assert visit.text("facts").endswith(" · 试了 2 次：3.4 / 1.13")
+
+
 def test_a_style_is_sent_by_name_and_may_stand_for_the_instruction(
     open_page: Open, recorded: Recorded
 ) -> None:
@@ -184,7 +198,7 @@ def test_what_a_model_does_not_have_is_not_offered_and_reset_is_its_default(
     with over_http(make_app(service)) as url:
         other = open_page(url)
         other.page.locator("#more > summary").click()
-        for name in ("image_guidance_scale", "negative_prompt"):
+        for name in ("image_guidance_scale", "negative_prompt", "auto_guidance"):
             assert other.page.locator(f"#{name}").is_hidden(), name
         for name in ("guidance_scale", "scheduler"):
             assert other.page.locator(f"#{name}").is_visible(), name
