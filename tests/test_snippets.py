@@ -20,6 +20,7 @@ from serve_app.config import ServeConfig
 from tests.conftest import POCKET, photograph
 from tests.serving import Server, server
 from tests.shell import ROOT, blocks, commands
+from training.pix2pix.options import new_parser
 
 __all__ = ["server"]
 
@@ -70,6 +71,8 @@ def parse(words: list[str]) -> None:
             parse(["rayedit", "batch", *arguments])
         case ["python", "-m", "triplet_jobs", *arguments]:
             parse(["rayedit", "triplets", *arguments])
+        case ["python", "-m", "training.train_pix2pix", *arguments]:
+            new_parser(None).parse_args(arguments)
         case ["ray", "job", "submit", *submitted]:
             parse(submitted[submitted.index("--") + 1 :])
         case _:

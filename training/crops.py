@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.photographs import Pixels, sampling_weights
+from training.photographs import Pixels, load_photographs, sampling_weights
 
 Colours = NDArray[np.float32]  # (H, W, 3) in 0..1
 
@@ -51,3 +54,28 @@ class CropSampler:
     def batch(self, count: int, size_px: int, jitter: bool = True) -> Colours:
         """(count, size, size, 3) float32 in 0..1."""
         return np.stack([self.draw(size_px, jitter) for _ in range(count)])
+
+
+def write_crops(sampler: CropSampler, count: int, size_px: int, output: Path) -> None:
+    """Write so many crops as PNG: 000000.png and so on."""
+    output.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = (sampler.draw(size_px) * 255).round().astype(np.uint8)
+        Image.fromarray(pixels).save(output / f"{number:06d}.png")
+
+
+def main() -> None:
+    """Command line: `python -m training.crops --photographs DIR --output DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the PNGs")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--side", type=int, default=128, help="px")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sampler = CropSampler(load_photographs(options.photographs), options.seed)
+    write_crops(sampler, options.count, options.side, options.output)
+
+
+if __name__ == "__main__":
+    main()

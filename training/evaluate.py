@@ -21,7 +21,9 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
 from engine.catalogue import POCKET
+from engine.models.known_edits import has_known_edits
 from training.crops import Colours
+from training.further_kinds import FURTHER, KINDS_AND_FURTHER
 from training.kinds import KINDS
 from training.measures import distance, edge_correlation, nearest, psnr, shows, true_edits
 from training.photographs import held_out, square
@@ -120,7 +122,8 @@ def judge(kind: str, asked: list[Request]) -> list[Judged]:
     """In a worker: edits of one kind, those that can be seen."""
     editor = Workers.editor
     sources = sources_at(SIDE_PX)
-    truths = {name: true_edits(sources[name]) for name, _, _ in asked}
+    further = [kind] if kind in FURTHER else []  # no rival of those that pocket was taught
+    truths = {name: true_edits(sources[name], further) for name, _, _ in asked}
     asked = [a for a in asked if shows(kind, truths[a[0]])]
     if not asked:
         return []
@@ -144,7 +147,7 @@ def free_form(kind: str, each: int) -> list[Request]:
     """The first freely worded requests of a kind, each on another photograph."""
     names = list(held_out())
     texts = [(lang, text) for lang in LANGUAGES for text in free_requests(lang, kind)[:each]]
-    offset = list(KINDS).index(kind)
+    offset = list(KINDS_AND_FURTHER).index(kind)
     return [(names[(i + offset) % len(names)], *pair) for i, pair in enumerate(texts)]
 
 
@@ -175,7 +178,7 @@ def seconds_an_edit(editor: Editor, side_px: int, scales: Scales, repeats: int =
 def evaluate(options: argparse.Namespace) -> Report:
     """Everything that RESULTS.md shows."""
     workers = Workers(options)
-    kinds = list(KINDS)[:: options.every]
+    kinds = [*list(KINDS)[:: options.every], *options.further]
     judged = workers.judge_all({k: free_form(k, options.each) for k in kinds})
     texts = [replace(options.scales, text=scale) for scale in TEXT_SCALES]
     images = [replace(options.scales, image=scale) for scale in IMAGE_SCALES]
@@ -190,7 +193,7 @@ def evaluate(options: argparse.Namespace) -> Report:
         reconstruction_db=psnr_held_out(editor.pipeline.vae.float()),
         judged=judged,
         understood=understood(encoder),
-        warned=warned_of(encoder, options.model),
+        warned=warned_of(encoder, options.model) if has_known_edits(options.model) else {},
         by_text=dict(zip(TEXT_SCALES, distances[: len(texts)], strict=True)),
         by_image=dict(zip(IMAGE_SCALES, distances[len(texts) :], strict=True)),
         seconds={side: seconds_an_edit(editor, side, options.scales) for side in TIMED_SIDES_PX},
@@ -208,6 +211,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--every", type=int, default=1, help="every n-th kind only, for a quick look"
+    )
+    parser.add_argument(
+        "--further", nargs="*", choices=FURTHER, default=(), help="kinds that pocket was not taught"
     )
     parser.add_argument("--each", type=int, default=3, help="requests a kind and language")
     parser.add_argument("--processes", type=int, default=2, help="workers of one thread each")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from training.crops import Colours
 from training.edits import luma
+from training.further_kinds import FURTHER
 from training.kinds import KINDS
 
 SOURCE = "source"
@@ -40,9 +43,10 @@ def edge_correlation(first: Colours, second: Colours) -> float:
     return float(np.corrcoef(one, two)[0, 1])
 
 
-def true_edits(source: Colours) -> dict[str, Colours]:
-    """Every kind's true edit of a picture, and the picture itself."""
-    return {SOURCE: source, **{name: kind.apply(source) for name, kind in KINDS.items()}}
+def true_edits(source: Colours, further: Iterable[str] = ()) -> dict[str, Colours]:
+    """Every kind's true edit of a picture, those of some `FURTHER` ones, and the picture itself."""
+    kinds = KINDS | {name: FURTHER[name] for name in further}
+    return {SOURCE: source, **{name: kind.apply(source) for name, kind in kinds.items()}}
 
 
 def rivals(kind: str, truths: dict[str, Colours]) -> list[str]:

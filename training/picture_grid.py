@@ -62,11 +62,17 @@ def save_grid(
         square(photographs[i * stride % len(photographs)], SIDE_PX) for i in range(len(names))
     ]
     ours = edits_of(unet, vae, conditioning, np.stack(sources), names)
-    lines = []
+    rows: list[list[Pixels]] = []
     for start in range(0, len(names), COLUMNS):
         part = range(start, min(start + COLUMNS, len(names)))
         true = [KINDS[names[i]].apply(sources[i].astype(np.float32) / 255.0) * 255 for i in part]
-        rows = [[sources[i] for i in part], true, [ours[i] for i in part]]
         blank = [np.zeros((SIDE_PX, SIDE_PX, 3))] * (COLUMNS - len(part))
-        lines.extend(np.concatenate([*row, *blank], axis=1) for row in rows)
+        for row in ([sources[i] for i in part], true, [ours[i] for i in part]):
+            rows.append([*row, *blank])
+    save_rows(rows, file)
+
+
+def save_rows(rows: list[list[Pixels]], file: Path) -> None:
+    """Write rows of pictures of one size, each (H, W, 3) in 0..255, below one another."""
+    lines = [np.concatenate(row, axis=1) for row in rows]
     Image.fromarray(np.concatenate(lines).astype(np.uint8)).save(file)

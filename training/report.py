@@ -53,11 +53,30 @@ class Report:
     reconstruction_db: dict[str, float]
     judged: list[Judged]
     understood: dict[str, tuple[int, int]]  # language -> (right, asked), by the text encoder alone
-    warned: dict[str, tuple[int, int]]  # can, cannot -> (requests that it warns of, requests)
+    # can, cannot -> (requests that it warns of, requests); empty for a folder without known_edits
+    warned: dict[str, tuple[int, int]]
     by_text: dict[float, float]
     by_image: dict[float, float]
     seconds: dict[int, float]
     size_bytes: int
+
+    @property
+    def taught(self) -> list[Judged]:
+        """Edits of the kinds that pocket was taught."""
+        return [one for one in self.judged if one.kind in KINDS]
+
+    @property
+    def further(self) -> list[str]:
+        """Name the other kinds."""
+        return [kind for kind in by_kinds(self.judged) if kind not in KINDS]
+
+
+def by_kinds(judged: list[Judged]) -> dict[str, list[Judged]]:
+    """Kind -> its edits, in their order."""
+    found: dict[str, list[Judged]] = {}
+    for one in judged:
+        found.setdefault(one.kind, []).append(one)
+    return found
 
 
 def share(judged: list[Judged]) -> float:
@@ -73,16 +92,15 @@ def verdict(good: bool) -> str:
 def bar_lines(report: Report) -> list[str]:
     """The table of bars."""
     recon = float(np.mean(list(report.reconstruction_db.values())))
-    overall = share(report.judged)
-    kinds = [k for k in KINDS if any(j.kind == k for j in report.judged)]
-    by_kind = {k: share([j for j in report.judged if j.kind == k]) for k in kinds}
+    taught = report.taught
+    overall = share(taught)
+    by_kind = {k: share(own) for k, own in by_kinds(taught).items()}
     worst = min(by_kind, key=lambda k: by_kind[k])
-    edges = float(np.mean([j.edges for j in report.judged]))
+    edges = float(np.mean([j.edges for j in taught]))
     text, image = list(report.by_text.values()), list(report.by_image.values())
-    (can, of_can), (cannot, of_cannot) = report.warned["can"], report.warned["cannot"]
     rows = [
         ("reconstruction at 256 px, mean PSNR", f"{recon:.2f} dB", "30 dB", recon >= 30),
-        ("the edit happens, over all", f"{overall:.1%} of {len(report.judged)}",
+        ("the edit happens, over all", f"{overall:.1%} of {len(taught)}",
          f"{OVERALL_BAR:.0%}", overall >= OVERALL_BAR),
         (f"the edit happens, worst kind ({worst})", f"{by_kind[worst]:.0%}", f"{KIND_BAR:.0%}",
          by_kind[worst] >= KIND_BAR),
@@ -94,15 +112,25 @@ def bar_lines(report: Report) -> list[str]:
          " > ".join(f"{d:.1f}" for d in image), "falling", image == sorted(image, reverse=True)),
         *((f"one edit at {side} px, {report.scales.steps} steps, 2 threads", f"{s:.2f} s",
            f"{SECONDS_BAR[side]} s", s <= SECONDS_BAR[side]) for side, s in report.seconds.items()),
-        (f"warned of what it can do ({of_can} requests)", f"{can / of_can:.1%}",
-         f"at most {WARNED_BAR:.0%}", can / of_can <= WARNED_BAR),
-        (f"warned of what it cannot do ({of_cannot} requests)", f"{cannot / of_cannot:.1%}",
-         f"{MISSED_BAR:.0%}", cannot / of_cannot >= MISSED_BAR),
+        *warned_rows(report.warned),
         ("size of the folder", f"{report.size_bytes / 1e6:.1f} MB", "40 MB",
          report.size_bytes <= SIZE_BAR_BYTES),
     ]  # fmt: skip
     head = ["| what | result | bar | met |", "|---|---|---|---|"]
     return head + [f"| {w} | {r} | {b} | {verdict(g)} |" for w, r, b, g in rows]
+
+
+def warned_rows(warned: dict[str, tuple[int, int]]) -> list[tuple[str, str, str, bool]]:
+    """What it warns of, where it does."""
+    if not warned:
+        return []
+    (can, of_can), (cannot, of_cannot) = warned["can"], warned["cannot"]
+    return [
+        (f"warned of what it can do ({of_can} requests)", f"{can / of_can:.1%}",
+         f"at most {WARNED_BAR:.0%}", can / of_can <= WARNED_BAR),
+        (f"warned of what it cannot do ({of_cannot} requests)", f"{cannot / of_cannot:.1%}",
+         f"{MISSED_BAR:.0%}", cannot / of_cannot >= MISSED_BAR),
+    ]  # fmt: skip
 
 
 def language_lines(title: str, judged: list[Judged]) -> list[str]:
@@ -118,10 +146,7 @@ def kind_lines(report: Report) -> list[str]:
     """One row for each kind."""
     lines = ["| kind | right | PSNR to the true edit | edges | taken for |",
              "|---|---|---|---|---|"]  # fmt: skip
-    for kind in KINDS:
-        mine = [j for j in report.judged if j.kind == kind]
-        if not mine:
-            continue
+    for kind, mine in by_kinds(report.judged).items():
         wrong = Counter(j.nearest for j in mine if not j.right)
         taken = ", ".join(f"{name} {count}" for name, count in wrong.most_common()) or "-"
         lines.append(
@@ -153,7 +178,8 @@ def write_report(report: Report, file: Path) -> None:
         "",
         "| by language | share | of |",
         "|---|---|---|",
-        *language_lines("edits", report.judged),
+        *language_lines("edits", report.taught),
+        *(line for k in report.further for line in language_lines(k, by_kinds(report.judged)[k])),
         *(
             f"| understood by the text encoder, {language} | {right / asked:.1%} | {asked} |"
             for language, (right, asked) in report.understood.items()

@@ -1,4 +1,4 @@
-"""The kinds of edit that are arithmetic, as pocket was trained on them: `training.kinds`."""
+"""The kinds of edit that are arithmetic: those of pocket (`training.kinds`), and further ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from engine.errors import OptionInvalid
 from engine.fields import nearest
 
-_OF_PIXELS = ("kinds", "edits", "local_edits")  # the modules that a picture depends on
+_OF_PIXELS = (
+    "kinds",
+    "edits",
+    "local_edits",
+    "further_kinds",
+)  # the modules that a picture depends on
 
 
 def training(name: str) -> ModuleType:
@@ -25,13 +31,18 @@ def training(name: str) -> ModuleType:
 
 
 def all_kinds() -> list[str]:
-    """Name every kind."""
+    """Name every kind that pocket was trained on."""
     return list(training("kinds").KINDS)
+
+
+def find_kind(name: str) -> Any:
+    """Find a kind, also one that pocket was not trained on; raises `KeyError`."""
+    return training("further_kinds").KINDS_AND_FURTHER[name]
 
 
 def check_kind(name: str | None) -> None:
     """Raises `OptionInvalid` for a kind that there is not, or none."""
-    known = all_kinds()
+    known = list(training("further_kinds").KINDS_AND_FURTHER)
     if name is None:
         raise OptionInvalid(
             "programmatic edits have a kind, and this instruction names none: give it in the "

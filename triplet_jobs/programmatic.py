@@ -14,7 +14,7 @@ from batch_jobs.stages.edit import Model
 from engine.config import EngineConfig
 from engine.edit import EditFailure, EditOutcome, EditResult
 from engine.spec import ModelSpec
-from triplet_jobs.arithmetic import arithmetic_digest, training
+from triplet_jobs.arithmetic import arithmetic_digest, find_kind, training
 from triplet_jobs.captions import KIND
 from triplet_jobs.pairing import PairWorker
 
@@ -68,7 +68,7 @@ class ProgrammaticWorker(PairWorker):
         try:
             if row.prepared is None:
                 raise ValueError("the row was not decoded")
-            kind = kinds.KINDS[carried_values(entry.carried)[KIND]]
+            kind = find_kind(carried_values(entry.carried)[KIND])
             request = row.prepared.request
             seed = request.options.seed
             strength = np.random.default_rng(seed).uniform(*kinds.STRENGTHS)

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.shell import ROOT, blocks, commands, shell
 
 PAGE = ROOT / "training" / "README.md"
-FEW = {"steps": 2, "decay-from": 1, "batch": 4}
+FEW = {"steps": 2, "decay-from": 1, "batch": 4, "count": 4, "max_train_steps": 2}
 QUICK = "training.evaluate --every 20 --each 1 "  # a few kinds of edits, each asked for once
 
 

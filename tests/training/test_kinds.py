@@ -7,6 +7,7 @@ import pytest
 import skimage.data
 
 from training.crops import Colours, CropSampler
+from training.further_kinds import FURTHER
 from training.kinds import COMPOUNDS, KINDS
 from training.measures import SOURCE, edge_correlation, nearest, psnr, shows, true_edits
 from training.photographs import sampling_weights, square
@@ -77,6 +78,20 @@ def test_a_true_edit_is_nearest_to_itself(truths: dict[str, Colours]) -> None:
     for name in seen:
         assert nearest(truths[name], name, truths) == name
         assert nearest(truths[SOURCE], name, truths) != name
+
+
+@pytest.mark.parametrize("name", list(FURTHER))
+def test_a_further_kind_is_told_from_all_that_pocket_was_taught(
+    name: str, astronaut: Colours
+) -> None:
+    truths = true_edits(astronaut, [name])
+    assert truths[name].shape == astronaut.shape and truths[name].dtype == np.float32
+    assert truths[name].min() >= 0.0 and truths[name].max() <= 1.0
+    assert shows(name, truths)
+    assert nearest(truths[name], name, truths) == name
+    assert name not in true_edits(astronaut)
+    odd = np.random.default_rng(0).random((70, 53, 3), dtype=np.float32)
+    assert FURTHER[name].apply(odd).shape == odd.shape
 
 
 def test_edges_correlate_with_themselves(astronaut: Colours, truths: dict[str, Colours]) -> None:

@@ -7,6 +7,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from training.codes import POSITIONS, code_table, kind_code
+from training.further_kinds import FURTHER
 from training.phrase_book import (
     LANGUAGES,
     SLOTS,
@@ -29,7 +30,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("kind", every_kind())
+@pytest.mark.parametrize("kind", [*every_kind(), *FURTHER])
 def test_every_kind_has_phrasings_on_both_sides_of_the_split(kind: str, language: str) -> None:
     for part in ("train", "held_out"):
         book = PhraseBook(1, part)
@@ -49,6 +50,18 @@ def test_no_phrase_and_no_template_is_on_both_sides(language: str) -> None:
         held = templates(language, slot, "held_out")
         assert held
         assert not set(held) & set(templates(language, slot, "train"))
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_free_request_for_a_further_kind_is_one_of_its_phrases(kind: str, language: str) -> None:
+    said = {
+        text.replace("{it}", "") for slot in SLOTS for text in phrases(language, kind, slot, "all")
+    }
+    assert not said & set(free_requests(language, kind))
+    for slot in SLOTS:
+        held = phrases(language, kind, slot, "held_out")
+        assert held and not set(held) & set(phrases(language, kind, slot, "train"))
 
 
 def test_the_book_is_a_function_of_its_seed() -> None:

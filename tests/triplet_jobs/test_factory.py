@@ -30,6 +30,7 @@ from tests.triplet_jobs.factories import (
     with_job,
 )
 from training.kinds import KINDS, STRENGTHS
+from triplet_jobs.arithmetic import all_kinds
 from triplet_jobs.config import TripletConfig
 
 PUBLISHED = (
@@ -51,6 +52,17 @@ def test_a_folder_of_photographs_becomes_triplets_that_are_right(
         truth = KINDS[row["kind"]].apply(source.astype(np.float32) / 255, float(strength))
         assert np.abs(truth * 255 - edited).max() <= 0.5
         assert row["edit_prompt"] and row["original_prompt"] is None
+
+
+def test_a_kind_that_pocket_was_not_taught_is_made_where_it_is_named(
+    album: Path, tmp_path: Path
+) -> None:
+    config = changed(ARITHMETIC, kind=("relief",), rewrites=2)
+    assert factory_here(album, tmp_path / "out", config).run() == Exit.OK
+    rows = data_set(tmp_path / "out").to_pylist()
+    assert [row["kind"] for row in rows] == ["relief"] * 8
+    assert len({row["edit_prompt"] for row in rows}) > 4
+    assert "relief" not in all_kinds()
 
 
 def test_every_candidate_is_a_row_with_its_scores_and_why_it_is_not_kept(
