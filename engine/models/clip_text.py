@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import torch
 
+from engine.models import Placement
 from engine.models.padded_tokenizer import PaddedTokenizer
+from engine.models.parts import load_text_encoder
 from engine.models.text_encoder import TextEncoder
 from engine.tensor_cache import TensorCache
 
@@ -25,6 +28,17 @@ class ClipText:
         self._encoder = encoder
         self._dtype = dtype
         self._kept = TensorCache(KEPT_BYTES)
+
+    @classmethod
+    def load(cls, folder: Path, placement: Placement) -> Self:
+        """Load tokenizer and encoder of a model."""
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        return cls(
+            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
+            placement.dtype,
+        )
 
     def check(self, text: str, model: str, *, param: str) -> None:
         """Raises `InstructionTooLong` for a text that CLIP would cut; `param` names it."""

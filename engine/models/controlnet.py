@@ -17,10 +17,10 @@ from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
 from engine.models.parts import (
+    canvas_sides,
     downsampling,
     load_denoiser,
     load_part,
-    load_text_encoder,
     tune_parts,
 )
 from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
@@ -90,14 +90,8 @@ class ControlNet:
             raise ModelError(f"{folder} has a {own}; rayedit takes one ControlNetModel")
         if own is not None:
             _check_fits(unet, read_json(folder / "controlnet" / "config.json"), folder)
-        factor = downsampling(vae["block_out_channels"])
-        side = unet.get("sample_size")
-        described = SD15_CANNY.of_folder(
-            folder,
-            resolution=side * factor if isinstance(side, int) else 512,
-            multiple=factor * downsampling(unet["block_out_channels"]),
-            parts={} if own else SD15_CANNY.parts,
-        )
+        parts = {} if own else SD15_CANNY.parts
+        described = SD15_CANNY.of_folder(folder, parts=parts, **canvas_sides(vae, unet))
         if index["_class_name"] != "StableDiffusionControlNetImg2ImgPipeline":
             return described
         pipelines = {"strength": 0.8, "controlnet_conditioning_scale": 0.8}  # its own defaults
@@ -107,7 +101,6 @@ class ControlNet:
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`."""
         from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
         apart = "controlnet" in spec.parts
         controlnet = find_part(spec, "controlnet") if apart else folder / "controlnet"
@@ -115,11 +108,7 @@ class ControlNet:
         _check_fits(unet, read_json(controlnet / "config.json"), controlnet)
         return cls(
             spec,
-            ClipText(
-                CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-                load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
-                placement.dtype,
-            ),
+            ClipText.load(folder, placement),
             load_part(AutoencoderKL, folder / "vae", placement),
             load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             load_denoiser(ControlNetModel, controlnet, placement),

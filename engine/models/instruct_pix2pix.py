@@ -17,10 +17,10 @@ from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
 from engine.models.known_edits import KnownEdits, has_known_edits
 from engine.models.parts import (
+    canvas_sides,
     downsampling,
     load_denoiser,
     load_part,
-    load_text_encoder,
     tune_parts,
 )
 from engine.models.pictures import SourceLatents, decode_latents, latent_mask, to_unit
@@ -73,33 +73,23 @@ class InstructPix2Pix:
         """See `Editor.describe`; the multiple is VAE factor x UNet downsampling."""
         vae = read_json(folder / "vae" / "config.json")
         unet = read_json(folder / "unet" / "config.json")
-        factor = downsampling(vae["block_out_channels"])
-        side = unet.get("sample_size")
         known = {"strict_instruction"} if has_known_edits(folder) else set()
         return INSTRUCT_PIX2PIX.of_folder(
             folder,
             options=INSTRUCT_PIX2PIX.options | known,
-            resolution=side * factor if isinstance(side, int) else 512,
-            multiple=factor * downsampling(unet["block_out_channels"]),
+            **canvas_sides(vae, unet),
         )
 
     @classmethod
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """Load only safetensors, and build only the classes named here."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
-        unet = load_denoiser(UNet2DConditionModel, folder / "unet", placement)
-        text = ClipText(
-            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
-            unet.dtype,
-        )
         return cls(
             spec,
-            text,
+            ClipText.load(folder, placement),
             load_part(AutoencoderKL, folder / "vae", placement),
-            unet,
+            load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
             KnownEdits.load(folder) if has_known_edits(folder) else None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,17 @@ def check_channels(folder: Path, model: str, part: str, found: int, wanted: int)
 def downsampling(block_out_channels: Sequence[int]) -> int:
     """Count the px of a side that one value of the last of these levels stands for."""
     return 2 ** (len(block_out_channels) - 1)
+
+
+def canvas_sides(vae: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, int]:
+    """Read the canvas off the configurations of a VAE and its UNet, in px: `resolution`, 512 where
+    they name none, and `multiple`, the VAE's factor x the UNet's downsampling."""
+    factor = downsampling(vae["block_out_channels"])
+    side = unet.get("sample_size")
+    return {
+        "resolution": side * factor if isinstance(side, int) else 512,
+        "multiple": factor * downsampling(unet["block_out_channels"]),
+    }
 
 
 def tune_parts(

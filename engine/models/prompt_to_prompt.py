@@ -16,13 +16,7 @@ from engine.errors import ModelError, OptionInvalid
 from engine.guidance import branches
 from engine.models import Conditioning, Inputs, Placement
 from engine.models.clip_text import ClipText
-from engine.models.parts import (
-    downsampling,
-    load_denoiser,
-    load_part,
-    load_text_encoder,
-    tune_parts,
-)
+from engine.models.parts import downsampling, load_denoiser, load_part, tune_parts
 from engine.models.pictures import decode_latents
 from engine.models.shared_attention import SharedAttention
 from engine.models.texts import check_texts
@@ -76,15 +70,10 @@ class PromptToPrompt:
     def load(cls, folder: Path, spec: ModelSpec, placement: Placement) -> Self:
         """See `Editor.load`."""
         from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
         return cls(
             spec,
-            ClipText(
-                CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-                load_text_encoder(CLIPTextModel, folder / "text_encoder", placement),
-                placement.dtype,
-            ),
+            ClipText.load(folder, placement),
             load_part(AutoencoderKL, folder / "vae", placement),
             load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
