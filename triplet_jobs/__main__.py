@@ -25,6 +25,7 @@ from storage.storage import Storage
 from triplet_jobs.candidates import OPTIONS
 from triplet_jobs.config import TripletConfig
 from triplet_jobs.data_set import ACCOUNT, CARD, DATA
+from triplet_jobs.folder_rewriter import rewritten_over_ray
 from triplet_jobs.job import FINISHED, TripletJob
 
 JOB_FLAGS = (
@@ -87,7 +88,11 @@ def triplets(
 def _run(
     captions: str, output: str, settings: TripletConfig, address: str | None, estimate: bool
 ) -> Exit:
-    factory = TripletJob.open(captions, output, settings, run_blocks=over_ray(address))
+    factory = TripletJob.open(
+        *(captions, output, settings),
+        run_blocks=over_ray(address),
+        run_rewriting=rewritten_over_ray(address),
+    )
     if estimate:
         from triplet_jobs.price import price
 

@@ -36,7 +36,7 @@ from triplet_jobs.captions import (
     read_captions,
 )
 from triplet_jobs.config import TripletConfig
-from triplet_jobs.rewriting import Rewriting
+from triplet_jobs.rewriting import GIVEN, Found, Rewriting
 
 PROMPT = "prompt_id"  # the carried column that names the candidates of one instruction
 P2P = "p2p_threshold"  # and the one that says how long a pair shares attention
@@ -52,7 +52,7 @@ P2P_CFG = 7.5, 15.0  # InstructPix2Pix's, of pairs that are painted
 _MOST = {"guidance_scale": 20.0, "image_guidance_scale": 5.0}  # bounds of `EditOptions`
 _ROWS_AT_ONCE = 8192
 # The edits of each caption, or why there is none.
-Rewrite = Callable[[Iterable[Caption]], Iterable[tuple[Caption, "list[Rewriting] | RequestError"]]]
+Rewrite = Callable[[Iterable[Caption]], Iterable[tuple[Caption, Found]]]
 _UNSEEN: dict[str, Any] = {
     "image": None,
     "image_sha256": None,
@@ -102,9 +102,7 @@ class Candidates:
             raise ManifestInvalid(f"{location} has no rows")
         return pa.concat_tables(tables)
 
-    def _rows(
-        self, caption: Caption, found: list[Rewriting] | RequestError
-    ) -> Iterator[dict[str, Any]]:
+    def _rows(self, caption: Caption, found: Found) -> Iterator[dict[str, Any]]:
         """The candidates of a caption; of one that can have none a row with its fault."""
         if caption.row["fault"] is not None:
             yield caption.row
@@ -126,19 +124,21 @@ class Candidates:
                     "instruction": rewriting.instruction,
                     "options": options_json(drawn | json.loads(caption.row["options"])),
                     "carried": carried,
-                    DEPENDS_ON: self._depends_on(carried),
+                    DEPENDS_ON: self._depends_on(rewriting, carried),
                 }
 
     @property
     def _paints(self) -> bool:
         return self.config.pairer == "prompt_to_prompt"
 
-    def _depends_on(self, carried: str | None) -> str | None:
+    def _depends_on(self, rewriting: Rewriting, carried: str | None) -> str | None:
         """Tell what the scores of a candidate depend on, or both of its pictures."""
-        if not self._paints and self.clip is None:
-            return None
-        attention = self.config.p2p_attention if self._paints else None
-        return json.dumps([carried, attention, self.clip])
+        if self._paints or self.clip is not None:
+            attention = self.config.p2p_attention if self._paints else None
+            return json.dumps([carried, attention, self.clip])
+        is_arithmetic = self.config.pairer == "programmatic"
+        # the grammar's edits have their kind in the id
+        return rewriting.kind if is_arithmetic and rewriting.name == GIVEN else None
 
     def _fault(self, caption: Caption, found: list[Rewriting]) -> RequestError | None:
         if caption.row["mask"] or caption.row["mask_sha256"]:

@@ -37,15 +37,22 @@ class TripletConfig(BaseModel):
     rewriter: Annotated[
         str,
         Field(
-            description="who makes instruction and edited caption: grammar, or the URL of an "
-            "OpenAI-compatible server, such as http://localhost:8000/v1"
+            description="who makes instruction and edited caption: grammar; the URL of an "
+            "OpenAI-compatible server, such as http://localhost:8000/v1; or the folder of a "
+            "language model as transformers saves it"
         ),
     ] = "grammar"
     rewriter_model: Annotated[
         str | None, Field(description="the model that the server is asked for")
     ] = None
     rewriter_requests: Annotated[
-        int, Field(ge=1, le=256, description="requests that the server has at a time")
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="requests that the server has at a time; captions in a call of a folder's "
+            "model",
+        ),
     ] = 8
     rewrites: Annotated[
         int, Field(ge=1, le=100, description="instructions for each caption, each another edit")

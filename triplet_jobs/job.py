@@ -27,6 +27,7 @@ from triplet_jobs.candidates import OPTIONS, Candidates, scale_ranges
 from triplet_jobs.config import CLIP_THRESHOLDS, P2P_FIELDS, PairerName, TripletConfig
 from triplet_jobs.data_set import ACCOUNT, publish_data_set
 from triplet_jobs.filters import Filters
+from triplet_jobs.folder_rewriter import RunRewriting, rewritten_over_ray
 from triplet_jobs.pairing import PairWorker
 from triplet_jobs.programmatic import ProgrammaticWorker, arithmetic_spec
 from triplet_jobs.prompt_to_prompt import PromptToPromptWorker
@@ -57,18 +58,20 @@ class TripletJob:
         *,
         spec: ModelSpec | None = None,
         run_blocks: RunBlocks | None = None,
+        run_rewriting: RunRewriting | None = None,
     ) -> Self:
-        """Read the captions and write them out as candidates; a rewriter that is a server is asked,
-        and its answers kept in the output.
+        """Read the captions and write them out as candidates; a rewriter that is a language model
+        is asked, and its answers kept in the output.
 
-        Raises `RequestError`, `ModelError`, and `NotReady` where that server does not answer.
+        Raises `RequestError`, `ModelError`, and `NotReady` where that model does not answer.
         """
         storage = Storage.open(output)
         config = _as_pairs(config)
         spec = bare(spec or find_model(config))
         clip = None if config.clip is None else find_clip(config.clip)
         ranges = scale_ranges(config, spec)
-        candidates = Candidates(config, ranges, rewrite_by(config, storage), clip)
+        rewrite = rewrite_by(config, storage, run_rewriting or rewritten_over_ray())
+        candidates = Candidates(config, ranges, rewrite, clip)
         job = config.job
         plan = JobPlan.make(captions, job, PreviousRun(storage), spec, candidates.read)
         work = Work(WORKERS[config.pairer], (config,))
@@ -163,6 +166,8 @@ def _told(config: TripletConfig, plan: JobPlan) -> dict[str, Any]:
     own = config.model_dump(exclude=unsaid, exclude_none=True)
     if config.clip is not None:
         own["clip"] = Path(config.clip).name
+    if Path(config.rewriter).exists():
+        own["rewriter"] = Path(config.rewriter).name
     told = {"model": plan.spec.name, "model_revision": plan.revision, "seed": config.job.seed}
     filters = {f"min_{name}": least for name, least in Filters.of(config).least}
     samples = {"n_samples": config.samples}

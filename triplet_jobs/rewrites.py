@@ -1,65 +1,69 @@
-"""The edits of many captions: given, from the grammar, or asked of a server once and kept."""
+"""The edits of many captions: given, from the grammar, or a language model's, which are kept."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import time
-import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pathlib import Path
 
 from batch_jobs.ledger.lease import Lease
 from batch_jobs.records import from_table, to_table
-from engine.errors import OptionInvalid, RequestError, RewritingFailed
+from engine.errors import OptionInvalid, RewritingFailed
 from storage.storage import Storage
 from triplet_jobs.candidates import Rewrite
 from triplet_jobs.captions import Caption
-from triplet_jobs.chat import RECIPE, ChatRewriter
+from triplet_jobs.chat import ChatRewriter
 from triplet_jobs.config import TripletConfig
+from triplet_jobs.folder_rewriter import Question, RewriteOrder, RunRewriting, find_language_model
 from triplet_jobs.grammar import Grammar
-from triplet_jobs.rewriting import Rewriter, Rewriting
+from triplet_jobs.kept_rewrites import KeptRewrites, KeptRewriting
+from triplet_jobs.prompt import RECIPE
+from triplet_jobs.rewriting import GIVEN, Found, Rewriter, Rewriting
 
-FOLDER = "rewrites"  # of the output: the parts with a server's answers
 CAPTIONS_PER_PART = 256  # that a kill costs at most
-Found = list[Rewriting] | RequestError
+RETRIES = ("all", RewritingFailed.code)  # of `--retry`: captions that failed are asked again
 Rewritten = tuple[Caption, Found]
 
 
-def rewrite_by(config: TripletConfig, storage: Storage) -> Rewrite:
-    """Choose who rewrites captions; raises `OptionInvalid`."""
-    seed, count = config.job.seed, config.rewrites
-    if config.rewriter == "grammar":
+def rewrite_by(config: TripletConfig, storage: Storage, run: RunRewriting) -> Rewrite:
+    """Choose who rewrites captions; `run`: where a folder's model is at work.
+
+    Raises `OptionInvalid`, and `ModelError` for a folder without a language model.
+    """
+    seed, count, rewriter = config.job.seed, config.rewrites, config.rewriter
+    if rewriter == "grammar":
         grammar = Grammar(seed, config.language, config.kind)
         return partial(rewritten, rewriter=grammar, count=count)
-    if not config.rewriter.startswith(("http://", "https://")):
+    is_served = rewriter.startswith(("http://", "https://"))
+    if not is_served and not Path(rewriter).exists():
         raise OptionInvalid(
-            f"rewriter must be grammar or an http(s) URL; got {config.rewriter!r}", param="rewriter"
+            "rewriter must be grammar, an http(s) URL, or the folder of a language model; got "
+            f"{rewriter!r}",
+            param="rewriter",
         )
     if config.pairer == "programmatic":
         raise OptionInvalid(
-            "programmatic edits are of the grammar's kinds: a server's have none", param="rewriter"
+            "programmatic edits are of the grammar's kinds: a language model's have none",
+            param="rewriter",
         )
-    chat = ChatRewriter(config.rewriter, config.rewriter_model, seed)
-    kept = KeptRewrites(storage, _recipe(config), config.job.retry in RETRIES)
-    return partial(_asked, chat=chat, kept=kept, config=config)
-
-
-RETRIES = ("all", RewritingFailed.code)  # of `--retry`: captions that failed are asked again
+    if is_served:
+        chat = ChatRewriter(rewriter, config.rewriter_model, seed)
+        kept = _kept(config, storage, config.rewriter_model)
+        return partial(_asked, chat=chat, kept=kept, config=config)
+    if config.rewriter_model is not None:
+        raise OptionInvalid("rewriter_model is asked of a server: leave it out", param="rewriter")
+    kept = _kept(config, storage, find_language_model(Path(rewriter)))
+    return partial(_answered, run=run, kept=kept, order=RewriteOrder.of(config))
 
 
 def given(caption: Caption) -> list[Rewriting] | None:
     """Take the edit that a caption brings itself, None where it brings none."""
     if caption.instruction is None:
         return None
-    return [Rewriting("given", caption.instruction, caption.edited_text, caption.kind)]
+    return [Rewriting(GIVEN, caption.instruction, caption.edited_text, caption.kind)]
 
 
 def rewritten(captions: Iterable[Caption], rewriter: Rewriter, count: int) -> Iterator[Rewritten]:
@@ -83,92 +87,54 @@ def _asked(
     kept.storage.make()
     with Lease(kept.storage) as lease, ThreadPoolExecutor(config.rewriter_requests) as pool:
         while part := list(islice(rest, CAPTIONS_PER_PART)):
-            known = {one.id: given(one) or kept.find(one) for one in part}
-            new = [one for one in part if known[one.id] is None and one.row["fault"] is None]
+            new = [one for one in part if _is_new(one, kept)]
             jobs = [pool.submit(_found, chat, one, config.rewrites) for one in new]
             try:
-                known |= {one.id: job.result() for one, job in zip(new, jobs, strict=True)}
+                for job in jobs:
+                    job.result()
             finally:  # where the server goes away, what it has answered stays
                 for job in jobs:
                     job.cancel()
                 for caption, job in zip(new, jobs, strict=True):
                     if not job.cancelled() and job.exception() is None:
-                        kept.add(caption, job.result())
+                        kept.add(KeptRewriting.all_of(kept.key(caption), job.result()))
                 lease.check()
                 kept.flush()
-            yield from ((one, known[one.id] or []) for one in part)
+            yield from ((one, _known(one, kept)) for one in part)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptRewriting:
-    """Holds what a server answered for a caption."""
-
-    key: str  # see `KeptRewrites`
-    name: str
-    instruction: str | None = None
-    edited_text: str | None = None
-    error: str | None = None  # why there is no edit
-
-
-@dataclass(slots=True)
-class KeptRewrites:
-    """Keeps a server's answers in the output of a job: it is asked once for each caption."""
-
-    storage: Storage
-    recipe: str  # all that an answer depends on beside caption and id
-    again: bool = False  # captions that failed are asked again
-    _pending: list[KeptRewriting] = field(default_factory=list)
-    _known: dict[str, Found] | None = None
-
-    def find(self, caption: Caption) -> Found | None:
-        """Find the answers for a caption, None where it was not asked."""
-        if self._known is None:
-            self._known = self._read()
-        return self._known.get(self._key(caption))
-
-    def add(self, caption: Caption, found: Found) -> None:
-        """Take the answers for a caption."""
-        key = self._key(caption)
-        if isinstance(found, RequestError):
-            self._pending.append(KeptRewriting(key, "", error=found.message))
-            return
-        for one in found:
-            self._pending.append(KeptRewriting(key, one.name, one.instruction, one.edited_text))
-
-    def flush(self) -> None:
-        """Write what was taken: all of it is there afterwards."""
-        if not self._pending:
-            return
-        buffer = io.BytesIO()
-        pq.write_table(to_table(KeptRewriting, self._pending), buffer, compression="zstd")
-        name = f"{FOLDER}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-        self.storage.publish(name, buffer.getvalue())
-        self._pending.clear()
-
-    def _key(self, caption: Caption) -> str:
-        said = json.dumps([caption.id, caption.text, self.recipe])
-        return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-    def _read(self) -> dict[str, Found]:
-        """Read all parts, the newest answer for a caption last."""
-        known: dict[str, Found] = {}
-        for path in self.storage.list(FOLDER, ".parquet"):
-            table = pq.read_table(pa.BufferReader(self.storage.read(path)))
-            of_part: dict[str, list[KeptRewriting]] = {}
-            for one in from_table(KeptRewriting, table):
-                of_part.setdefault(one.key, []).append(one)
-            known |= {key: _found_in(answers) for key, answers in of_part.items()}
-        if not self.again:
-            return known
-        return {key: found for key, found in known.items() if isinstance(found, list)}
+def _answered(
+    captions: Iterable[Caption], run: RunRewriting, kept: KeptRewrites, order: RewriteOrder
+) -> Iterator[Rewritten]:
+    """Have a folder's model, which is loaded once, answer all that was not answered before."""
+    everything = list(captions)
+    asked = [Question(kept.key(one), one.id, one.text) for one in everything if _is_new(one, kept)]
+    if asked:
+        kept.storage.make()
+        with Lease(kept.storage) as lease:
+            try:
+                for answers in run(order, to_table(Question, asked)):
+                    waiting = kept.add(from_table(KeptRewriting, answers))
+                    if waiting >= CAPTIONS_PER_PART * order.count:
+                        lease.check()
+                        kept.flush()
+            finally:
+                lease.check()
+                kept.flush()
+    yield from ((one, _known(one, kept)) for one in everything)
 
 
-def _found_in(answers: list[KeptRewriting]) -> Found:
-    if answers[0].error is not None:
-        return RewritingFailed(answers[0].error)
-    return [Rewriting(one.name, one.instruction or "", one.edited_text) for one in answers]
+def _is_new(caption: Caption, kept: KeptRewrites) -> bool:
+    is_asked = caption.row["fault"] is None and caption.instruction is None
+    return is_asked and kept.find(caption) is None
 
 
-def _recipe(config: TripletConfig) -> str:
-    """Name what an answer depends on; a server may move without being asked again."""
-    return json.dumps([RECIPE, config.rewriter_model, config.rewrites, config.job.seed])
+def _known(caption: Caption, kept: KeptRewrites) -> Found:
+    return given(caption) or kept.find(caption) or []
+
+
+def _kept(config: TripletConfig, storage: Storage, model: str | None) -> KeptRewrites:
+    """`model`: the name, or digest, that answers depend on; a server may move without being asked
+    again."""
+    recipe = json.dumps([RECIPE, model, config.rewrites, config.job.seed])
+    return KeptRewrites(storage, recipe, config.job.retry in RETRIES)

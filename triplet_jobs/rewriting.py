@@ -6,7 +6,7 @@ import string
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.errors import EngineError, RewritingFailed
+from engine.errors import EngineError, RequestError, RewritingFailed
 from engine.text import clean_instruction
 from triplet_jobs.captions import Caption
 
@@ -14,6 +14,7 @@ from triplet_jobs.captions import Caption
 # instruction + BETWEEN + edited caption + END.
 AFTER_CAPTION, BETWEEN, END = "\n##\n", "\n%%\n", "\nEND"
 TRIES = 3
+GIVEN = "given"  # the name of an edit that a caption brings itself
 _MARKS = string.punctuation + "。！？，、；："
 
 
@@ -25,6 +26,9 @@ class Rewriting:
     instruction: str
     edited_text: str | None = None  # None where there is no caption
     kind: str | None = None  # of edit, where it is one of ours
+
+
+Found = list[Rewriting] | RequestError  # the edits of a caption, or why there are none
 
 
 class Rewriter(Protocol):

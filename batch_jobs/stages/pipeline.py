@@ -46,11 +46,11 @@ def _entries(run: BlockRun) -> Iterator[pa.Table]:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     except PIPELINE_ERRORS as error:
         logger.debug("the pipeline failed", exc_info=error)
-        raise InternalError(_cause(error)) from error
+        raise InternalError(cause_of(error)) from error
 
 
-def _cause(error: BaseException) -> str:
-    """Tell what went wrong first: Ray wraps it once or twice."""
+def cause_of(error: BaseException) -> str:
+    """Tell what went wrong first, in a line: Ray wraps it once or twice."""
     inner: BaseException | None = error
     while inner is not None:
         error, inner = inner, getattr(inner, "cause", None) or inner.__cause__

@@ -18,6 +18,7 @@ from engine.config import EngineConfig
 from engine.options import EditOptions
 from engine.spec import ModelSpec
 from triplet_jobs.config import TripletConfig
+from triplet_jobs.folder_rewriter import RunRewriting, rewritten_here
 from triplet_jobs.job import TripletJob
 
 JOB = JobConfig(
@@ -35,8 +36,10 @@ def factory_here(
     output: Path,
     config: TripletConfig = ARITHMETIC,
     spec: ModelSpec | None = None,
+    rewriting: RunRewriting = rewritten_here,
 ) -> TripletJob:
-    return TripletJob.open(str(captions), str(output), config, spec=spec, run_blocks=edited_here)
+    here = {"run_blocks": edited_here, "run_rewriting": rewriting}
+    return TripletJob.open(str(captions), str(output), config, spec=spec, **here)
 
 
 def changed(config: TripletConfig, **values: Any) -> TripletConfig:

@@ -145,6 +145,25 @@ def test_a_caption_that_can_have_no_candidate_is_one_row_with_its_error(
     assert (kept["id"], kept["edit_prompt"], kept["kind"]) == ("good/given/0", "夜", "night")
 
 
+def test_a_given_instruction_with_another_kind_is_made_again_and_nothing_else(
+    album: Path, tmp_path: Path
+) -> None:
+    photo = str(album / "coffee.jpg")
+
+    def made(kind: str) -> dict[str, Any]:
+        row = {"id": "own", "image": photo, "instruction": "make it nicer", "kind": kind}
+        drawn = {"id": "drawn", "image": photo, "kind": "sepia"}
+        captions = write_lines(tmp_path / "captions.jsonl", [row, drawn])
+        assert factory_here(captions, tmp_path / "out", changed(ARITHMETIC, rewrites=1)).run() == 0
+        return rows_of(tmp_path / "out")
+
+    first, second = made("night"), made("negative")
+    assert first["drawn/sepia/0"] == second["drawn/sepia/0"]
+    assert second["own/given/0"]["kind"] == "negative"
+    pictures = [pixels(rows["own/given/0"]["edited_image"]) for rows in (first, second)]
+    assert not np.array_equal(*pictures)
+
+
 def test_a_model_edits_at_scales_and_seeds_of_each_candidate(
     captions: Path, tmp_path: Path, pocket: ModelSpec
 ) -> None:
@@ -199,8 +218,8 @@ def test_a_data_set_comes_in_files_of_about_a_size(
     [
         (changed(ARITHMETIC, kind=("nigth",)), 'Did you mean "night"'),
         (changed(ARITHMETIC, min_cfg=1, max_cfg=2), "programmatic has no guidance_scale"),
-        (changed(ARITHMETIC, rewriter="http://127.0.0.1:9/v1"), "a server's have none"),
-        (changed(ARITHMETIC, rewriter="gpt"), "must be grammar or an http"),
+        (changed(ARITHMETIC, rewriter="http://127.0.0.1:9/v1"), "a language model's have none"),
+        (changed(ARITHMETIC, rewriter="gpt"), "must be grammar, an http"),
         (with_job(ARITHMETIC, style="sketch"), "no style"),
         (
             changed(ARITHMETIC, job={"engine": {"options": {"detail": "source"}}}),
