@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import yaml
 from PIL import Image
 
 from batch_jobs.export.delivery import deliver
@@ -15,7 +16,7 @@ from batch_jobs.export.file import export_ledger
 from storage.storage import Storage
 from tests.batch_jobs.jobs import run_here
 from tests.batch_jobs.shapes import write_lines
-from tests.triplet_jobs.factories import ARITHMETIC, changed, data_set, factory_here, rows_of
+from tests.triplet_jobs.factories import ARITHMETIC, changed, data_set, factory_here, files, rows_of
 
 
 def test_a_factory_goes_out_in_every_shape_with_what_was_kept_and_nothing_else(
@@ -54,6 +55,28 @@ def test_a_factory_goes_out_in_every_shape_with_what_was_kept_and_nothing_else(
         told = json.loads(read[f"{number:07d}.json"])
         edited = read[f"{number:07d}.edited.png"]
         assert edited == kept[told["id"]]["edited_image"]["bytes"]
+
+
+def test_parquet_and_card_say_how_datasets_is_to_read_them(captions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    factory_here(captions, out).run()
+    exported = export_ledger(Storage(str(out)), "triplets").dest
+    for path, pictures in (
+        (out / "data" / "train-00000.parquet", {"original_image", "edited_image"}),
+        (Path(exported), {"source_image", "edited_image", "mask_image"}),
+    ):
+        schema = pq.read_schema(path)
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        assert list(features) == schema.names
+        assert {name for name, one in features.items() if one["_type"] == "Image"} == pictures
+        for name in set(features) - pictures:
+            kind = "double" if features[name]["dtype"] == "float64" else features[name]["dtype"]
+            assert kind == str(schema.field(name).type)
+    _, card, _ = (out / "README.md").read_text().split("---\n", 2)
+    (config,) = yaml.safe_load(card)["configs"]
+    (split,) = config["data_files"]
+    assert (config["config_name"], split["split"]) == ("default", "train")
+    assert {path.name for path in out.glob(split["path"])} == files(out, "data")
 
 
 def test_what_was_filtered_is_a_line_too(captions: Path, tmp_path: Path) -> None:
