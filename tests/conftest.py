@@ -83,6 +83,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder_of
 
 
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
+    """This process connected to the one Ray of the run."""
+    from tests.batch_jobs.shared_ray import shared_ray
+
+    with shared_ray(request.config):
+        yield
+
+
 Prepare = Callable[..., Prepared]
 
 

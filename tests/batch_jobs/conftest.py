@@ -1,23 +1,14 @@
-"""The Ray of the test run, and manifests over real photographs."""
+"""Manifests over real photographs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-
-@pytest.fixture(scope="module")
-def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
-    """This process connected to the one Ray of the run."""
-    from tests.batch_jobs.shared_ray import shared_ray
-
-    with shared_ray(request.config):
-        yield
 
 
 @pytest.fixture

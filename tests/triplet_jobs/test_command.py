@@ -1,4 +1,4 @@
-"""`rayedit triplets` as a user meets it: a process, Ray, the embedded model, real photographs."""
+"""`rayedit triplets` as a user meets it: its words, Ray, the embedded model, real photographs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from batch_jobs.stopping import Exit
+from cli.main import app
+from engine.spec import ModelSpec
+from tests.batch_jobs.editors import dry
 from tests.batch_jobs.jobs import ledger
 from tests.cli.test_cli import rayedit
-from tests.triplet_jobs.factories import account, pixels, rows_of
+from tests.triplet_jobs.factories import JOB, account, factory_here, pixels, rows_of
+from triplet_jobs.config import TripletConfig
+from triplet_jobs.price import price
 
 FEW = ("--num-inference-steps", "4", "--n-samples", "3", "--max-out-samples", "1")
 
@@ -22,19 +28,31 @@ def test_what_is_wrong_is_one_line_and_nothing_begins(album: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_a_factory_with_the_embedded_model_over_ray(captions: Path, tmp_path: Path) -> None:
-    config = tmp_path / "factory.yaml"
-    config.write_text("rewrites: 2\njob: {engine: {resolution: 64, num_threads: 1}}\n")
-    command = ("triplets", captions, tmp_path / "out", "--config", config, *FEW)
-    command += ("--kind", "night", "--kind", "sepia", "--language", "english")
-    price = rayedit(*command, "--estimate")
-    assert price.returncode == 0, price.stderr
-    assert "24 candidates: each caption has 2 x 3 = 6, of which 2 x 1" in price.stdout
-    assert "288 rows of model calls" in price.stdout  # 24 x 4 steps x 3 branches
+def test_the_price_is_told_and_nothing_is_made(
+    captions: Path, tmp_path: Path, pocket: ModelSpec
+) -> None:
+    asked = ["triplets", str(captions), str(tmp_path / "out"), "--pairer", "programmatic"]
+    told = CliRunner().invoke(app, [*asked, "--n-samples", "3", "--rewrites", "2", "--estimate"])
+    assert told.exit_code == 0, told.stderr
+    assert "24 candidates: each caption has 2 x 3 = 6, of which 2 x 4" in told.stdout
+    assert "model calls" not in told.stdout and "estimate: 5 rows" in told.stdout
+    config = TripletConfig(job=JOB, rewrites=2, n_samples=3)
+    edits = price(factory_here(captions, tmp_path / "out", config, dry(pocket)))
+    assert "576 rows of model calls" in edits  # 24 x 8 steps x 3 branches
     assert not (tmp_path / "out").exists()
-    done = rayedit(*command)
-    assert done.returncode == Exit.OK, done.stderr
+
+
+@pytest.mark.slow
+def test_a_factory_with_the_embedded_model_over_ray(
+    cluster: None, captions: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "factory.yaml"
+    engine = "{resolution: 64, num_threads: 1}"
+    config.write_text(f"rewrites: 2\njob: {{max_workers: 1, engine: {engine}}}\n")
+    command = ["triplets", str(captions), str(tmp_path / "out"), "--config", str(config), *FEW]
+    command += ["--kind", "night", "--kind", "sepia", "--language", "english"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == Exit.OK, done.stderr
     assert done.stdout.startswith("24 candidates: ")
     rows, kept = ledger(tmp_path / "out"), rows_of(tmp_path / "out")
     assert len(rows) == 24 and len(kept) == account(tmp_path / "out")["kept"] > 0
