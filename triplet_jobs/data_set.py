@@ -95,17 +95,17 @@ def _publish_shards(triplets: Triplets, storage: Storage, size_bytes: int) -> li
         groups.append(group)
         held += _bytes_of(group)
         if held >= size_bytes:
-            paths.append(_publish_shard(groups, storage, len(paths)))
+            paths.append(_publish_shard(triplets.schema, groups, storage, len(paths)))
             groups, held = [], 0
     if groups or not paths:
-        groups = groups or [triplets.schema.empty_table()]
-        paths.append(_publish_shard(groups, storage, len(paths)))
+        paths.append(_publish_shard(triplets.schema, groups, storage, len(paths)))
     return paths
 
 
-def _publish_shard(groups: list[pa.Table], storage: Storage, number: int) -> str:
+def _publish_shard(schema: pa.Schema, groups: list[pa.Table], storage: Storage, number: int) -> str:
+    """Write a file; without pairs one without a row group: `datasets` fails on an empty one."""
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, groups[0].schema, compression="zstd") as writer:
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for group in groups:
             writer.write_table(group)
     path = f"{DATA}/train-{number:05d}.parquet"

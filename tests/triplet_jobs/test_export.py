@@ -78,6 +78,13 @@ def test_parquet_and_card_say_how_datasets_is_to_read_them(captions: Path, tmp_p
     assert (config["config_name"], split["split"]) == ("default", "train")
     assert {path.name for path in out.glob(split["path"])} == files(out, "data")
 
+    factory_here(captions, out, changed(ARITHMETIC, min_change=250.0)).run()
+    nothing = pq.ParquetFile(out / "data" / "train-00000.parquet")
+    assert (nothing.num_row_groups, nothing.schema_arrow.names[:2]) == (
+        0,  # on an empty one it fails, instead of saying that there are no rows
+        ["original_prompt", "original_image"],
+    )
+
 
 def test_what_was_filtered_is_a_line_too(captions: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
