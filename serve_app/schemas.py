@@ -118,6 +118,9 @@ class ModelStyle(BaseModel):
     template: str = Field(
         description="what the model reads; without {instruction} an edit has no prompt of its own"
     )
+    options: dict[str, Any] = Field(
+        description="what an edit in it has that does not say; the rest is the model's"
+    )
 
 
 class Model(BaseModel):

@@ -26,7 +26,12 @@ def model_card(
         schedulers=[*get_args(Scheduler)],
         defaults=dict(spec.defaults),
         styles=[
-            ModelStyle(id=name, description=style.description, template=style.template)
+            ModelStyle(
+                id=name,
+                description=style.description,
+                template=style.template,
+                options=style.given,
+            )
             for name, style in styles.of_model(spec).items()
         ],
         status=status,

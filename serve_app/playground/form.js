@@ -14,10 +14,11 @@ const touched = new Set(); // the fields that the reader has set
 let model = null;
 let isNamed = false; // of several
 
-const defaultOf = (name) => model.defaults[name] ?? SLIDERS[name]?.plain;
+const defaultOf = (name) => ownOf(name) ?? model.defaults[name] ?? SLIDERS[name]?.plain;
+const ownOf = (name) => style()?.options[name]; // what the style that is chosen sets
 const sliders = () => Object.keys(SLIDERS).filter((name) => model.options.includes(name));
 
-// The defaults of `served` (an entry of /v1/models), but for what the reader has set.
+// Offer what `served` (an entry of /v1/models) has.
 export function setModel(served, isOneOfSeveral) {
   model = served;
   isNamed = isOneOfSeveral;
@@ -25,6 +26,15 @@ export function setModel(served, isOneOfSeveral) {
   for (const name of [...Object.keys(SLIDERS), ...WORDS, ...Object.keys(SWITCHES)]) {
     node(name).closest(".field").hidden = !model.options.includes(name);
   }
+  offerSizes();
+  offerStyles();
+  wearStyle();
+  offerSamplers();
+  refresh();
+}
+
+// What the style and the model say, but for what the reader has set.
+function setDefaults() {
   for (const name of sliders()) {
     const { max, most } = SLIDERS[name];
     node(name).max = String(Math.min(most, Math.max(max, 2 * defaultOf(name))));
@@ -35,11 +45,6 @@ export function setModel(served, isOneOfSeveral) {
   for (const [name, on] of Object.entries(SWITCHES)) {
     if (!touched.has(name)) node(name).checked = defaultOf(name) === on;
   }
-  offerSizes();
-  offerStyles();
-  wearStyle();
-  offerSamplers();
-  refresh();
 }
 
 function offerSamplers() {
@@ -75,6 +80,7 @@ function wearStyle() {
   prompt.disabled = whole ?? false;
   node("chips").hidden = prompt.disabled;
   node("hint-style").textContent = style()?.description ?? "";
+  setDefaults();
 }
 
 function offerSizes() {
@@ -98,7 +104,8 @@ function refresh() {
     const slider = node(name);
     slider.parentElement.querySelector("output").value = shown(name, slider.value);
     const standard = defaultOf(name);
-    node(`standard-${name}`).textContent = text("standard", { value: shown(name, standard) });
+    const whose = ownOf(name) === undefined ? "standard" : "ownStandard";
+    node(`standard-${name}`).textContent = text(whose, { value: shown(name, standard) });
     node(`reset-${name}`).hidden = Number(slider.value) === standard;
   }
 }
@@ -121,7 +128,7 @@ function canvasOf({ width, height }) {
   return { width: snap(width), height: snap(height) };
 }
 
-// The fields to send: the instruction, and what differs from the model's defaults.
+// The fields to send: the instruction, and what differs from style and model.
 export function fieldsOf(photograph) {
   const fields = { prompt: isWhole(style()) ? "" : wording() };
   if (!model) return fields;
@@ -142,8 +149,8 @@ export function fieldsOf(photograph) {
   fields.detail = isRestored() ? "source" : "model";
   for (const [name, on] of Object.entries(SWITCHES)) {
     const value = node(name).checked ? on : "off";
-    const isSaid = style() ? touched.has(name) : value !== (defaultOf(name) ?? "off");
-    if (isSaid && model.options.includes(name)) fields[name] = value; // a style may say otherwise
+    const isSaid = value !== (defaultOf(name) ?? "off");
+    if (isSaid && model.options.includes(name)) fields[name] = value;
   }
   const side = Number(node("size").value);
   if (photograph && side !== model.resolution_px) {
@@ -201,6 +208,7 @@ export function installForm(changed) {
   });
   for (const name of Object.keys(SLIDERS)) {
     node(`reset-${name}`).addEventListener("click", () => {
+      touched.delete(name);
       node(name).value = String(defaultOf(name));
       node(name).focus();
       refresh();

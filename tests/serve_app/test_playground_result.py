@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -127,6 +128,34 @@ def test_a_style_is_sent_by_name_and_may_stand_for_the_instruction(
         "make it night",
         False,
     )
+
+
+@pytest.mark.slow
+def test_what_a_style_sets_is_what_the_page_shows_and_does_not_send(
+    open_page: Open, recorded: Recorded
+) -> None:
+    visit = opened(open_page, recorded)
+    page = visit.page
+    page.fill("#image_guidance_scale", "2")
+    page.select_option("#style", "product")
+    assert page.locator("#preserve").is_checked()
+    page.select_option("#style", "film")
+    assert not page.locator("#preserve").is_checked()
+    assert page.input_value("#guidance_scale") == "1"
+    assert visit.text("standard-guidance_scale").strip() == "The style’s is 1.0."
+    visit.edit("make it night")
+    form = recorded.forms[-1]
+    assert (form["style"], form["image_guidance_scale"]) == ("film", "2")
+    assert not {"guidance_scale", "preserve"} & form.keys()
+    page.locator("#reset-image_guidance_scale").click()
+    page.fill("#guidance_scale", "3")  # the model's own: under the style it has to be said
+    assert (page.input_value("#image_guidance_scale"), _sent(visit)) == ("1", "guidance_scale=3")
+
+
+def _sent(visit: Visit) -> str:
+    """The scales of the command that the page shows."""
+    visit.page.locator("#request > summary").click()
+    return " ".join(re.findall(r"\w*guidance_scale=\S+", visit.text("snippet")))
 
 
 def _snippet(visit: Visit) -> str:

@@ -59,6 +59,7 @@ def test_an_empty_style_is_none_in_a_form_and_a_mistake_in_json(
 
 def test_the_served_model_names_its_styles(http: httpx.Client) -> None:
     (model,) = http.get("/v1/models").json()["data"]
-    told = {style["id"]: style["template"] for style in model["styles"]}
+    told = {style["id"]: (style["template"], style["options"]) for style in model["styles"]}
     fitting = BUILT_IN.of_model(find_model("pocket"))
-    assert told == {name: style.template for name, style in fitting.items()}
+    assert told == {name: (style.template, style.given) for name, style in fitting.items()}
+    assert told["film"][1] == {"guidance_scale": 1.0, "image_guidance_scale": 1.0, "seed": 42}
