@@ -12,7 +12,8 @@ from engine.hub import MODEL_SUFFIXES, HubFolders, fetch_weights, find_commit
 from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
-KNOWN_EDITS = "known_edits"  # what a small model says of itself: no picture depends on it
+KNOWN_EDITS, JUDGE = "known_edits", "judge"  # folders: what a small model says of its edits
+NO_PICTURE = (f"{KNOWN_EDITS}/", f"{JUDGE}/")  # no picture depends on what they hold
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:
@@ -66,7 +67,7 @@ def verify_weights(folder: Path) -> str:
         if actual != digest:
             state = "is missing" if actual is None else "is damaged (its sha256 differs)"
             raise ModelError(f"{folder / name} {state}: restore it from {LOCK}'s version")
-    drawn = {name: found[name] for name in found if not name.startswith(f"{KNOWN_EDITS}/")}
+    drawn = {name: found[name] for name in found if not name.startswith(NO_PICTURE)}
     return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
 
 

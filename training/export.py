@@ -18,7 +18,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from engine.weights import KNOWN_EDITS
+from engine.quality.judge import WEIGHTS
+from engine.weights import JUDGE, KNOWN_EDITS
 from training.editor import new_scheduler
 from training.text_encoder import TextEncoder
 
@@ -61,12 +62,20 @@ def lock(folder: Path) -> dict[str, str]:
     }
 
 
-def export(vae: Path, unet: Path, text: Path, known: Path, output: Path) -> None:
+def copy_judge(judge: Path, folder: Path) -> None:
+    """Copy what `train_judge` wrote into a model's folder, and leave its checkpoint behind."""
+    (folder / JUDGE).mkdir(exist_ok=True)
+    for name in ("config.json", WEIGHTS):
+        shutil.copyfile(judge / name, folder / JUDGE / name)
+
+
+def export(vae: Path, unet: Path, text: Path, known: Path, judge: Path, output: Path) -> None:
     """Write the folder beside `output`, then put it in its place."""
     fresh = output.with_name(output.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     assemble(vae, unet, text).save_pretrained(fresh, safe_serialization=True)
     shutil.copytree(known, fresh / KNOWN_EDITS)
+    copy_judge(judge, fresh)
     clean_configs(fresh)
     shutil.copyfile(CARD, fresh / "README.md")
     (fresh / LOCK_FILE).write_text(json.dumps(lock(fresh), indent=2) + "\n", encoding="utf-8")
@@ -77,10 +86,11 @@ def export(vae: Path, unet: Path, text: Path, known: Path, output: Path) -> None
 def main() -> None:
     """Command line: `python -m training.export --vae DIR --unet DIR --text DIR --known DIR ...`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("vae", "unet", "text", "known", "output"):
+    parts = ("vae", "unet", "text", "known", "judge", "output")
+    for name in parts:
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
-    export(options.vae, options.unet, options.text, options.known, options.output)
+    export(*(getattr(options, name) for name in parts))
 
 
 if __name__ == "__main__":

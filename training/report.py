@@ -15,6 +15,7 @@ OVERALL_BAR, KIND_BAR = 0.96, 0.75
 RECONSTRUCTION_BAR_DB, EDGES_BAR = 30.0, 0.8
 SECONDS_BAR = {128: 1.5, 256: 5.0}
 SIZE_BAR_BYTES = 40_000_000
+JUDGE_HEADING = "## The judge\n"  # from here on `evaluate_judge` writes the file
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,15 @@ def kind_lines(report: Report) -> list[str]:
     return lines
 
 
+def halves(file: Path) -> tuple[str, str]:
+    """What `evaluate` wrote of a file, and what `evaluate_judge` did; either may be empty."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    ours, heading, judge = text.partition(JUDGE_HEADING)
+    return ours, heading + judge
+
+
 def write_report(report: Report, file: Path) -> None:
-    """Write the Markdown and print it."""
+    """Write the Markdown, up to what `evaluate_judge` wrote there, and print it."""
     used = report.scales
     photographs = ", ".join(f"{n} {v:.1f}" for n, v in report.reconstruction_db.items())
     text = [
@@ -191,5 +199,6 @@ def write_report(report: Report, file: Path) -> None:
         *kind_lines(report),
         "",
     ]
-    file.write_text("\n".join(text), encoding="utf-8")
+    judge = halves(file)[1]
+    file.write_text("\n".join([*text, judge]).rstrip() + "\n", encoding="utf-8")
     print("\n".join(text))

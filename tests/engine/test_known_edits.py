@@ -78,17 +78,18 @@ def test_a_folder_says_itself_what_its_model_knows(
     assert not find_model(str(tiny("instruct-pix2pix"))).has("strict_instruction")
 
 
+@pytest.mark.parametrize("part", ["known_edits", "judge"])
 def test_what_a_model_says_of_itself_is_checked_and_leaves_its_pictures_their_name(
-    tmp_path: Path,
+    tmp_path: Path, part: str
 ) -> None:
     (tmp_path / "unet.safetensors").write_bytes(b"weights")
     before = verify_weights(tmp_path)
-    said = tmp_path / "known_edits" / "model.safetensors"
+    said = tmp_path / part / "model.safetensors"
     said.parent.mkdir()
     said.write_bytes(b"head")
     verify_weights.cache_clear()
     assert verify_weights(tmp_path) == before
-    (tmp_path / LOCK).write_text(json.dumps({"known_edits/model.safetensors": "0"}))
+    (tmp_path / LOCK).write_text(json.dumps({f"{part}/model.safetensors": "0"}))
     verify_weights.cache_clear()
     with pytest.raises(ModelError, match="is damaged"):
         verify_weights(tmp_path)

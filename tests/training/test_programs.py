@@ -16,8 +16,17 @@ from PIL import Image
 
 import rayedit
 from engine.models.known_edits import KnownEdits
+from engine.quality.judge import PocketJudge
 from engine.registry import find_model
-from training import train_autoencoder, train_editor, train_known_edits, train_text
+from tests.conftest import POCKET
+from training import (
+    made,
+    train_autoencoder,
+    train_editor,
+    train_judge,
+    train_known_edits,
+    train_text,
+)
 from training.export import LOCK_FILE, export
 from training.orthogonal import orthogonalise
 from training.photographs import prepare
@@ -61,6 +70,32 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+    """One that learned for a step, stopped, and went on for another."""
+    pytest.importorskip("sklearn", reason="the held-out photographs need scikit-learn")
+    folder = tmp_path_factory.mktemp("judge")
+    options = options_of(
+        photographs=photographs, vae=POCKET / "vae", unet=POCKET / "unet", output=folder, drawn=1,
+        made=1, steps=1, decay_from=1, batch=6, every=9,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "CROPS", 1)
+        first = train_judge.JudgeTrainer(options)
+    parts = sorted(folder.glob("*-*.safetensors"))
+    before = {name: weight.clone() for name, weight in first.network.named_parameters()}
+    first.run()
+    assert all(not weight.equal(before[name]) for name, weight in first.network.named_parameters())
+    options.steps = 2
+    resumed = train_judge.JudgeTrainer(options)
+    assert (resumed.step, sorted(folder.glob("*-*.safetensors"))) == (1, parts)
+    assert len(parts) == 2
+    resumed.run()
+    lines = [json.loads(line) for line in (folder / "log.jsonl").open()]
+    assert [line["step"] for line in lines] == [1, 2]
+    return folder
+
+
 def editor_options(photographs: Path, vae: Path, output: Path, steps: int) -> argparse.Namespace:
     return options_of(
         photographs=photographs, vae=vae, output=output, steps=steps, text="codes", init=None,
@@ -70,7 +105,7 @@ def editor_options(photographs: Path, vae: Path, output: Path, steps: int) -> ar
 
 
 def test_the_editor_resumes_from_its_checkpoint_and_exports(
-    photographs: Path, vae: Path, text: Path, tmp_path: Path
+    photographs: Path, vae: Path, text: Path, judge: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "editor"
     train_editor.Trainer(editor_options(photographs, vae, output, steps=1)).run()
@@ -87,8 +122,10 @@ def test_the_editor_resumes_from_its_checkpoint_and_exports(
     encoder = TextEncoder.load(text)
     head = train_known_edits.fit(*train_known_edits.lessons(encoder, 4, 0), steps=2, lr=1e-3)
     train_known_edits.save(head, known)
-    export(vae, output / "unet", text, known, folder)
+    export(vae, output / "unet", text, known, judge, folder)
     assert KnownEdits.load(folder)
+    assert PocketJudge.load(folder)
+    assert not (folder / "judge" / "checkpoint.pt").exists()
     for name, digest in json.loads((folder / LOCK_FILE).read_text()).items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
