@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 CHECKED_RAY = "2.60.0"
 
@@ -41,6 +44,23 @@ def local_settings(idle_workers: int) -> dict[str, Any]:
     """
     settings = {"num_workers_soft_limit": idle_workers, "event_stats": False}
     return {"include_dashboard": False, "_system_config": settings}
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have a Ray that starts within the block listen on 127.0.0.1 alone, as it does by itself on
+    macOS; else its ports are open on all addresses of the machine. One is in any case, of each
+    replica of Serve: `_on_initialized` (serve/_private/replica.py) says so.
+
+    `ENABLE_RAY_CLUSTER` (_private/ray_constants.py) decides that in `get_node_ip_address`
+    (_private/services.py), which turns a `_node_ip_address` of 127.0.0.1 into another one.
+    """
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
 def is_rays(process: psutil.Process) -> bool:

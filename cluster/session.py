@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import ray
 
-from cluster.ray_private import is_rays, local_settings, quieten_ray
+from cluster.processes import kill, with_descendants
+from cluster.ray_private import is_rays, local_settings, on_loopback, quieten_ray
 from engine.errors import ClusterUnavailable, OptionInvalid
 
 logger = logging.getLogger(__name__)
 
 MIN_LOCAL_CPUS = 8  # Ray's slots, not cores: with fewer, operators and replicas starve each other
-KILL_WAIT_S = 5.0  # a killed process is gone in milliseconds; Ray's own bound is 5 s too
 # Ray's processes look for modules in the folder in which it was joined or started first: it must be
 # ours, as a user's may hold an `engine.py` of its own.
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -45,7 +45,8 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
 
 @contextmanager
 def local_ray(idle_workers: int, num_cpus: int = 0, **options: Any) -> Iterator[None]:
-    """Start a Ray on this machine, and end it with the block.
+    """Start a Ray on this machine that no other can reach, and end it with the block, every
+    process of it.
 
     Ray gives up on itself after about 30 s, which a busy machine may take: it is tried once more.
     `idle_workers`: processes that Ray keeps for tasks. `num_cpus`: logical CPUs at least; it has as
@@ -54,45 +55,50 @@ def local_ray(idle_workers: int, num_cpus: int = 0, **options: Any) -> Iterator[
     """
     cpus = max(MIN_LOCAL_CPUS, os.cpu_count() or 1, num_cpus)
     arguments = {"num_cpus": cpus, **local_settings(idle_workers), **options}
+    before = set(psutil.Process().children())
     try:
-        _start(arguments)
+        _start(arguments, before)
     except Exception as error:  # Ray raises bare `Exception` here, and much else
         logger.warning("Ray did not start: %s; trying once more", _reason(error))
         try:
-            _start(arguments)
+            _start(arguments, before)
         except Exception as again:
             raise ClusterUnavailable(_refusal(again)) from again
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down(before)
 
 
-def _start(arguments: dict[str, Any]) -> None:
+def _start(arguments: dict[str, Any], before: Set[psutil.Process]) -> None:
     """Start Ray, or leave no process of it behind: it forgets them when it gives up, and they would
-    take the cores of the next try."""
-    before = set(psutil.Process().children())
+    take the cores of the next try. `before`: of `_shut_down`."""
     quieten_ray()
     try:
-        with chdir(OURS):
+        with chdir(OURS), on_loopback():
             ray.init(address="local", **arguments)
     except BaseException:
-        ray.shutdown()
-        _kill_ray_since(before)
+        _shut_down(before)
         raise
 
 
-def _kill_ray_since(before: Set[psutil.Process]) -> None:
-    """Kill the children of this process that are Ray's and not among `before`, with theirs."""
-    killed = []
+def _shut_down(before: Set[psutil.Process]) -> None:
+    """End Ray, and what is left of its processes, which are among the children of this process
+    that were not there `before`, and below them. Ray kills a raylet that takes longer than a
+    second to end; a worker that is starting then would take a minute to notice."""
+    rays = _rays_since(before)
+    ray.shutdown()
+    kill({*rays, *_rays_since(before)})
+
+
+def _rays_since(before: Set[psutil.Process]) -> list[psutil.Process]:
+    """List the children of this process that are Ray's and not among `before`, with theirs."""
+    found = []
     for child in set(psutil.Process().children()) - before:
         with suppress(psutil.NoSuchProcess):
             if is_rays(child):
-                killed += [child, *child.children(recursive=True)]
-    for process in killed:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(killed, KILL_WAIT_S)
+                found.append(child)
+    return with_descendants(found)
 
 
 def _refusal(error: Exception) -> str:

@@ -171,14 +171,13 @@ def eventually(found: Callable[[], bool], timeout_s: float = 30) -> bool:
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """The pocket model at 64 px, `strict`, behind real HTTP. One server for the whole run, however
-    many modules import this fixture."""
+    """The pocket model at 64 px, `strict`, behind real HTTP, with files and batches. One server for
+    the whole run, however many modules import this fixture."""
     if _SHARED not in request.config.stash:
         stack = ExitStack()
         folder = tmp_path_factory.mktemp("server")
-        request.config.stash[_SHARED] = stack.enter_context(
-            running_server({"engine": SMALL, "max_wait_s": 5}, folder)
-        )
+        config = {"engine": SMALL, "max_wait_s": 5, "files_uri": str(folder / "files")}
+        request.config.stash[_SHARED] = stack.enter_context(running_server(config, folder))
         request.config.add_cleanup(stack.close)
     return request.config.stash[_SHARED]
 

@@ -191,7 +191,7 @@ STORAGE_ORDER = [
     "file_store",
     "batch_store",
 ]
-CLUSTER_ORDER = ["ray_private", "session", "stderr"]
+CLUSTER_ORDER = ["processes", "ray_private", "session", "stderr"]
 
 ORDER = {
     "engine": ENGINE_ORDER,

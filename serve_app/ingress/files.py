@@ -33,6 +33,7 @@ logger = logging.getLogger("ray.serve")
 
 EVERYBODY = "everybody"  # owns what is uploaded where there are no keys
 OWNER_CHARACTERS = 32  # of a key's digest, which names the folder of its files
+PROOF = "writable"  # written and removed at the start
 MAX_UPLOADS = 4  # at a time, in one ingress: each is held in memory until it is stored
 SWEEP_S = 600.0
 
@@ -58,7 +59,9 @@ class Files:
         try:
             storage = Storage.open(config.files_uri)
             storage.make()
-        except OutputUnusable as error:
+            storage.publish(PROOF, b"")  # else the first upload would find what may only be read
+            storage.remove(PROOF)
+        except (OutputUnusable, OSError) as error:
             raise OptionInvalid(f"files_uri: {error}", param="files_uri") from None
         return cls(storage)
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import ray
 
+from cluster.processes import runs
 from cluster.session import joined_ray, local_ray
 from engine.errors import ClusterUnavailable, OptionInvalid
 
@@ -52,7 +53,7 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def test_ray_that_does_not_start_is_tried_once_more(
+def test_ray_that_does_not_start_is_tried_once_more_and_leaves_no_process_that_hangs(
     impatient: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = processes()
@@ -61,6 +62,12 @@ def test_ray_that_does_not_start_is_tried_once_more(
         stores = [each for each in processes() - before if each.name() == "gcs_server"]
         assert len(stores) == 1, "the control store of the first start still runs"
         assert ray.get(double.remote(21)) == 42
+        started = processes() - before
+        (raylet,) = [each for each in started if each.name() == "raylet"]
+        slow = raylet.children(recursive=True)
+        for process in slow:
+            process.suspend()  # as one that gets no processor: it does not notice that Ray ends
+    assert slow and not [each for each in started if runs(each)]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.name for record in warnings] == ["cluster.session"]
     assert not ray.is_initialized()

@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from serve_app.ingress.metrics import STAGES
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "configs" / "cluster" / "grafana.json"
+SELECTOR = r"(ray_\w+)(?:\{([^}]*)\})?"
 SERIES = {"Counter": ("",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}
 
 
@@ -22,7 +24,19 @@ def queries() -> list[str]:
 
 
 def asked_series() -> set[str]:
-    return {name for query in queries() for name in re.findall(r"\bray_\w+", query)}
+    return {series for query in queries() for series, _ in re.findall(SELECTOR, query)}
+
+
+def choices() -> dict[str, dict[str, Any]]:
+    """The variables by their names: what an operator chooses above the panels."""
+    listed = json.loads(DASHBOARD.read_text())["templating"]["list"]
+    return {variable["name"]: variable for variable in listed}
+
+
+def chosen_model() -> tuple[str, str]:
+    """The series and the label in which the models are found that can be chosen."""
+    (found,) = re.findall(r"^label_values\((\w+), (\w+)\)$", choices()["model"]["definition"])
+    return found
 
 
 def declared_series() -> dict[str, tuple[str, set[str]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import httpx
 import openai
 import pytest
 
+from cluster.processes import KILL_WAIT_S, of_session
+from serve_app.batches.processes import MODULE
 from tests.serve_app.batch_lines import edit_lines, make_batch, outputs, wait_until_over
 from tests.serve_app.conftest import data_url, files_of, post_json
 from tests.serving import ROOT, SMALL, Server, eventually, running_server
@@ -37,44 +41,54 @@ def client(server: Server) -> openai.OpenAI:
 
 
 def test_the_example_of_the_page_runs_and_its_images_are_those_of_the_online_door(
+    server: Server,
+    http: httpx.Client,
     tmp_path: Path,
-    config: dict[str, Any],
     photographs: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(home(tmp_path, "user"))
+    monkeypatch.chdir(tmp_path)
     Path("photo.jpg").write_bytes(photographs["coffee"])
     code = blocks(ROOT / "docs" / "serving.md")[0].code
-    with running_server(config, home(tmp_path, "server")) as server:
-        names: dict[str, Any] = {}
-        exec(compile(code.replace(ADDRESS, server.url), "serving.md", "exec"), names)
-        assert names["batch"].status == "completed", server.log[-3000:]
-        assert len(names["answers"]) == 4
-        photo = [{"file_id": names["photo"].id}]
-        with httpx.Client(base_url=server.url, timeout=60) as http:
-            for line in names["answers"]:
-                seed = int(line["custom_id"].rpartition("-")[2])
-                body = {"images": photo, "prompt": "make it night", "seed": seed}
-                (online,) = files_of(http.post("/v1/images/edits", json=body))
-                made = line["response"]["body"]["data"][0]
-                assert base64.b64decode(made["b64_json"]) == online and made["seed"] == seed
+    names: dict[str, Any] = {}
+    exec(compile(code.replace(ADDRESS, server.url), "serving.md", "exec"), names)
+    assert names["batch"].status == "completed", server.log[-3000:]
+    assert len(names["answers"]) == 4
+    photo = [{"file_id": names["photo"].id}]
+    for line in names["answers"]:
+        seed = int(line["custom_id"].rpartition("-")[2])
+        body = {"images": photo, "prompt": "make it night", "seed": seed}
+        (online,) = files_of(http.post("/v1/images/edits", json=body))
+        made = line["response"]["body"]["data"][0]
+        assert base64.b64decode(made["b64_json"]) == online and made["seed"] == seed
 
 
-@pytest.mark.chaos  # minutes: two servers, two jobs
-def test_a_batch_goes_on_when_its_server_is_stopped_and_started_again(
+def jobs(server: Server) -> list[int]:
+    """The processes of its batches; each began a session."""
+    return [pid for pid, line in server.processes().items() if f"-m {MODULE}" in line]
+
+
+@pytest.mark.chaos  # minutes: two servers, three jobs
+def test_a_batch_goes_on_when_its_job_is_killed_and_its_server_stopped_and_leaves_no_process(
     tmp_path: Path, config: dict[str, Any], photographs: dict[str, bytes]
 ) -> None:
     lines = edit_lines(photographs["coffee"], ROWS, num_inference_steps=8)
     with running_server(config, home(tmp_path, "first")) as server, client(server) as sdk:
         made = make_batch(sdk, lines)
 
-        def some_are_done() -> bool:
+        def are_done(rows: int) -> bool:
             counts = sdk.batches.retrieve(made.id).request_counts
-            return counts is not None and counts.completed > 0
+            return counts is not None and counts.completed >= rows
 
-        assert eventually(some_are_done, 120), server.log[-3000:]
+        assert eventually(lambda: are_done(1), 120), server.log[-3000:]
+        (job,) = jobs(server)
+        assert len(of_session(job)) > 5  # a Ray of its own
+        os.kill(job, signal.SIGKILL)
+        assert eventually(lambda: of_session(job) == [], 2 * KILL_WAIT_S)
+        assert eventually(lambda: len(jobs(server)) == 1, 120)
+        assert eventually(lambda: are_done(ROWS // 2), 120), server.log[-3000:]
         assert server.stop() == 0
-        assert eventually(lambda: server.processes() == {})  # its job has ended with it
+        assert server.processes() == {}
     with running_server(config, home(tmp_path, "second")) as server, client(server) as sdk:
         done = wait_until_over(sdk, made.id)
         assert done.status == "completed", server.log[-3000:]

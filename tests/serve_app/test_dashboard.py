@@ -10,10 +10,17 @@ import pytest
 from docs.generate import HERE
 from engine.error_codes import error_classes
 from serve_app import errors as http_errors
-from tests.serve_app.dashboard import DASHBOARD, asked_series, declared_series, queries
+from tests.serve_app.dashboard import (
+    DASHBOARD,
+    SELECTOR,
+    asked_series,
+    choices,
+    chosen_model,
+    declared_series,
+    queries,
+)
 
 DECLARED = declared_series()
-SELECTOR = r"(ray_\w+)(?:\{([^}]*)\})?"
 
 
 @pytest.mark.parametrize("query", queries())
@@ -36,6 +43,21 @@ def test_what_counts_up_is_asked_for_as_a_rate_and_nothing_else_is(query: str) -
     quantiles = re.findall(rf"histogram_quantile\([\d.]+, sum by \(le\) \(rate\({SELECTOR}", query)
     assert all(series.endswith("_bucket") for series, _ in quantiles)
     assert len(quantiles) == query.count("histogram_quantile")
+
+
+@pytest.mark.parametrize("query", queries())
+def test_a_query_is_of_the_models_that_are_chosen_where_its_series_tell_them(query: str) -> None:
+    for series, matchers in re.findall(SELECTOR, query):
+        assert ('model=~"$model"' in matchers.split(",")) == ("model" in DECLARED[series][1])
+
+
+def test_models_are_chosen_among_those_that_are_told_and_at_first_all_with_what_has_none() -> None:
+    series, label = chosen_model()
+    assert label == "model" and label in DECLARED[series][1]
+    variable = choices()["model"]
+    assert variable["query"]["query"] == variable["definition"]
+    assert variable["includeAll"] and variable["current"]["value"] == ["$__all"]
+    assert re.fullmatch(variable["allValue"], "")  # of a request whose model is not known yet
 
 
 def _metric(series: str) -> str:
@@ -63,8 +85,8 @@ def test_a_code_that_a_query_names_is_one() -> None:
 
 def test_panels_do_not_cover_each_other_and_have_a_datasource_that_can_be_chosen() -> None:
     board = json.loads(DASHBOARD.read_text())
-    (variable,) = board["templating"]["list"]
-    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    source, model = choices()["datasource"], choices()["model"]
+    assert (source["type"], source["query"]) == ("datasource", "prometheus")
     taken = set()
     for panel in board["panels"]:
         place = panel["gridPos"]
@@ -75,5 +97,5 @@ def test_panels_do_not_cover_each_other_and_have_a_datasource_that_can_be_chosen
         }
         assert not cells & taken and place["x"] + place["w"] <= 24, panel["title"]
         taken |= cells
-        for asks in (panel, *panel["targets"]):
-            assert asks["datasource"] == {"type": "prometheus", "uid": f"${{{variable['name']}}}"}
+        for asks in (model, panel, *panel["targets"]):
+            assert asks["datasource"] == {"type": "prometheus", "uid": f"${{{source['name']}}}"}

@@ -185,4 +185,6 @@ def test_a_place_that_cannot_be_used_is_refused_before_ray_starts() -> None:
         with pytest.raises(OptionInvalid, match="files_uri") as refused:
             run_server(ServeConfig(files_uri=uri))
         assert refused.value.param == "files_uri"
+    with pytest.raises(OptionInvalid, match=r"files_uri: .*/proc/self"):
+        Files.of(ServeConfig(files_uri="/proc/self"))  # it can be read, and not written
     assert Files.of(ServeConfig()) is None

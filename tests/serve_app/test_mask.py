@@ -90,6 +90,6 @@ def test_a_mask_by_file_id_or_as_text_is_refused_by_its_name(http: httpx.Client)
     fetched = http.post("/v1/images/edits", json={**body, "mask": {"image_url": "https://a/b"}})
     texts = post_form(http, coffee, mask="a text")
     assert [r.status_code for r in (stored, fetched, texts)] == [400, 400, 400]
-    assert "files_uri" in stored.json()["error"]["message"]
+    assert 'there is no file "file-1"' in stored.json()["error"]["message"]
     params = [response.json()["error"]["param"] for response in (stored, fetched, texts)]
     assert params == ["mask.file_id", "mask.image_url", "mask"]

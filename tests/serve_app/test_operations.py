@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from serve_app.ingress.metrics import STAGES
 from serve_app.replica.watch import MIN_STALL_S, Watch
 from tests.serve_app.conftest import post_form
-from tests.serve_app.dashboard import asked_series
-from tests.serving import Server, eventually
+from tests.serve_app.dashboard import asked_series, chosen_model
+from tests.serving import INGRESS, REPLICA, Server, eventually
 
 SECRET = "paint it the colour of xyzzy"
 FAST = {"num_inference_steps": 4, "guidance_scale": 0, "image_guidance_scale": 1}
@@ -80,15 +82,37 @@ def test_metrics_are_told_at_the_address_of_the_server_and_are_ours_alone(
     assert names and all(name.startswith("ray_rayedit_") for name in names)
 
 
+def test_other_machines_reach_no_port_of_it_but_the_one_that_serve_opens_for_a_replica(
+    server: Server,
+) -> None:
+    """That one is `[::]:0` in Serve's source; Ray's token guards it."""
+    reached: list[str] = []
+    local = 0
+    for pid, command in server.processes().items():
+        with suppress(psutil.NoSuchProcess):
+            for connection in psutil.Process(pid).net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    ip = connection.laddr.ip.removeprefix("::ffff:")  # IPv4, as IPv6 writes it
+                    local += ip in ("127.0.0.1", "::1")
+                    reached += [] if ip in ("127.0.0.1", "::1") else [command.strip()]
+    assert sorted(reached) == [INGRESS, REPLICA] and local > 5
+
+
 def test_the_dashboard_asks_for_what_is_told(server: Server, edited: dict[str, float]) -> None:
     asked = asked_series() - {"ray_rayedit_branches_padded_total"}  # told once there was a bucket
 
-    def told() -> set[str]:
-        text = httpx.get(server.told("metrics")).text
-        return {re.split(r"[{ ]", line)[0] for line in text.splitlines()}
+    def told() -> list[str]:
+        return httpx.get(server.told("metrics")).text.splitlines()
 
-    assert eventually(lambda: asked <= told()), asked - told()
-    assert 'code="ok"' in httpx.get(server.told("metrics")).text
+    def are_told() -> bool:
+        return asked <= {re.split(r"[{ ]", line)[0] for line in told()}
+
+    assert eventually(are_told), asked
+    series, label = chosen_model()
+    (queue,) = [line for line in told() if line.startswith(series)]
+    assert f'{label}="pocket"' in queue
+    of_models = [line for line in told() if not line.startswith(("#", "ray_rayedit_in_flight"))]
+    assert of_models and all(f'{label}="' in line for line in of_models)
 
 
 def test_every_stage_of_an_edit_is_timed(server: Server, edited: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import subprocess
@@ -12,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from serve_app.playground import FOLDER, read_assets
-from tests.serve_app.browser import Visit, chromium, open_page, visit
+from tests.serve_app.browser import DONE_TIMEOUT_MS, Visit, chromium, open_page, visit
 from tests.serve_app.conftest import becomes_idle, files_of, in_flight, post_form
 from tests.serving import ROOT, Server, eventually
 
@@ -49,6 +50,32 @@ def test_the_api_is_documented_without_anything_from_elsewhere(
     page.wait_for_selector("text=Edit Image")
     assert len(asked) > 3 and all(url.startswith((server.url, "data:")) for url in asked)
     page.close()
+
+
+@pytest.mark.slow  # what the form sends is checked without a server; this is the whole of it
+def test_swaggers_form_edits_a_file_that_is_chosen(
+    chromium: Browser, server: Server, http: httpx.Client, photographs: dict[str, bytes]
+) -> None:
+    page = chromium.new_page()
+    page.goto(f"{server.url}/docs")
+    edit = page.locator("[id*=edit_image]")
+    edit.locator("button.opblock-summary-control").click()
+    edit.get_by_role("button", name="Try it out").click()
+    file = {"name": "coffee.jpg", "mimeType": "image/jpeg", "buffer": photographs["coffee"]}
+    row = "tr[data-property-name={}] input"
+    edit.locator(row.format("image") + "[type=file]").set_input_files([file])  # type: ignore[list-item]
+    edit.locator(row.format("num_inference_steps") + "[type=text]").fill("4")
+    with page.expect_response("**/v1/images/edits") as answered:
+        edit.get_by_role("button", name="Execute").click()
+    status = edit.locator(".live-responses-table tbody .response-col_status")
+    expect(status).to_contain_text("200", timeout=DONE_TIMEOUT_MS)
+    (made,) = answered.value.json()["data"]
+    assert edit.locator(".live-responses-table .microlight").first.inner_text()[:1] == "{"
+    page.close()
+    options = {"seed": made["seed"], "num_inference_steps": 4}
+    (file_again,) = files_of(post_form(http, photographs["coffee"], **options))
+    assert base64.b64decode(made["b64_json"]) == file_again
+    assert Image.open(io.BytesIO(file_again)).size == (600, 400)
 
 
 def test_every_file_of_the_page_is_packaged() -> None:

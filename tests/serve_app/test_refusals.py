@@ -76,12 +76,6 @@ def test_nothing_is_fetched_and_the_scheme_is_named(
     assert f"image_url is a {word};" in message
 
 
-def test_an_uploaded_files_id_is_refused_by_name(http: httpx.Client) -> None:
-    body = {"prompt": PROMPT, "images": [{"file_id": "file-123"}]}
-    response = http.post("/v1/images/edits", json=body)
-    check_error(response, 400, "image_source_refused", "images[0].file_id")
-
-
 def test_more_than_one_image_is_refused_by_name(
     http: httpx.Client, sdk: openai.OpenAI, photographs: dict[str, bytes]
 ) -> None:
