@@ -14,12 +14,15 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serve_app.conftest import files_of, post_form
+import rayedit
+from engine.images import encode
+from tests.serve_app.conftest import PROMPT, files_of, post_form
 from tests.serving import Server, eventually, running_server
 
 pytestmark = pytest.mark.chaos
 
 POCKET, KILLED, ASLEEP = "pocket", "kontext", "dreamlite"  # each of another family
+ENGINE = {"resolution": 64, "determinism": "strict", "num_threads": 1}
 EDITS = 100  # by each model
 PERIOD_S = 0.4  # of a client, so that the others go on through each disturbance
 PATIENCE_S = 120.0
@@ -33,7 +36,7 @@ def three(
 ) -> Iterator[Server]:
     asleep = {"min_replicas": 0, "downscale_delay_s": 5, "upscale_delay_s": 0}
     config = {
-        "engine": {"resolution": 64, "determinism": "strict", "num_threads": 1},
+        "engine": ENGINE,
         "models": {
             POCKET: {},
             KILLED: {"engine": {"model": str(tiny("flux-kontext"))}},
@@ -114,8 +117,19 @@ def p95_s(sent: list[Sent], model: str) -> float:
     return float(np.percentile([one.latency_s for one in sent if one.model == model], 95))
 
 
+def by_the_engine(model: str, photograph: bytes, folder: Path) -> bytes:
+    """The file that the engine alone makes of the edit of seed 1."""
+    (folder / "coffee.jpg").write_bytes(photograph)
+    with rayedit.Editor(model, **ENGINE) as editor:
+        image = editor.edit(folder / "coffee.jpg", PROMPT, seed=1, num_inference_steps=4)
+    return encode(image, command=image.info["parameters"])
+
+
 def test_no_edit_is_lost_and_none_is_made_by_another_model(
-    three: Server, photographs: dict[str, bytes]
+    three: Server,
+    photographs: dict[str, bytes],
+    tiny: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     photograph = photographs["coffee"]
     expected: Expected = {}
@@ -124,6 +138,7 @@ def test_no_edit_is_lost_and_none_is_made_by_another_model(
             for seed in SEEDS:
                 expected[model, seed] = edit(client, photograph, model, seed).file
     assert len(set(expected.values())) == 3 * len(SEEDS)
+    assert expected[KILLED, 1] == by_the_engine(str(tiny("flux-kontext")), photograph, tmp_path)
     (before,) = replicas(three, KILLED)
     calm = mixed(three, photograph, disturbed=False)
     stormy = mixed(three, photograph, disturbed=True)
