@@ -16,7 +16,7 @@ from engine.spec import ModelSpec
 
 _GUIDE = 7.5, 1.5  # the scales of the model that the steps are for
 _STEPS = {"weak": (1.0, -0.2), "overdone": (-1.0, 0.3)}  # of text and image guidance
-_STRONG = 1.5  # times the model's own: beyond the step of a weak edit, which is 1.3 times
+_FAR = 1.5  # times as strong as the model's own: beyond a step, which is 1.3 times
 _MOST = 20.0, 5.0  # bounds of `EditOptions`
 _DIGITS = 2  # that a report, a flag and a column say alike
 
@@ -44,16 +44,23 @@ class Scales:
             update={"guidance_scale": self.text, "image_guidance_scale": self.image}
         )
 
+    def is_strong(self, than: Scales) -> bool:
+        """Tell whether the text counts for far more beside the image than with other scales."""
+        return self.text * than.image > _FAR * than.text * self.image
+
+    def is_far(self, own: Scales) -> bool:
+        """Tell whether these guide far more strongly or far more weakly than a model's own."""
+        return self.is_strong(own) or own.is_strong(self)
+
     def corrected(self, verdict: Verdict, own: Scales) -> Scales:
         """Return the scales of the next try; these again where nothing was wrong.
 
         At least as far as the model's `own`, where these lie that way: what was set far off comes
-        back at once. Another edit than was asked for was guided too strongly where the text counts
-        for half again as much beside the image as it does with the model's own; else too weakly.
+        back at once. Another edit than was asked for was guided too strongly where these guide far
+        more strongly than its own, else too weakly.
         """
         if verdict == "other":
-            is_strong = self.text * own.image > _STRONG * own.text * self.image
-            verdict = "overdone" if is_strong else "weak"
+            verdict = "overdone" if self.is_strong(own) else "weak"
         if verdict == "right":
             return self
         text, image = (

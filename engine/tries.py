@@ -43,7 +43,8 @@ class _Edit:
     def next_request(self, own: Scales, now_s: float) -> EditRequest | None:
         """Return the request of another try; None where it is right, or no try or time is left."""
         last = self.tried[-1]
-        scales = last.scales.corrected(last.judged.verdict, own)
+        verdict = last.judged.verdict(last.scales.is_far(own))
+        scales = last.scales.corrected(verdict, own)
         is_new = all(scales != one.scales for one in self.tried)
         left_s = self.deadline_s - now_s
         if not is_new or len(self.tried) == MOST_TRIES or left_s <= now_s - self.begun_s:

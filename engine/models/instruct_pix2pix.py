@@ -91,7 +91,7 @@ class InstructPix2Pix:
             load_part(AutoencoderKL, folder / "vae", placement),
             load_denoiser(UNet2DConditionModel, folder / "unet", placement),
             read_json(folder / "scheduler" / "scheduler_config.json"),
-            KnownEdits.load(folder) if has_known_edits(folder) else None,
+            KnownEdits.load(folder, placement.device) if has_known_edits(folder) else None,
         )
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
@@ -149,6 +149,19 @@ class InstructPix2Pix:
             return None
         text = request.instruction
         return self._known.nearest_to_unknown(text, self._text.embed(text), self._text.count(text))
+
+    def following(
+        self, request: EditRequest, images: Sequence[np.ndarray]
+    ) -> Sequence[float] | None:
+        """See `Judging`. None of edits that no judge has seen: of a part, or by a LoRA."""
+        is_strange = request.adapter is not None or request.mask is not None
+        if self._known is None or is_strange:
+            return None
+        edited = (to_unit(np.stack(images), self.device) + 1) / 2
+        source = (to_unit(np.stack([request.pixels]), self.device) + 1) / 2
+        text = request.instruction
+        read = self._text.embed(text), self._text.count(text)
+        return self._known.following(source.expand_as(edited), edited, *read)
 
     def predict(
         self,

@@ -15,7 +15,9 @@ from engine.quality.measures import measure
 
 Verdict = Literal["right", "weak", "overdone", "other"]
 
-FOLLOWED = 0.5  # of `following`: a result with less is another edit
+# Of `following`: a result with less is another edit. What speaks for it before it is seen counts:
+# most of what a model makes with its own scales is right, and little with others that are far off.
+FOLLOWED_NEAR, FOLLOWED_FAR = 0.2, 0.5
 _LOST = {"result_blank", "structure_lost"}
 
 
@@ -45,10 +47,13 @@ class Judged:
             any(_LOST.intersection(codes) for _, codes in found),
         )
 
-    @property
-    def verdict(self) -> Verdict:
-        """Say what is wrong with it; a judge that recognises the edit overrules the measures."""
-        if self.following is not None and self.following >= FOLLOWED:
+    def verdict(self, is_far: bool) -> Verdict:
+        """Say what is wrong with it; a judge that recognises the edit overrules the measures.
+
+        `is_far`: it was made with scales that are far from the model's own.
+        """
+        followed = FOLLOWED_FAR if is_far else FOLLOWED_NEAR
+        if self.following is not None and self.following >= followed:
             return "right"
         if self.is_unchanged:
             return "weak"

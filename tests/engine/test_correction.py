@@ -55,21 +55,32 @@ def judged(*results: np.ndarray, following: tuple[float, ...] | None = None) -> 
     return Judged.of(results, COFFEE, following)
 
 
+def near(found: Judged) -> Verdict:
+    return found.verdict(is_far=False)
+
+
 def test_measures_alone_tell_an_edit_of_nothing_and_a_source_that_is_gone() -> None:
-    assert judged(COFFEE).verdict == "weak" and judged(COFFEE).score == 0
-    assert judged(CHELSEA).verdict == "overdone"
-    assert judged(np.full_like(COFFEE, 90)).verdict == "overdone"
+    assert near(judged(COFFEE)) == "weak" and judged(COFFEE).score == 0
+    assert near(judged(CHELSEA)) == "overdone"
+    assert near(judged(np.full_like(COFFEE, 90))) == "overdone"
     night = judged(true_edit("night"))
-    assert night.verdict == "right" and night.following is None
-    assert judged(COFFEE, true_edit("night")).verdict == "right"  # one of two is to be seen
+    assert night.verdict(is_far=True) == "right" and night.following is None
+    assert near(judged(COFFEE, true_edit("night"))) == "right"  # one of two is to be seen
 
 
 def test_a_judge_overrules_the_measures_and_tells_another_edit() -> None:
-    assert judged(CHELSEA, following=(0.9,)).verdict == "right"
-    assert judged(true_edit("night"), following=(0.2,)).verdict == "other"
-    assert judged(COFFEE, following=(0.2,)).verdict == "weak"
-    two = judged(true_edit("night"), true_edit("sepia"), following=(0.2, 0.6))
-    assert two.following == pytest.approx(0.4) and two.verdict == "other"
+    assert near(judged(CHELSEA, following=(0.9,))) == "right"
+    assert near(judged(true_edit("night"), following=(0.1,))) == "other"
+    assert near(judged(COFFEE, following=(0.1,))) == "weak"
+    two = judged(true_edit("night"), true_edit("sepia"), following=(0.1, 0.2))
+    assert two.following == pytest.approx(0.15) and near(two) == "other"
+
+
+def test_a_judge_must_be_surer_of_what_was_made_far_from_the_models_own_scales() -> None:
+    assert [Scales(*far).is_far(OWN) for far in ((8.0, 1.0), (0.5, 2.5))] == [True, True]
+    assert [Scales(*one).is_far(OWN) for one in ((3.4, 1.13), (2.6, 1.56))] == [False, False]
+    found = judged(true_edit("night"), following=(0.4,))
+    assert (near(found), found.verdict(is_far=True)) == ("right", "other")
 
 
 def test_the_score_rises_with_what_is_followed_and_with_what_is_kept() -> None:

@@ -82,12 +82,14 @@ def test_an_edit_that_lost_its_source_is_made_again_and_its_scales_alone_give_th
     few = {"seed": 11, "num_inference_steps": 3}
     lost = {"guidance_scale": 20.0, "image_guidance_scale": 0.0, **few}
     edit = edit_of("coffee", "add fog", id="a", auto_guidance="on", **lost)
-    bare = edit_of("coffee", "add fog", id="b", **few)
     other = edit_of("coffee", "add fog", id="c", **lost)
-    made, again, off = strict_actor.edit_batch([edit.request, bare.request, other.request])
+    made, off = strict_actor.edit_batch([edit.request, other.request])
+    tries, text, image = scales(made)
+    assert tries > 1 and text < 20 and image > 0
+    chosen = {"guidance_scale": text, "image_guidance_scale": image}
+    bare = edit_of("coffee", "add fog", id="b", **few, **chosen)
+    (again,) = strict_actor.edit_batch([bare.request])
     assert isinstance(made, EditResult)
-    assert scales(made) == (2, *OWN)
-    assert "following_unmeasured" in made.warnings
     assert isinstance(again, EditResult) and isinstance(off, EditResult)
     assert np.array_equal(made.images[0], again.images[0])
     assert not np.array_equal(made.images[0], off.images[0])
@@ -106,14 +108,14 @@ def test_the_best_of_three_tries_is_taken_and_one_that_is_right_ends_them(
         [
             asked(judged, "best at 3.1"),
             asked(judged, "best at 3.0", guidance_scale=8.0, image_guidance_scale=1.0),
-            asked(judged, "best at 4.2"),
+            asked(judged, "best at 4.4"),
             asked(judged, "best at 9"),
         ]
     )
     assert scales(right) == (1, *OWN)
     assert scales(second) == (2, *OWN)
     assert scales(third) == (3, 3.8, 0.96)  # 3.0 and 3.4 are too far from it
-    assert guided(third).following == pytest.approx(0.6)
+    assert guided(third).following == pytest.approx(0.4)
     assert scales(none) == (3, *OWN)  # all of them as bad: the first
     for outcome in (right, second, third, none):
         assert isinstance(outcome, EditResult)
@@ -129,7 +131,7 @@ def test_what_no_judge_can_tell_is_said(actor: EditActor, judged: ModelSpec) -> 
 def test_the_images_of_an_edit_are_judged_together_and_have_one_pair_of_scales(
     actor: EditActor, judged: ModelSpec
 ) -> None:
-    (outcome,) = actor.edit_batch([asked(judged, "best at 4.2", num_images=3)])
+    (outcome,) = actor.edit_batch([asked(judged, "best at 4.4", num_images=3)])
     assert isinstance(outcome, EditResult) and len(outcome.images) == 3
     assert len(set(outcome.seeds)) == 3 and scales(outcome) == (3, 3.8, 0.96)
 
