@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -73,17 +74,10 @@ class RewriteWorker:
     """Answers blocks of questions, and keeps its model between them."""
 
     def __init__(self, order: RewriteOrder) -> None:
-        """Load the model; raises `ModelError`."""
-        import torch
-
-        from triplet_jobs.language_model import LanguageModel
-
-        torch.set_num_threads(order.threads)
         self._order = order
-        self._model: LanguageModel = LanguageModel(Path(order.folder), order.device)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Make a table of `KeptRewriting` from one of `Question`."""
+        """Make a table of `KeptRewriting` from one of `Question`; raises `ModelError`."""
         asked = from_table(Question, block)
         found = self._rewrite(asked)
         answers = zip(asked, found, strict=True)
@@ -91,6 +85,17 @@ class RewriteWorker:
             record for one, edits in answers for record in KeptRewriting.all_of(one.key, edits)
         ]
         return to_table(KeptRewriting, records)
+
+    @cached_property
+    def _model(self) -> LanguageModel:
+        """Loaded with the first block: Ray tells what a call raises, and retries an actor that does
+        not start."""
+        import torch
+
+        from triplet_jobs.language_model import LanguageModel
+
+        torch.set_num_threads(self._order.threads)
+        return LanguageModel(Path(self._order.folder), self._order.device)
 
     def _rewrite(self, asked: Sequence[Question]) -> list[Found]:
         order = self._order

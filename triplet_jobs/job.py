@@ -142,8 +142,9 @@ def bare(spec: ModelSpec) -> ModelSpec:
 
 
 def _as_pairs(config: TripletConfig) -> TripletConfig:
-    """Have pictures that go removed, and nothing of a command in those that stay; raises
-    `OptionInvalid` for options that a pair does not have."""
+    """Have pictures that go removed, and nothing of a command in those that stay; folders by their
+    whole path, as workers have another working folder. Raises `OptionInvalid` for options that a
+    pair does not have."""
     job = config.job
     for name in job.engine.options.model_fields_set:
         if name not in OPTIONS:
@@ -153,7 +154,11 @@ def _as_pairs(config: TripletConfig) -> TripletConfig:
             )
     if job.style is not None:
         raise OptionInvalid("a pair has no style: its instruction is all", param="style")
-    return config.model_copy(update={"job": job.model_copy(update=AS_PAIRS)})
+    folders = {"clip": config.clip, "rewriter": config.rewriter}
+    whole = {
+        name: str(Path(at).resolve()) for name, at in folders.items() if at and Path(at).exists()
+    }
+    return config.model_copy(update={**whole, "job": job.model_copy(update=AS_PAIRS)})
 
 
 AS_PAIRS = {"prune": True, "metadata": False, "carry": True}

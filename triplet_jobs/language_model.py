@@ -125,4 +125,6 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise ModelError(f"{folder} lacks weights of a language model: {missing}, ...")
+    if not len(tokenizer):
+        raise ModelError(f"{folder} lacks the files of a tokenizer")
     return model.to(device).eval().requires_grad_(False), tokenizer

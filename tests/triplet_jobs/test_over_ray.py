@@ -1,4 +1,4 @@
-"""Over Ray a factory makes what it makes in one process: both models of it, each in an actor."""
+"""Over Ray a factory makes what it makes in one process: its models are in actors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from engine.config import EngineConfig
 from engine.options import EditOptions
 from tests.batch_jobs.jobs import ledger
 from tests.batch_jobs.shapes import write_lines
-from tests.tiny import language_models, stable_diffusion
+from tests.tiny import clip, language_models, stable_diffusion
 from tests.triplet_jobs.factories import JOB, account, data_set, factory_here
+from tests.triplet_jobs.test_prompt_to_prompt import NO_THRESHOLD
 from triplet_jobs.config import TripletConfig
 from triplet_jobs.job import TripletJob
 
@@ -21,8 +22,11 @@ CAPTIONS = ("a cat on a sofa", "a house by the sea", "湖边的一座木屋", "a
 
 @pytest.mark.slow
 def test_captions_are_rewritten_and_pairs_painted_over_ray_as_in_one_process(
-    cluster: None, tmp_path: Path
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where the folders are, and no worker is
+    language_models.build_answering(Path("gpt2"))
+    clip.build(Path("clip"))
     engine = EngineConfig(
         model=str(stable_diffusion.build(tmp_path / "painter")),
         device="cpu",
@@ -33,10 +37,12 @@ def test_captions_are_rewritten_and_pairs_painted_over_ray_as_in_one_process(
     config = TripletConfig(
         job=JOB.model_copy(update={"engine": engine, "max_workers": 1}),
         pairer="prompt_to_prompt",
-        rewriter=str(language_models.build_answering(tmp_path / "gpt2")),
+        rewriter="gpt2",
         rewriter_requests=2,
         n_samples=3,
         min_change=0.0,
+        clip="clip",
+        **NO_THRESHOLD,
     )
     rows = [{"id": f"{number}", "caption": text} for number, text in enumerate(CAPTIONS)]
     captions = write_lines(tmp_path / "captions.jsonl", rows)
