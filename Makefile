@@ -32,7 +32,9 @@ test-all: setup ## All tests but the long proofs.
 # of which it is. Two halves on two cores: a thread each.
 named = sed -u 's/^/$(1): /'
 ENGINE_TESTS := tests/engine tests/tiny tests/gpu tests/training tests/storage \
-	tests/cli/test_cli.py tests/cli/test_show.py tests/cli/test_sweep.py tests/test_benchmarks.py
+	tests/cli/test_cli.py tests/cli/test_show.py tests/cli/test_sweep.py tests/cli/test_calibrate.py \
+	tests/batch_jobs/test_edit.py tests/batch_jobs/test_check.py tests/batch_jobs/test_estimate.py \
+	tests/test_benchmarks.py
 SELECTED := not chaos
 
 test-engine: setup

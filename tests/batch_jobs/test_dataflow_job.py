@@ -77,7 +77,7 @@ def test_its_two_lines_come_back_with_their_pictures(
     assert len(lines) == 2 and all("error" not in one for one in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_twenty_lines_killed_half_way_are_finished_by_the_same_command(
     folder: Path, tiny: Callable[[str], Path]
 ) -> None:

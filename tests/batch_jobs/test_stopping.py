@@ -89,12 +89,13 @@ def test_a_stopped_job_goes_on_where_it_was(
     assert all(
         digests(row) == [out["sha256"] for out in row["outputs"]] for row in resumed.values()
     )
-    assert run_job(path, tmp_path / "undisturbed") == Exit.OK
-    undisturbed = ledger(tmp_path / "undisturbed")
-    assert {id: digests(row) for id, row in resumed.items()} == {
-        id: digests(row) for id, row in undisturbed.items()
-    }
     assert {"ray", "torch"}.isdisjoint(modules_of_another_run(path, output))
+    if number == signal.SIGKILL:  # in the long proof, the bytes of a run that nothing disturbed
+        assert run_job(path, tmp_path / "undisturbed") == Exit.OK
+        undisturbed = ledger(tmp_path / "undisturbed")
+        assert {id: digests(row) for id, row in resumed.items()} == {
+            id: digests(row) for id, row in undisturbed.items()
+        }
 
 
 def test_a_job_stopped_while_ray_starts_ends_with_143(

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from typer.testing import CliRunner
 
-from cli.main import app
 from engine.errors import OptionInvalid
 from engine.images import encode
-from tests.cli.test_cli import ROOT, rayedit
+from tests.cli.test_cli import ROOT, printed_here, rayedit
 from tests.engine.files import saved
 
 SMALL = Image.new("RGB", (16, 16), "teal")
@@ -24,10 +22,7 @@ LINE = "rayedit edit SOURCE '变成夜晚' -o OUTPUT.png --seed 7"
 
 
 def shown(*arguments: str | Path) -> str:
-    done = CliRunner().invoke(app, ["show", *map(str, arguments)])
-    if done.exception is not None:
-        raise done.exception
-    return done.output.strip()
+    return printed_here("show", *arguments).strip()
 
 
 def test_a_shell_that_runs_what_is_shown_makes_the_same_bytes(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cli.sweep import MOST_EDITS, Grid
 from engine.errors import OptionInvalid
-from tests.cli.test_cli import SMALL, rayedit
+from tests.cli.test_cli import SMALL, printed_here, rayedit
 
 
 def test_one_value_is_of_all_edits_and_several_make_rows_and_columns() -> None:
@@ -56,15 +56,13 @@ def test_a_picture_of_the_grid_is_the_file_that_the_edit_alone_gives(
     few = ("--config", tmp_path / "small.yaml", "--num-inference-steps", "2", "--seed", "3")
     grid, cells = tmp_path / "grid.png", tmp_path / "cells"
     scales = ("--guidance-scale", "1,3", "--image-guidance-scale", "1,1.3")
-    done = rayedit("sweep", photo, "变成夜晚", "-o", grid, "--cells", cells, *few, *scales)
-    assert done.returncode == 0, done.stderr
-    assert "2 x 2 edits, seed 3" in done.stdout
+    printed = printed_here("sweep", photo, "变成夜晚", "-o", grid, "--cells", cells, *few, *scales)
+    assert "2 x 2 edits, seed 3" in printed
     assert Image.open(grid).size == (12 + 3 * (256 + 12), 12 + 2 * (171 + 34 + 12))
     assert len(list(cells.iterdir())) == 4
     alone = tmp_path / "alone.png"
     scales = ("--guidance-scale", "3", "--image-guidance-scale", "1.3")
-    done = rayedit("edit", photo, "变成夜晚", "-o", alone, *few, *scales)
-    assert done.returncode == 0, done.stderr
+    printed_here("edit", photo, "变成夜晚", "-o", alone, *few, *scales)
     cell = cells / "guidance_scale-3-image_guidance_scale-1.3.png"
     assert cell.read_bytes() == alone.read_bytes()
 

@@ -72,7 +72,7 @@ import numpy as np, resource
 from engine import EditActor, EditOptions, EditRequest, EngineConfig
 from engine.registry import find_model
 spec = find_model("pocket")
-options = spec.resolve(EditOptions(num_inference_steps=3), seed=1)
+options = spec.resolve(EditOptions(num_inference_steps=2), seed=1)
 requests = [EditRequest(str(i), np.zeros((128, 128, 3), np.uint8), "x", options) for i in range(4)]
 with EditActor(EngineConfig(max_batch_size=4, num_threads=1), spec) as actor:
     for _ in range(2):

@@ -71,9 +71,10 @@ def neighbours_of(edit_of: EditOf, draw: random.Random) -> Iterator[EditRequest]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("companies", [2, pytest.param(8, marks=pytest.mark.chaos)])
 @pytest.mark.parametrize("determinism", ["bucket", "strict"])
 def test_random_neighbours_joining_at_random_steps_change_no_byte(
-    edit_of: EditOf, pocket: ModelSpec, determinism: Determinism
+    edit_of: EditOf, pocket: ModelSpec, determinism: Determinism, companies: int
 ) -> None:
     """In `bucket` every call is padded to 12 rows: the subject's 3 and 6 to 9 of three others."""
     loop = loop_of(pocket, determinism)
@@ -82,7 +83,7 @@ def test_random_neighbours_joining_at_random_steps_change_no_byte(
         in_random_company(
             loop, subject, neighbours_of(edit_of, random.Random(seed)), samples=SAMPLES, seed=seed
         )
-        for seed in range(3)
+        for seed in range(companies)
     }
     assert len(seen) == 1
     assert (loop.counters.branches_padded > 0) == (determinism == "bucket")

@@ -147,6 +147,7 @@ def edits_at_its_own_size(folder: Path) -> None:
     assert edited.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_learns_and_resumes(photographs: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the held-out photographs need scikit-learn")
     options = options_of(
