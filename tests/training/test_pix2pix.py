@@ -170,7 +170,12 @@ def test_a_triplet_that_cannot_be_read_is_named_and_left_out(tiny: Tiny, tmp_pat
 def test_a_run_goes_on_as_it_began_or_not_at_all(tiny: Tiny, data: Path, tmp_path: Path) -> None:
     model, output = tiny("instruct-pix2pix"), tmp_path / "out"
     run_of(model, data, output, max_train_steps=2).run()
-    assert run_of(model, data, output, max_train_steps=3).step == 2
+    more = {"learning_rate": 8e-4, "lr_scheduler": "linear", "lr_warmup_steps": 0}
+    resumed = run_of(model, data, output, max_train_steps=4, **more)
+    assert resumed.step == 2
+    assert resumed.optimiser.param_groups[0]["lr"] == pytest.approx(4e-4)
+    resumed.train_step()
+    assert resumed.schedule.get_last_lr() == pytest.approx([2e-4])
     with pytest.raises(OptionInvalid, match="holds a run with seed 0, and this one has 1"):
         run_of(model, data, output, max_train_steps=3, seed=1)
     with pytest.raises(OptionInvalid, match="has checkpoint-2"):
@@ -251,7 +256,7 @@ def test_a_killed_worker_goes_on_from_the_checkpoint_as_if_undisturbed(
 ) -> None:
     model, calm, stormy = tiny("instruct-pix2pix"), tmp_path / "calm", tmp_path / "stormy"
     settings = {"max_train_steps": STEPS, "checkpointing_steps": 5}
-    train_over_ray(request, model, data, calm, **settings)
+    run_of(model, data, calm, **settings).run()  # as two workers would, see above
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(stormy, killed))
     killer.start()

@@ -189,12 +189,20 @@ class Run:
                     weight.copy_(state["weights"][name])
             self.optimiser.load_state_dict(state["optimiser"])
             self.schedule.load_state_dict(state["schedule"])
+            self._schedule_anew()
             self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.step, self.losses = state["step"], state["losses"]
         if self.worker == 0:
             self.log.cut(self.step)
+
+    def _schedule_anew(self) -> None:
+        """Take the learning rate of the options: it may be another one than before."""
+        rate, schedule = self.options.learning_rate, self.schedule
+        schedule.base_lrs = [rate] * len(schedule.base_lrs)
+        for group, share in zip(self.optimiser.param_groups, schedule.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = rate, rate * share(schedule.last_epoch)
 
     def _with_average(self, write: Callable[[], None]) -> None:
         """Call `write` while the weights are their moving average, if there is one."""

@@ -1,4 +1,4 @@
-"""The settings of a run that its weights depend on: it goes on with these alone."""
+"""The settings that a run goes on with as it began; its steps and its learning rate may change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from engine.errors import OptionInvalid
 from engine.weights import verify_weights
 
 SETTLED = (
-    *("seed", "resolution", "learning_rate", "lr_scheduler", "lr_warmup_steps", "max_grad_norm"),
-    *("conditioning_dropout_prob", "last_timestep_share", "use_ema", "mixed_precision"),
+    *("seed", "resolution", "max_grad_norm", "mixed_precision", "use_ema"),
+    *("conditioning_dropout_prob", "last_timestep_share"),
     *("rank", "lora_layers", "train_text_encoder_layers"),
 )
 
