@@ -30,7 +30,6 @@ from training.measures import nearest, shows, true_edits
 SPEC = find_model("pocket")
 STARTS = {"own": Scales.own(SPEC), "strong": Scales(8.0, 1.0), "weak": Scales(0.5, 2.5)}
 WAYS = get_args(AutoGuidance)
-KEPT_SHARE, MOST_TRIES = 0.9, 2.0  # of what its own scales get right; on average
 
 
 def edited(

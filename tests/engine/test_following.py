@@ -45,7 +45,7 @@ def judge() -> Judging:
 
 @pytest.fixture(scope="module")
 def actor() -> Iterator[EditActor]:
-    with EditActor(EngineConfig(num_threads=2, device="cpu", max_batch_size=8), POCKET) as actor:
+    with EditActor(EngineConfig(num_threads=1, device="cpu", max_batch_size=8), POCKET) as actor:
         yield actor
 
 
@@ -96,11 +96,11 @@ def test_a_judge_of_other_edits_is_refused() -> None:
 def test_from_scales_that_are_far_too_weak_it_finds_what_its_own_scales_find(
     actor: EditActor,
 ) -> None:
-    """The promise of benchmarks.bench_auto_guidance on a sixth of its requests."""
+    """The promise of benchmarks.bench_auto_guidance on a few of its requests."""
     right = {
         (start, way): sum(
             is_right
-            for kind in list(KINDS)[::6]
+            for kind in list(KINDS)[::9]
             for is_right, _ in edited(actor, kind, 1, STARTS[start], way)
         )
         for start, way in (("own", "off"), ("weak", "off"), ("weak", "on"))
