@@ -31,13 +31,23 @@ def validate(model: type[M], values: Mapping[str, Any], *, strict: bool = True) 
 def read_yaml(path: str | Path, param: str) -> dict[str, Any]:
     """Read the keys of a YAML file, none where it is empty; raises `OptionInvalid`."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())  # YAML's own has lines
         raise OptionInvalid(f"cannot read {path}: {reason}", param=param) from None
     if not isinstance(loaded or {}, dict):
         raise OptionInvalid(f"{path} must hold keys and values", param=param)
     return loaded or {}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads on, off, yes and no as words, as YAML 1.2 does: `translate: off` is no false."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if first in "tTfF" or "bool" not in tag]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -190,12 +190,6 @@ class EditOptions(BaseModel):
         ),
     ] = None
 
-    @field_validator("auto_guidance", mode="before")
-    @classmethod
-    def _switch_is_a_word(cls, value: object) -> object:
-        """YAML reads a bare on or off as true or false."""
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
     @field_validator("background")
     @classmethod
     def _auto_is_none(cls, value: Background | None) -> Background | None:

@@ -55,6 +55,18 @@ def test_flags_outrank_the_file(tmp_path: Path) -> None:
     assert config.engine.determinism == "strict"
 
 
+def test_on_and_off_are_words_where_a_word_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "engine:\n  translate: off\n  channels_last: on\n"
+        "  options: {preserve: off, auto_guidance: on, restore_size: yes, detail: source}\n"
+    )
+    engine = load_config(path, JobConfig).engine
+    assert (engine.translate, engine.channels_last) == ("off", True)
+    options = engine.options
+    assert (options.preserve, options.auto_guidance, options.restore_size) == ("off", "on", True)
+
+
 def test_a_config_may_set_options_for_every_edit_that_does_not() -> None:
     spec = load_config(CONFIGS / "batch" / "kontext.yaml", JobConfig).engine.find_model()
     options = spec.resolve(EditOptions(), seed=1)
