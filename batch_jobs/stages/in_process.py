@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ def edited_here(run: BlockRun) -> Iterator[EditedBlocks]:
         yield EditedBlocks(run.config, turn_by_turn(run, lambda turn: _entries(turn, stages)))
 
 
-def _entries(run: BlockRun, stages: StagesHere) -> Iterator[pa.Table]:
+def _entries(run: BlockRun, stages: StagesHere) -> Generator[pa.Table]:
     rows = rows_per_block(run.todo, run.config, workers=1, row_s=run.row_s)
     try:
         for start in range(0, len(run.todo), rows):

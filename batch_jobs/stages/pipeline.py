@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pyarrow as pa
@@ -37,10 +37,12 @@ def edited_entries(run: BlockRun, address: str | None = None) -> Iterator[Edited
     """
     with ray_cluster(address):
         config = fitted(run.config, run.context.spec, len(run.todo))
-        yield EditedBlocks(config, turn_by_turn(replace(run, config=config), _entries))
+        # closed before Ray is: to end, Ray Data would start another one
+        with closing(turn_by_turn(replace(run, config=config), _entries)) as entries:
+            yield EditedBlocks(config, entries)
 
 
-def _entries(run: BlockRun) -> Iterator[pa.Table]:
+def _entries(run: BlockRun) -> Generator[pa.Table]:
     dataset = build_dataset(run)
     try:  # a prefetched block would wait for the next one to be done
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -6,7 +6,8 @@ all second turns, and so on. The next turn begins when the last row of this one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import replace
 
 import pyarrow as pa
@@ -18,10 +19,10 @@ from batch_jobs.manifest.planned import PlannedRow, planned_rows
 from batch_jobs.stages.run import BlockRun
 from engine.edit import EditFailure
 
-Edit = Callable[[BlockRun], Iterator[pa.Table]]
+Edit = Callable[[BlockRun], Generator[pa.Table]]
 
 
-def turn_by_turn(run: BlockRun, edit: Edit) -> Iterator[pa.Table]:
+def turn_by_turn(run: BlockRun, edit: Edit) -> Generator[pa.Table]:
     """Edit the rows of a run; yields their ledger rows. A row of which an earlier turn has failed
     is not edited, and its error says which."""
     turns = pc.fill_null(run.todo["turn"], 1)
@@ -36,9 +37,10 @@ def turn_by_turn(run: BlockRun, edit: Edit) -> Iterator[pa.Table]:
         if len(stopped):
             yield to_ledger(_stopped(row, failed) for row in planned_rows(stopped))
         if len(ready):
-            for entries in edit(replace(run, todo=ready)):
-                failed |= failures(entries)
-                yield entries
+            with closing(edit(replace(run, todo=ready))) as edited:
+                for entries in edited:
+                    failed |= failures(entries)
+                    yield entries
 
 
 def _stopped(row: PlannedRow, failed: Mapping[str, FailedTurn]) -> Entry:
