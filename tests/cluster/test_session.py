@@ -55,10 +55,11 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> list[psutil.Process]:
     """The raylet and those below it, which get no processor when Ray ends: it kills the raylet
     after a second, and nobody tells the others."""
     found: list[psutil.Process] = []
+    others = processes()  # the Ray of other tests among them
     end = Node.kill_all_processes
 
     def freeze_and_end(node: Node, **options: Any) -> None:
-        raylets = [each for each in psutil.Process().children() if each.name() == "raylet"]
+        raylets = [each for each in processes() - others if each.name() == "raylet"]
         found.extend(with_descendants(raylets))
         for process in found:
             process.suspend()
