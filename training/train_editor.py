@@ -28,6 +28,7 @@ from training.editor import (
     started_from,
 )
 from training.editor import velocity_loss as loss_of
+from training.learning_rate import falling_rate
 from training.parallel import average_gradients, join, wait_for_all
 from training.photographs import load_photographs
 from training.picture_grid import save_grid
@@ -114,11 +115,8 @@ class Trainer:
         save_grid(self.unet, self.vae, self.conditioning, pictures, place)
 
     def learning_rate(self) -> float:
-        """Warm-up, flat, then a straight line to 0 at --steps."""
-        left = self.options.steps - self.step
-        falling = max(1, self.options.steps - self.options.decay_from)
-        warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        return float(self.options.lr * warm * min(1.0, max(left, 0) / falling))
+        """See `falling_rate`."""
+        return falling_rate(self.options, self.step, WARM_UP_STEPS)
 
     def train_step(self) -> float:
         """One optimiser step on one batch of one size; the loss."""

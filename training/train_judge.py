@@ -23,6 +23,7 @@ from engine.quality.judge import WEIGHTS, JudgeNetwork, PocketJudge
 from training.crops import CropSampler
 from training.exam import Exam
 from training.kept import SIDE_PX, Kept, keep
+from training.learning_rate import falling_rate
 from training.made import PER_MADE, Maker, Pocket
 from training.orthogonal import Muon
 from training.pairs import NAMES, NONE, PairSampler, spoilt
@@ -115,11 +116,8 @@ class JudgeTrainer:
         return {name: round(float(np.mean(known)), 4) for name, known in right.items()}
 
     def learning_rate(self) -> float:
-        """Warm-up, flat, then a straight line to 0 at --steps."""
-        left = self.options.steps - self.step
-        falling = max(1, self.options.steps - self.options.decay_from)
-        warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        return float(self.options.lr * warm * min(1.0, max(left, 0) / falling))
+        """See `falling_rate`."""
+        return falling_rate(self.options, self.step, WARM_UP_STEPS)
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(planes, answers) of a batch: arithmetic's pairs, spoilt or not, and pocket's."""

@@ -17,7 +17,7 @@ import sys
 import torch
 
 from engine.errors import EngineError
-from engine.models.parts import downsampling
+from engine.models.parts import canvas_sides
 from engine.registry import read_json
 from training.pix2pix.model import folder_of
 from training.pix2pix.options import check, new_parser
@@ -29,13 +29,12 @@ def settled(options: argparse.Namespace) -> argparse.Namespace:
     check(options)
     folder = folder_of(options.pretrained_model_name_or_path)
     unet, vae = (read_json(folder / part / "config.json") for part in ("unet", "vae"))
-    px_of_a_latent = downsampling(vae["block_out_channels"])
-    multiple = px_of_a_latent * downsampling(unet["block_out_channels"])
-    resolution = options.resolution or (unet.get("sample_size") or 0) * px_of_a_latent
+    sides = canvas_sides(vae, unet)
+    resolution = options.resolution or (sides["resolution"] if unet.get("sample_size") else 0)
     if not resolution:
         raise SystemExit("--resolution is needed: the folder does not say the model's own")
-    if resolution % multiple:
-        raise SystemExit(f"--resolution {resolution}: a multiple of {multiple} px")
+    if resolution % sides["multiple"]:
+        raise SystemExit(f"--resolution {resolution}: a multiple of {sides['multiple']} px")
     if options.rank and unet["in_channels"] != 2 * vae["latent_channels"]:
         raise SystemExit("--rank needs a model that edits: this one paints from a text alone")
     values = {
