@@ -66,6 +66,11 @@ class EditActor:
         return self._loop.counters
 
     @property
+    def loras(self) -> tuple[str, ...]:
+        """Names of the styles whose LoRA is on the device."""
+        return self._adapters.held
+
+    @property
     def alive(self) -> bool:
         """True while the denoising thread works and takes requests."""
         return self._thread.is_alive() and not self._closing
@@ -137,7 +142,7 @@ class EditActor:
             torch.set_num_threads(self.config.threads)  # a thread has a count of its own
             loaded = load_model(self.spec, self.config)
             use_device(loaded.editor.device)  # and a current device
-            adapters = load_adapters(loaded, self.config)
+            self._adapters = load_adapters(loaded, self.config)
             translator = make_translator(self.config, self.spec)
             self._translation = Translation(translator, self.spec, self._arrive)
             self._words = engine_words(self.config, self.spec, loaded.revision)
@@ -147,7 +152,7 @@ class EditActor:
                 Capacity(self.config.max_batch_size, loaded.calibration, _memory_to_watch(loaded)),
                 determinism=self.config.determinism,
                 cuda_graphs=self.config.cuda_graphs,
-                adapters=adapters,
+                adapters=self._adapters,
                 watcher=Watcher(progress, partial_image),
             )
         except BaseException as error:

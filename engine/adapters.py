@@ -57,6 +57,8 @@ class Adapters:
         self._applied: Adapter | None = None
         self._hooks: list[RemovableHandle] = []
         self._scales: Tensor | None = None
+        self.held: tuple[str, ...] = ()  # names of those on the device; read by any thread
+        self.loads = 0  # how often a file was read onto the device
         self.switches = 0  # how often another adapter, or none, was applied
         self.switch_s = 0.0  # what that took
 
@@ -108,6 +110,8 @@ class Adapters:
             self._failed[adapter] = time.monotonic(), error
             raise
         self._kept.put(adapter, weights)
+        self.loads += 1
+        self.held = tuple(held.name for held in self._kept)
         return weights
 
     def apply(self, adapter: Adapter | None, scales: Tensor | None) -> None:

@@ -15,6 +15,7 @@ class LoopCounters:
     branches_saved: int = 0  # branches of the model's kind of guidance that an edit did not need
     branches_padded: int = 0  # branches that only filled a bucket
     out_of_memory: int = 0  # calls that did not fit
+    lora_loads: int = 0  # LoRAs read onto the device, those of the start among them
     wait_s: float = 0.0  # from arrival to the first step, summed over requests
     busy_s: float = 0.0  # in `step`
 

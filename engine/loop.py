@@ -138,6 +138,7 @@ class DenoiseLoop:
         self._decoder.decode(lane, [s for s in samples if s.finished and s.error is None])
         took_s = time.monotonic() - now
         self.counters.busy_s += took_s
+        self.counters.lora_loads = self._adapters.loads
         self._turns.count(len(samples) * lane.area_px, took_s)
         return failures + self._collect()
 

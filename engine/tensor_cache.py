@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol, TypeVar
 
 
@@ -25,6 +25,10 @@ class TensorCache:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, Sized | tuple[Sized, ...]] = OrderedDict()
         self._bytes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the keys of what is kept, the first to go first."""
+        return iter(self._kept)
 
     def get(self, key: Hashable) -> Any:
         """Return what is kept under `key`, which is the last to go from now on; else None."""

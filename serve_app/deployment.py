@@ -26,7 +26,7 @@ from serve_app.ingress.ray_backend import RayAnswers, RayBackend
 from serve_app.ingress.record import EditRecord
 from serve_app.ingress.replica_wait import ReplicaWait
 from serve_app.ingress.service import EditService
-from serve_app.ray_private import metrics_urls, proxy_host
+from serve_app.ray_private import metrics_urls, proxy_host, tell_multiplexed
 from serve_app.replica.replica import EditReplica
 from serve_app.served import Served
 
@@ -95,7 +95,8 @@ def _replicas_of(model: Served) -> DeploymentHandle:
 
 def _served(model: Served, replicas: DeploymentHandle, statuses: ModelStatuses) -> ServedModel:
     wait = ReplicaWait(model.name, partial(statuses.of, model.name))
-    return ServedModel(model.name, model.spec, RayBackend(replicas, wait), model.styles)
+    backend = RayBackend(replicas, wait, model.config.engine.max_batch_size)
+    return ServedModel(model.name, model.spec, backend, model.styles)
 
 
 def build_replicas(model: Served) -> serve.Application:
@@ -115,7 +116,7 @@ def build_replicas(model: Served) -> serve.Application:
             max_constructor_retry_count=1,  # a model that cannot be loaded now cannot be at all
             logging_config=LOGGING_CONFIG,
         )
-        .bind(config, model.spec, model.name)
+        .bind(config, model.spec, model.name, tell_multiplexed)
     )
 
 

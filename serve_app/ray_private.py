@@ -6,7 +6,11 @@ write its version here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import ray
+from ray import serve
+from ray.serve._private.common import RequestRoutingInfo
 from ray.serve._private.logging_utils import get_serve_logs_dir
 from ray.serve.context import _get_global_client
 
@@ -38,6 +42,14 @@ STEERING_HEADERS = frozenset(
         b"x-session-id",
     }
 )
+
+
+def tell_multiplexed(ids: Iterable[str]) -> None:
+    """Tell Serve's routers what this replica holds, in the words of `serve.multiplexed`
+    (`_push_model_ids_info` in serve/multiplex.py), which would keep a second book of it and load by
+    that."""
+    info = RequestRoutingInfo(serve.get_replica_context().replica_id, sorted(ids))
+    _get_global_client().record_request_routing_info(info)
 
 
 def proxy_host() -> str | None:

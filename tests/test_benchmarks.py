@@ -52,3 +52,18 @@ def test_arithmetic_is_counted_by_the_rows_that_guidance_needs() -> None:
     assert flops.of(without_row_packing(work)) > flops.of(work)
     one, two = (flops.of(uniform(spec, 1, 64, steps)) for steps in (10, 20))
     assert one < two < 2 * one
+
+
+@pytest.mark.slow
+def test_styles_are_read_seldom_where_an_edit_goes_to_a_replica_that_has_its_own() -> None:
+    """Two real replicas, four LoRAs of which each holds two; the bytes are equal, or it fails."""
+    command = "benchmarks.bench_style_routing --requests 32 --rounds 1"
+    run = subprocess.run(
+        [sys.executable, "-m", *command.split()], capture_output=True, text=True, check=True
+    )
+    loads = dict(re.findall(r"^(.+): loads of 32 mixed edits \[(\d+)\]", run.stdout, re.MULTILINE))
+    anywhere, batch, full = (
+        int(loads[way])
+        for way in ("any replica", "one that has it, a batch", "one that has it, all")
+    )
+    assert 4 * full <= anywhere and batch < anywhere

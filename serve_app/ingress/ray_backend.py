@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,31 +32,59 @@ class RayBackend:
     """Sends an edit to a replica, and to another one if that dies or leaves, once: Serve itself
     never repeats what a replica had taken."""
 
-    def __init__(self, handle: DeploymentHandle, wait: ReplicaWait) -> None:
-        self._handle, self._wait = handle, wait
+    def __init__(self, handle: DeploymentHandle, wait: ReplicaWait, batch_size: int) -> None:
+        """`batch_size`: the samples that share a step."""
+        self._handle, self._wait, self._batch_size = handle, wait, batch_size
+        self._on_their_way: defaultdict[str, int] = defaultdict(int)  # edits, by LoRA
 
     async def edit(self, request: EditRequest) -> EditOutcome:
         start_s = time.monotonic()
-        try:
-            outcome = await self._edit(request)
-            if not _is_leaving(outcome):
-                return outcome
-        except WorkerCrashed:
-            pass
-        return await self._edit(await _again(request, start_s))
+        with self._way(request) as handle:
+            try:
+                outcome = await self._edit(handle, request)
+                if not _is_leaving(outcome):
+                    return outcome
+            except WorkerCrashed:
+                pass
+            return await self._edit(self._handle, await _again(request, start_s))
 
-    async def _edit(self, request: EditRequest) -> EditOutcome:
+    async def _edit(self, handle: DeploymentHandle, request: EditRequest) -> EditOutcome:
         answer: EditOutcome = await self._wait.answer(
-            _answer(self._handle.edit.remote(request)), request.timeout_s
+            _answer(handle.edit.remote(request)), request.timeout_s
         )
         return answer
+
+    @contextmanager
+    def _way(self, request: EditRequest) -> Iterator[DeploymentHandle]:
+        """Yield the handle of an edit while it is on its way: with a LoRA, to a replica that has
+        it, unless a batch of them is on its way already: Serve would fill that replica up while
+        another idles (docs/decisions.md)."""
+        if request.adapter is None:
+            yield self._handle
+            return
+        lora, handle = request.adapter.name, self._handle
+        if self._on_their_way[lora] < self._batch_size:
+            handle = handle.options(multiplexed_model_id=lora)
+        self._on_their_way[lora] += 1
+        try:
+            yield handle
+        finally:
+            self._on_their_way[lora] -= 1
 
     async def edit_stream(
         self, request: EditRequest
     ) -> AsyncGenerator[Preview | EditOutcome, None]:
+        with self._way(request) as handle:
+            async with aclosing(self._streamed(handle, request)) as events:
+                async for event in events:
+                    yield event
+
+    async def _streamed(
+        self, handle: DeploymentHandle, request: EditRequest
+    ) -> AsyncGenerator[Preview | EditOutcome, None]:
         start_s, shown = time.monotonic(), 0
         for last_try in (False, True):
-            send = self._handle.options(stream=True).edit_stream.remote
+            send = (self._handle if last_try else handle).options(stream=True).edit_stream.remote
             try:
                 async with aclosing(_events(send(request))) as events:
                     event = await self._wait.answer(anext(events, None), request.timeout_s)

@@ -29,6 +29,7 @@ class ReplicaMetrics:
         self._padded = Counter(
             "rayedit_branches_padded_total", "branches that only filled a bucket", ("model",)
         )
+        self._loras = Counter("rayedit_lora_loads_total", "LoRAs read onto the device", ("model",))
         self._busy = Counter("rayedit_busy_seconds_total", "in denoising steps", ("model",))
         self._step = Histogram(
             "rayedit_step_seconds",
@@ -42,7 +43,14 @@ class ReplicaMetrics:
             FILL_BOUNDS,
             ("model",),
         )
-        counters = (self._images, self._branches, self._saved, self._padded, self._busy)
+        counters = (
+            self._images,
+            self._branches,
+            self._saved,
+            self._padded,
+            self._loras,
+            self._busy,
+        )
         for metric in (*counters, self._step, self._fill):
             metric.set_default_tags({"model": model})
 
@@ -56,6 +64,7 @@ class ReplicaMetrics:
             ("branches", self._branches),
             ("branches_saved", self._saved),
             ("branches_padded", self._padded),
+            ("lora_loads", self._loras),
             ("busy_s", self._busy),
         ):
             grown = getattr(counters, name) - getattr(self._seen, name)

@@ -18,6 +18,7 @@ from engine.options import EditOptions
 from engine.spec import ModelSpec
 from serve_app.backend import Preview
 from serve_app.config import ServeConfig
+from serve_app.replica.loras import Tell, ToldLoras
 from serve_app.replica.metrics import ReplicaMetrics
 from serve_app.replica.watch import Watch
 from serve_app.schemas import Readiness
@@ -40,10 +41,10 @@ def _warm_up(spec: ModelSpec) -> EditRequest:
 class EditReplica:
     """Runs an `EditActor`, loaded once. Nothing raises for an edit: outcomes are values.
 
-    `config`: of the model alone; `name`: by which it is served.
+    `config`: of the model alone; `name`: by which it is served; `tell`: Serve, of its LoRAs.
     """
 
-    def __init__(self, config: ServeConfig, spec: ModelSpec, name: str) -> None:
+    def __init__(self, config: ServeConfig, spec: ModelSpec, name: str, tell: Tell) -> None:
         from engine.actor import EditActor
 
         engine = config.engine
@@ -52,6 +53,7 @@ class EditReplica:
         self._name = name
         self._open: dict[str, Callable[[Event], None]] = {}  # whose caller still waits
         self._actor = EditActor(engine, spec, partial_image=self._show)
+        self._loras = ToldLoras(lambda: self._actor.loras, tell)
         self._admit.set_max_batch_size(config.max_ongoing_requests)
         if engine.compile:  # minutes, which no client is to wait for
             (outcome,) = self._actor.edit_batch([_warm_up(spec)])
@@ -85,8 +87,9 @@ class EditReplica:
             os._exit(STALLED_EXIT_CODE)  # refusals in no time would draw all the traffic here
         self._open[request.id] = show
         try:
-            admitted: Future[EditOutcome] = await self._admit(request)
-            outcome = await asyncio.shield(asyncio.wrap_future(admitted))
+            with self._loras.asked(request):
+                admitted: Future[EditOutcome] = await self._admit(request)
+                outcome = await asyncio.shield(asyncio.wrap_future(admitted))
             self._metrics.observe(outcome, replace(self._actor.counters))
             return outcome
         except asyncio.CancelledError:
