@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with EditActor(config, SPEC) as actor:
         for start in options.starts:
             for way in options.ways:
+                rows = -actor.counters.branches
                 made = [
                     one
                     for kind in options.kinds
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 ]
                 right[start, way] = sum(is_right for is_right, _ in made)
                 print(f"{start} {STARTS[start]} {way}: {right[start, way]} of {len(made)} right")
+                rows += actor.counters.branches
+                print(f"  {rows / len(made):.1f} rows of the UNet an edit")
                 print_tries([outcome for _, outcome in made])
     base = right.get(("own", "off"))
     for (start, way), count in right.items() if base else ():

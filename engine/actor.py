@@ -206,8 +206,8 @@ class EditActor:
         if self._translation.takes(request):
             return
         try:
-            self._loop.admit(request, self._loop.check(request))
-            self._tries.begin(request)
+            warnings = self._loop.check(request)
+            self._loop.admit(self._tries.begin(request), warnings)
         except Exception as error:  # a fault of this request must not reach its mates
             self._settle(EditFailure.of(request.id, error))
 

@@ -17,7 +17,7 @@ from engine.fields import validate
 from engine.size import checked_size, parse_size
 
 Determinism = Literal["seeded", "bucket", "strict"]
-AutoGuidance = Literal["off", "on"]
+AutoGuidance = Literal["off", "on", "fast"]
 Resize = Literal["fit", "crop", "pad", "stretch"]
 Detail = Literal["model", "source"]
 Preserve = Literal["off", "auto"]
@@ -78,7 +78,8 @@ class EditOptions(BaseModel):
         AutoGuidance | None,
         Field(
             description="on: judge the result, and make it again with other scales where it is too "
-            "weak or too much, three times in all"
+            "weak or too much, three times in all; fast: begin with scales of 1, a third of the "
+            "work, and go on only where the model's judge doubts the result"
         ),
     ] = None
     true_cfg_scale: Annotated[

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from engine.correction import Scales
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult, Guided
 from engine.errors import InternalError
+from engine.guidance import branches
 from engine.isolation import isolate
 from engine.models import Editor, Judging
 from engine.quality.verdict import Judged
+from engine.spec import ModelSpec
 
 MOST_TRIES = 3
 
@@ -35,21 +38,26 @@ class _Edit:
     """An edit on its way: the try that runs, and those before it."""
 
     request: EditRequest  # of the try that runs
+    asked: Scales  # that it came with
     deadline_s: float  # on the clock
     begun_s: float  # when this try arrived
     tried: list[_Try] = field(default_factory=list)
     fault: BaseException | None = None
 
-    def next_request(self, own: Scales, now_s: float) -> EditRequest | None:
+    def next_request(self, spec: ModelSpec, now_s: float) -> EditRequest | None:
         """Return the request of another try; None where it is right, or no try or time is left."""
-        last = self.tried[-1]
+        last, own = self.tried[-1], Scales.own(spec)
         verdict = last.judged.verdict(last.scales.is_far(own))
         scales = last.scales.corrected(verdict, own)
-        is_new = all(scales != one.scales for one in self.tried)
-        left_s = self.deadline_s - now_s
-        if not is_new or len(self.tried) == MOST_TRIES or left_s <= now_s - self.begun_s:
+        if verdict != "right" and all(self.asked != one.scales for one in self.tried):
+            scales = self.asked
+        if len(self.tried) == MOST_TRIES or any(scales == one.scales for one in self.tried):
             return None
-        options = scales.on(self.request.options)
+        before, options = self.request.options, scales.on(self.request.options)
+        rows = [len(branches(spec.guidance, one)) for one in (before, options)]
+        left_s = self.deadline_s - now_s
+        if left_s <= (now_s - self.begun_s) * rows[1] / rows[0]:
+            return None
         timeout_s = None if math.isinf(left_s) else left_s
         return replace(self.request, options=options, timeout_s=timeout_s, partial_images=0)
 
@@ -79,13 +87,20 @@ class Tries:
         self._clock = clock
         self._edits: dict[str, _Edit] = {}
 
-    def begin(self, request: EditRequest) -> None:
-        """Note a request that joins the batch, where its guidance is to set itself."""
+    @torch.inference_mode()
+    def begin(self, request: EditRequest) -> EditRequest:
+        """Return what joins the batch of a request: its first try, where its guidance sets itself.
+
+        With `fast` a try of one branch, where the model's judge will know what to make of it.
+        """
         if request.options.auto_guidance == "off" or request.id in self._edits:
-            return
-        now_s = self._clock()
+            return request
+        now_s, asked = self._clock(), Scales.of(request.options)
         timeout_s = math.inf if request.timeout_s is None else request.timeout_s
-        self._edits[request.id] = _Edit(request, now_s + timeout_s, now_s)
+        if request.options.auto_guidance == "fast" and self._following(request, [request.pixels]):
+            request = replace(request, options=Scales(1.0, 1.0).on(request.options))
+        self._edits[request.id] = _Edit(request, asked, now_s + timeout_s, now_s)
+        return request
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drop edits that nobody waits for."""
@@ -114,7 +129,7 @@ class Tries:
         if edit.fault is not None:
             return EditFailure.of(outcome.id, edit.fault)
         now_s = self._clock()
-        again = edit.next_request(Scales.own(self._editor.spec), now_s)
+        again = edit.next_request(self._editor.spec, now_s)
         if again is None:
             return edit.result()
         edit.request, edit.begun_s = again, now_s
@@ -124,8 +139,14 @@ class Tries:
     def _judged(self, request: EditRequest, result: EditResult) -> _Try:
         if result.reconstructed is None:
             raise InternalError("the model returned no reconstruction of the source")
-        following = None
-        if isinstance(self._editor, Judging):
-            following = self._editor.following(request, result.images)
+        following = self._following(request, result.images)
         judged = Judged.of(result.images, result.reconstructed, following)
         return _Try(Scales.of(request.options), judged, result)
+
+    def _following(
+        self, request: EditRequest, images: Sequence[np.ndarray]
+    ) -> Sequence[float] | None:
+        """What the model's judge says of images; None where there is none, or it cannot tell."""
+        if not isinstance(self._editor, Judging):
+            return None
+        return self._editor.following(request, images)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import pytest
 
 from batch_jobs.config import JobConfig
 from batch_jobs.export.columns import PeoplesTable
@@ -65,8 +66,11 @@ def test_a_ledger_and_an_answer_say_the_same_of_the_same_edit(tmp_path: Path) ->
     assert len({report.measured for report in reports}) == 4
 
 
-def test_a_ledger_an_answer_and_a_table_say_alike_which_scales_were_chosen(tmp_path: Path) -> None:
-    edit, made = edited(auto_guidance="on", detail="model")
+@pytest.mark.parametrize("way", ["on", "fast"])
+def test_a_ledger_an_answer_and_a_table_say_alike_which_scales_were_chosen(
+    tmp_path: Path, way: str
+) -> None:
+    edit, made = edited(auto_guidance=way, detail="model")
     result = replace(made, guided=Guided(2, 3.4, 1.13, 0.75, 0.5))
     (sent,) = render(result, edit.finishing, "png", None)
     storage = Storage(str(tmp_path))
@@ -81,7 +85,7 @@ def test_a_ledger_an_answer_and_a_table_say_alike_which_scales_were_chosen(tmp_p
     people = PeoplesTable(storage, str(tmp_path), table)
     cells = dict(zip(people.head, next(people.rows()), strict=True))
     assert (cells["tries"], cells["scales"]) == (2, "3.4 / 1.13")
-    assert (cells["auto_guidance"], cells["guidance_scale"]) == ("on", 3.0)  # as it was asked for
+    assert (cells["auto_guidance"], cells["guidance_scale"]) == (way, 3.0)  # as it was asked for
 
 
 def test_guidance_that_sets_itself_ends_at_the_same_bytes_in_a_job_and_in_an_answer(

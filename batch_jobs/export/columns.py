@@ -40,7 +40,7 @@ class PeoplesTable:
         some = (*CHAIN, *EditOptions.model_fields)
         judged = JUDGED if table["scores"].null_count < len(table) else ()
         given = (n for n in some if table[n].null_count < len(table))
-        guided = GUIDED if pc.any(pc.equal(table["auto_guidance"], "on")).as_py() else ()
+        guided = GUIDED if pc.any(pc.not_equal(table["auto_guidance"], "off")).as_py() else ()
         own = [*HEAD, *outputs, *given, *judged, *guided, *BEHIND]
         names = dict.fromkeys(name for values in carried for name in values)
         # a column of the manifest that is called as one of ours is

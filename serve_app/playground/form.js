@@ -7,7 +7,8 @@ import { shown, SLIDERS } from "./sliders.js";
 const node = (id) => document.getElementById(id);
 const WHOLE = { seed: [0, 2 ** 32 - 1], num_inference_steps: [1, 100], n: [1, 10] };
 const WORDS = ["scheduler", "negative_prompt"]; // sent as they are, where they are not empty
-const SWITCHES = { auto_guidance: "on", preserve: "auto" }; // what each is where it is not off
+const SWITCHES = { preserve: "auto" }; // what each is where it is not off
+const CHOICES = ["auto_guidance"]; // off, or one of several
 const LEAST_SIDE_PX = 256; // smaller models are asked for this, so that there is something to see
 
 const touched = new Set(); // the fields that the reader has set
@@ -23,7 +24,7 @@ export function setModel(served, isOneOfSeveral) {
   model = served;
   isNamed = isOneOfSeveral;
   node("model").textContent = served.id;
-  for (const name of [...Object.keys(SLIDERS), ...WORDS, ...Object.keys(SWITCHES)]) {
+  for (const name of [...Object.keys(SLIDERS), ...WORDS, ...Object.keys(SWITCHES), ...CHOICES]) {
     node(name).closest(".field").hidden = !model.options.includes(name);
   }
   offerSizes();
@@ -44,6 +45,9 @@ function setDefaults() {
   }
   for (const [name, on] of Object.entries(SWITCHES)) {
     if (!touched.has(name)) node(name).checked = defaultOf(name) === on;
+  }
+  for (const name of CHOICES) {
+    if (!touched.has(name)) node(name).value = defaultOf(name) ?? "off";
   }
 }
 
@@ -79,8 +83,14 @@ function wearStyle() {
   else if (prompt.disabled) prompt.value = written;
   prompt.disabled = whole ?? false;
   node("chips").hidden = prompt.disabled;
-  node("hint-style").textContent = style()?.description ?? "";
+  describeStyle();
   setDefaults();
+}
+
+// In the page's language where it has the words, as of the built-in styles; else in the operator's.
+function describeStyle() {
+  const said = style()?.description ?? "";
+  node("hint-style").textContent = texts("styles")[said] ?? said;
 }
 
 function offerSizes() {
@@ -147,8 +157,8 @@ export function fieldsOf(photograph) {
   if (framing() !== "fit") fields.resize = framing();
   fields.restore_size = String(isRestored()); // with `size` no default would say it
   fields.detail = isRestored() ? "source" : "model";
-  for (const [name, on] of Object.entries(SWITCHES)) {
-    const value = node(name).checked ? on : "off";
+  for (const name of [...Object.keys(SWITCHES), ...CHOICES]) {
+    const value = SWITCHES[name] ? (node(name).checked ? SWITCHES[name] : "off") : node(name).value;
     const isSaid = value !== (defaultOf(name) ?? "off");
     if (isSaid && model.options.includes(name)) fields[name] = value;
   }
@@ -220,6 +230,7 @@ export function installForm(changed) {
     if (model) {
       offerSizes();
       offerStyles();
+      describeStyle();
       offerSamplers();
     }
     refresh();

@@ -35,6 +35,7 @@ export const TEXTS = {
                 "black and white"],
     style: "Style",
     noStyle: "none",
+    styles: {}, // a style's description as the server says it -> in this language
     strength: "Instruction strength",
     strengthHint: "Higher follows your words more; too high looks overdone.",
     faithfulness: "Faithfulness to the photograph",
@@ -51,6 +52,9 @@ export const TEXTS = {
     modelFailed: "{id} (cannot be loaded)",
     balance: "Set strengths by the result",
     balanceHint: "A result that is too weak or too much is made again, three times in all.",
+    unbalanced: "no",
+    balanced: "yes",
+    balancedFast: "yes, and the quick way first",
     keep: "Keep the rest as it is",
     keepHint: "Where the edit changes nothing, the photograph stays untouched.",
     standard: " The model’s default is {value}.",
@@ -141,6 +145,20 @@ export const TEXTS = {
     ideasList: ["改成夜景", "加一层薄雾", "变成铅笔素描", "换成秋天的色调", "黑白照片"],
     style: "风格",
     noStyle: "不用",
+    styles: {
+      "a pencil drawing on white paper": "白纸上的铅笔画",
+      "an old brown print with a white frame": "泛黄的旧照片，带白边",
+      "black and white, dark towards the corners": "黑白，四角压暗",
+      "a few flat colours": "寥寥几种平涂的颜色",
+      "your instruction on warm colour film: muted, its blacks a little teal":
+        "照指令改，再加暖调胶片感：颜色柔和，暗处略带青",
+      "your instruction as a print of indigo and coral ink on cream paper":
+        "照指令改，再印成靛蓝与珊瑚红双色的米色纸版画",
+      "your instruction, one noise for all; what it does not change is kept":
+        "照指令改，每张用同一个种子，没改到的地方原样保留",
+      "a drawing as of an anime film": "动画电影般的画面",
+      "a photograph of a drawing or a rendering": "把画稿或效果图变成照片",
+    },
     strength: "修改力度",
     strengthHint: "越大，越听从指令；太大画面会失真。",
     faithfulness: "原图保留",
@@ -157,6 +175,9 @@ export const TEXTS = {
     modelFailed: "{id}（无法加载）",
     balance: "按效果自动调力度",
     balanceHint: "效果太弱或太过就换力度重做，总共最多三次。",
+    unbalanced: "不用",
+    balanced: "自动",
+    balancedFast: "自动，先试快的",
     keep: "其余部分保持不变",
     keepHint: "没有被改动的地方，与原图完全一致。",
     standard: "模型默认值为 {value}。",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.built_in_styles import BUILT_IN
 from engine.error_codes import error_classes
 from engine.errors import ImageError, InstructionError, MaskInvalid, TransientError
 from serve_app import errors
@@ -39,6 +40,8 @@ def test_whatever_is_said_is_said_in_both_languages(visit: Visit) -> None:
     texts = visit.page.evaluate("async () => (await import('/playground/texts.js')).TEXTS")
     assert texts["en"].keys() == texts["zh"].keys()
     assert all(texts["zh"].values())
+    styles = BUILT_IN.by_name.values()
+    assert {style.description for style in styles} == texts["zh"]["styles"].keys()
     sent = (ImageError, MaskInvalid, InstructionError, BodyTooLarge, BodyTooSlow)
     readers = (*sent, TransientError, KeyInvalid)
     every = [*error_classes(), *error_classes(errors.__name__)]

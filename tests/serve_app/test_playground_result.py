@@ -94,8 +94,10 @@ def test_guidance_sets_itself_where_that_is_asked_for_and_what_it_chose_is_told(
     open_page: Open, recorded: Recorded
 ) -> None:
     visit = opened(open_page, recorded)
-    visit.page.locator("#auto_guidance").press("Space")
+    visit.page.select_option("#auto_guidance", "fast")
     visit.page.locator("#request > summary").click()
+    assert "-F auto_guidance=fast" in visit.text("snippet")
+    visit.page.select_option("#auto_guidance", "on")
     assert "-F auto_guidance=on" in visit.text("snippet")
     visit.edit("make it night")
     assert recorded.forms[-1]["auto_guidance"] == "on"
@@ -112,6 +114,12 @@ def test_a_style_is_sent_by_name_and_may_stand_for_the_instruction(
     visit.page.select_option("#style", "sketch")
     assert visit.page.locator("#prompt").is_disabled()
     assert visit.page.locator("#chips").is_hidden()
+    said = [visit.text("hint-style")]
+    for _ in range(2):
+        visit.page.locator("#language").click()
+        said.append(visit.text("hint-style"))
+    described = "a pencil drawing on white paper"
+    assert said == [described, "白纸上的铅笔画", described]
     visit.page.locator("#edit").click()
     visit.wait_for("done")
     form = recorded.forms[-1]
