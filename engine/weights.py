@@ -41,6 +41,20 @@ def find_revision(spec: ModelSpec) -> str:
     return _joined([_revision(spec.source, spec.revision, spec.hub), *parts])
 
 
+def find_judge(spec: ModelSpec) -> str | None:
+    """Digest what a model's folder says of its edits, by which `auto_guidance` chooses a picture.
+
+    None where it says nothing, and for a hub id: its revision is of all files.
+    """
+    folder = Path(spec.source) if Path(spec.source).is_dir() else spec.hub.local_dir
+    if folder is None:
+        return None
+    said = [path for part in NO_PICTURE for path in Path(folder, part).rglob("*")]
+    files = sorted(path for path in said if path.suffix in MODEL_SUFFIXES)
+    found = {str(path.relative_to(folder)): _sha256(path) for path in files}
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else None
+
+
 def weights_bytes(spec: ModelSpec) -> int | None:
     """Measure what a model's weights take on disk; `None` where no folder here holds them."""
     folders = [Path(place) for place in (spec.source, *spec.parts.values())]

@@ -41,6 +41,7 @@ class Fingerprints:
     recipe: int = RECIPE
     same_seed: bool = False
     encoding: Mapping[str, Any] = field(default_factory=dict)  # of the files, where not PNG
+    judge: str | None = None  # of `find_judge`
 
     def add_to(
         self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None
@@ -67,9 +68,9 @@ class Fingerprints:
         return row_seed(self.job_seed, row["id"], self.same_seed)
 
     def _later_parts(self, row: dict[str, Any]) -> list[Any]:
-        """List mask, further images, what its plan says, the LoRA of its style and the translator,
-        where there are any: a row without them keeps the fingerprint that it had before rows could
-        have them."""
+        """List mask, further images, what its plan says, the LoRA of its style, the judge and the
+        translator, where there are any: a row without them keeps the fingerprint that it had before
+        rows could have them."""
         parts = []
         if mask := row["mask"] or row["mask_sha256"]:
             parts.append({"mask": mask, "version": row.get("mask_version")})
@@ -79,6 +80,9 @@ class Fingerprints:
             parts.append({DEPENDS_ON: others})
         if (lora := _lora_of(row, self.spec)) is not None:
             parts.append({"lora": lora.sha256})
+        guided = json.loads(row["options"]).get("auto_guidance")
+        if self.judge and (guided or self.spec.defaults.get("auto_guidance", "off")) != "off":
+            parts.append({"judge": self.judge})
         engine, text = self.engine, row["instruction"] or ""
         if engine.translate != "off" and unknown_scripts(text, self.spec.scripts):
             parts.append({"translate": engine.translate, "model": engine.translate_model})

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from engine.correction import Scales
 from engine.errors import DeadlineExceeded, ImageError, Overloaded
 from engine.guidance import branches
 from engine.options import ResolvedOptions
@@ -19,14 +20,29 @@ from serve_app.ingress.record import EditRecord
 Observe = Callable[[EditRecord, int, float], None]
 
 
+# Of `auto_guidance`, from scales near the model's own and from others, as counted with pocket
+# (benchmarks/RESULTS.md). The mean and not the most, which is 3: few edits take them, what could be
+# made would be refused, and a try that would be late is not begun.
+MEAN_TRIES_NEAR, MEAN_TRIES_FAR = 1.1, 2.0
+
+
 def cost_of(options: ResolvedOptions, spec: ModelSpec) -> float:
-    """Estimate the work of an edit: steps x pixels x images x branches.
+    """Estimate the work of an edit: steps x pixels x images x branches x tries.
 
     Without a size the canvas has about the model's own pixels.
     """
     width, height = options.size_px or (spec.resolution, spec.resolution)
     count = options.num_images * len(branches(spec.guidance, options))
-    return float(options.num_inference_steps * width * height * count)
+    return float(options.num_inference_steps * width * height * count) * _mean_tries(options, spec)
+
+
+def _mean_tries(options: ResolvedOptions, spec: ModelSpec) -> float:
+    """`fast` counts as `on`: it takes as many where the model has no judge, or that knows nothing
+    of the edit."""
+    if options.auto_guidance == "off":
+        return 1.0
+    is_far = Scales.of(options).is_far(Scales.own(spec))
+    return MEAN_TRIES_FAR if is_far else MEAN_TRIES_NEAR
 
 
 class Admission:

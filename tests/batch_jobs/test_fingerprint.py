@@ -16,6 +16,7 @@ from batch_jobs.manifest.planned import PLAN, PlannedReference, PlannedRow
 from batch_jobs.records import to_table
 from engine.config import EngineConfig, Quantization, TextEncoderPlace
 from engine.errors import ModelError
+from engine.options import EditOptions
 from engine.registry import find_model
 from engine.seeding import row_seed
 from engine.spec import ModelSpec
@@ -60,6 +61,18 @@ def of(
     asked = {"image": version, "mask": mask_version, "references": reference_versions}
     versions = {name: [found] for name, found in asked.items()} if any(asked.values()) else None
     return Fingerprints(**given).add_to(plan, versions)["fingerprint"][0].as_py()
+
+
+@pytest.mark.parametrize("way", ["on", "fast"])
+def test_another_judge_redoes_the_rows_whose_guidance_sets_itself_and_no_others(way: str) -> None:
+    guided = replace(ROW, options=json.dumps({"auto_guidance": way}))
+    off = replace(ROW, options=json.dumps({"auto_guidance": "off"}))
+    by_operator = POCKET.preset(EditOptions.parse({"auto_guidance": way}))
+    assert of(ROW) == of(ROW, judge="1")
+    assert of(off) == of(off, judge="1")
+    assert of(off, spec=by_operator) == of(off, spec=by_operator, judge="1")
+    assert len({of(guided), of(guided, judge="1"), of(guided, judge="2")}) == 3
+    assert of(ROW, spec=by_operator, judge="1") != of(ROW, spec=by_operator, judge="2")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from engine.edit import EditFailure, EditOutcome, EditResult
 from engine.errors import ModelError, OptionInvalid
 from engine.registry import find_model
 from engine.sources import Prepared
-from engine.weights import LOCK, verify_weights
+from engine.weights import LOCK, find_judge, verify_weights
 from tests.conftest import POCKET
 
 EditOf = Callable[..., Prepared]
@@ -93,5 +93,10 @@ def test_what_a_model_says_of_itself_is_checked_and_leaves_its_pictures_their_na
     verify_weights.cache_clear()
     with pytest.raises(ModelError, match="is damaged"):
         verify_weights(tmp_path)
+    spec = replace(INSTRUCT_PIX2PIX, source=str(tmp_path))
+    judge = find_judge(spec)
+    said.write_bytes(b"another")
+    assert judge and find_judge(spec) not in (judge, None)
+    assert find_judge(INSTRUCT_PIX2PIX) is None
     knowing = INSTRUCT_PIX2PIX.options | {"strict_instruction"}
     assert replace(INSTRUCT_PIX2PIX, options=knowing).identity() == INSTRUCT_PIX2PIX.identity()

@@ -69,6 +69,18 @@ def test_the_work_of_an_edit_is_steps_pixels_images_and_rows(pocket: ModelSpec) 
     assert cost(num_inference_steps=10, guidance_scale=0.0, image_guidance_scale=1.0) == one / 3
 
 
+@pytest.mark.parametrize("way", ["on", "fast"])
+def test_an_edit_whose_guidance_sets_itself_is_counted_with_the_tries_that_such_take(
+    pocket: ModelSpec, way: str
+) -> None:
+    def cost(**options: object) -> float:
+        return cost_of(pocket.resolve(EditOptions.parse(options), seed=0), pocket)
+
+    far = {"guidance_scale": 0.5, "image_guidance_scale": 2.5}
+    assert cost(auto_guidance=way) == pytest.approx(1.1 * cost())
+    assert cost(auto_guidance=way, **far) == pytest.approx(2 * cost(**far))
+
+
 def test_a_refusal_names_the_work_ahead_over_the_rate_of_what_was_done() -> None:
     clock = Clock()
     admission = admission_of(
