@@ -54,7 +54,7 @@ def test_arithmetic_is_counted_by_the_rows_that_guidance_needs() -> None:
     assert one < two < 2 * one
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_styles_are_read_seldom_where_an_edit_goes_to_a_replica_that_has_its_own() -> None:
     """Two real replicas, four LoRAs of which each holds two; the bytes are equal, or it fails."""
     command = "benchmarks.bench_style_routing --requests 32 --rounds 1"
