@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -32,19 +33,22 @@ import skimage.data
 from PIL import Image
 from ray import serve
 
+from benchmarks.canvases import canvases
 from benchmarks.naive import NaiveEditor
 from benchmarks.overhead import overhead
 from benchmarks.workloads import INSTRUCTIONS, MIXED, PHOTOGRAPHS, print_machine
 from engine.config import EngineConfig
+from engine.images import MAX_BYTES
 from engine.registry import find_model
 from serve_app.app import deploy
 from serve_app.config import ServeConfig
-from serve_app.proxy import guard as edge
+from serve_app.proxy.guard import guarded_environment
 from serve_app.served import find_models
 
 HOST = "127.0.0.1"
 PATHS = {"rayedit": "/v1/images/edits", "naive": "/naive"}
 TURNS = 5
+UNIFORM = (20, 3.0, 1.3)  # steps, text and image scale
 GOOD = 5.0  # an answer is good within this many times the mean time of an edit alone
 
 Post = Callable[[str, "Job"], Awaitable[int]]
@@ -78,11 +82,16 @@ class Score:
 def workload(name: str, side: int, count: int) -> list[Job]:
     """`uniform`: 20 steps, 3 and 1.3, one size. `mixed`: every combination of three step counts,
     text and image scales and sizes, shuffled."""
-    small = side * 3 // 4
-    sizes = [(side, side), (small, side), (side, small)]
-    kinds = list(product(MIXED, sizes)) if name == "mixed" else [((20, 3.0, 1.3), sizes[0])]
+    sizes = sizes_of(side)
+    kinds = list(product(MIXED, sizes)) if name == "mixed" else [(UNIFORM, sizes[0])]
     order = np.random.default_rng(0).permutation(len(kinds))
     return [_job(i, *kinds[order[i % len(kinds)]]) for i in range(count)]
+
+
+def sizes_of(side: int) -> list[tuple[int, int]]:
+    """Three canvases, as (width, height) in px."""
+    small = side * 3 // 4
+    return [(side, side), (small, side), (side, small)]
 
 
 def _job(i: int, scales: tuple[int, float, float], size: tuple[int, int]) -> Job:
@@ -189,13 +198,17 @@ async def run(url: str, args: argparse.Namespace, config: EngineConfig) -> None:
                 await asyncio.sleep(0.2)
         for name in args.workloads:
             await compare(post, name, args)
+        if args.canvases:
+            saturated = partial(saturate, post, PATHS["rayedit"], clients=args.clients)
+            numbers = range(2 * args.clients)
+            by_canvas = [[_job(i, UNIFORM, size) for i in numbers] for size in sizes_of(args.side)]
+            await canvases(saturated, by_canvas, args.canvases)
         if args.pairs:
             await overhead(client, PATHS["rayedit"], job.fields, job.photograph, config, args.pairs)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
+    with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -208,11 +221,12 @@ def main() -> None:
     parser.add_argument("--loads", type=float, nargs="+", default=[0.8])
     parser.add_argument("--arrivals", type=int, default=200, help="for each contestant and load")
     parser.add_argument("--clients", type=int, default=8, help="that saturate")
+    parser.add_argument("--canvases", type=int, default=5, help="turns of three canvases alone")
     parser.add_argument("--pairs", type=int, default=40, help="of the overhead alone")
     args = parser.parse_args()
     engine = EngineConfig(model=args.model, resolution=args.side, max_batch_size=8)
     spec = find_model(engine.model, engine.resolution)
-    os.environ.update(edge.CALLBACK)
+    os.environ.update(guarded_environment(MAX_BYTES))
     ray.init(
         address="local",
         num_cpus=8,
