@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 CHECKED_RAY = "2.60.0"
 
@@ -61,6 +61,22 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = usual
+
+
+def gcs_address(address: str) -> tuple[str, int] | None:
+    """Return the host and port at which `ray.init` looks for the cluster at `address`, None where
+    it looks for none: an address with a scheme is of another kind, and "local" starts one.
+
+    `canonicalize_bootstrap_address` (_private/services.py) puts this machine's address in the place
+    of 127.0.0.1. Raises `ConnectionError` where "auto" finds no Ray, and `ValueError`.
+    """
+    named = os.environ.get(ray_constants.RAY_ADDRESS_ENVIRONMENT_VARIABLE) or address
+    if "://" in (named if address == "auto" else address):
+        return None
+    if (found := services.canonicalize_bootstrap_address(address)) is None:
+        return None
+    host, _, port = found.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def is_rays(process: psutil.Process) -> bool:

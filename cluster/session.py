@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Set
 from contextlib import chdir, contextmanager, suppress
@@ -13,11 +14,12 @@ import psutil
 import ray
 
 from cluster.processes import kill, with_descendants
-from cluster.ray_private import is_rays, local_settings, on_loopback, quieten_ray
+from cluster.ray_private import gcs_address, is_rays, local_settings, on_loopback, quieten_ray
 from engine.errors import ClusterUnavailable, OptionInvalid
 
 logger = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT_S = 10.0  # to the address of a cluster
 MIN_LOCAL_CPUS = 8  # Ray's slots, not cores: with fewer, operators and replicas starve each other
 # Ray's processes look for modules in the folder in which it was joined or started first: it must be
 # ours, as a user's may hold an `engine.py` of its own.
@@ -32,6 +34,7 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
     """
     quieten_ray()
     try:
+        _check_listens(address)
         with chdir(OURS):
             ray.init(address=address, **options)
     except (ValueError, RuntimeError, ConnectionError) as error:
@@ -41,6 +44,21 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Raise `ConnectionError` where nothing listens that can be joined: `ray.init` would wait for
+    it, for minutes and without a word."""
+    if (found := gcs_address(address)) is None:
+        return
+    try:
+        socket.create_connection(found, CONNECT_TIMEOUT_S).close()
+    except OSError:
+        raise ConnectionError(
+            f"no Ray listens at {found[0]}:{found[1]} (one that a server or a job started for "
+            "itself is on 127.0.0.1, and for that alone): name another, or leave it out for a Ray "
+            "of its own"
+        ) from None
 
 
 @contextmanager

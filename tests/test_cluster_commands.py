@@ -46,6 +46,8 @@ SERVING = block_of("docs/serving.md", "On a cluster")
 EXPORTS = [line for line in SERVING if line.startswith("export ")]
 GENERATE, START, DEPLOY = (line for line in SERVING if not line.startswith("export "))
 (SUBMIT,) = block_of("README.md", "On a cluster")
+README = (ROOT / "README.md").read_text()
+(JOIN,) = re.findall(r"`rayedit batch \.\.\. (--address .*?)`", README)
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,15 @@ def test_a_server_is_deployed_and_edits_for_those_who_have_a_key(
         assert len(guarded.headers["x-request-id"]) == 32
         assert eventually(lambda: "ray_rayedit_images_total" in http.get("/metrics").text)
     head.done("serve shutdown --yes")
+
+
+def test_a_job_is_submitted_and_one_joins_from_a_node(head: Head, manifest: str) -> None:
+    out = head.folder / "submitted"
+    head.done(submitted(head, manifest, str(out)))
+    assert (out / "_SUCCESS").exists()
+    joined = head.folder / "joined"
+    told = head.done(f"rayedit batch {manifest} {joined} --config configs/batch/local.yaml {JOIN}")
+    assert (joined / "_SUCCESS").exists(), told
 
 
 def test_who_sends_no_token_is_refused(head: Head, manifest: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -130,3 +131,12 @@ def test_no_cluster_at_an_address_is_a_mistake_of_the_option() -> None:
     refusal = pytest.raises(OptionInvalid, match="--address or RAY_ADDRESS: ")
     with refusal, joined_ray("http://head:8265"):
         pytest.fail("it connected")
+
+
+def test_a_ray_that_is_one_programs_own_is_not_joined_and_that_is_said_at_once() -> None:
+    """As `--address auto` finds one where a server runs; Ray takes 127.0.0.1 for the machine."""
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        port = own.getsockname()[1]
+        refusal = pytest.raises(OptionInvalid, match=f"no Ray listens at .*:{port} .* its own")
+        with refusal, joined_ray(f"127.0.0.1:{port}"):
+            pytest.fail("it connected")
