@@ -34,7 +34,7 @@ from tests.batch_jobs.editors import TRACE, plain
 from tests.serving import ROOT
 
 MODULE = "tests.batch_jobs.chaos"
-ACTORS = ("EditWorker", "PairWorker")  # as their processes are called
+ACTORS = ("EditWorker", "PairWorker", "ProgrammaticWorker")  # as their processes are called
 WORKERS = 2
 NODES = 3
 DRIVER_KILLS = 5
@@ -113,6 +113,7 @@ class Storm:
     run_s: float  # of the undisturbed job: workers die about twice in it, which leaves time for
     # the next one to load its model
     module: str = MODULE  # whose `main` the driver runs
+    drivers: int = DRIVER_KILLS  # that die
     worker_kills: int = 0
     node_kills: int = 0
     driver_kills: int = 0
@@ -122,7 +123,7 @@ class Storm:
         self._dice = random.Random(self.seed)
         now = time.monotonic()
         most = 0.8 * self.rows
-        self._drivers_die = sorted(self._dice.uniform(0, most) for _ in range(DRIVER_KILLS))
+        self._drivers_die = sorted(self._dice.uniform(0, most) for _ in range(self.drivers))
         self._node_dies = self._dice.uniform(0, most)
         self._worker_dies = now + self.run_s / 2
         self._deadline = now + 6 * RUN_TIMEOUT_S
