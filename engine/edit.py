@@ -162,6 +162,8 @@ class PairScores:
     clip_sim_1: float | None = None  # the edited picture and the edited caption
     clip_sim_dir: float | None = None  # the change between the pictures and between the captions
     clip_sim_image: float | None = None  # the two pictures
+    # how sure a judge is that it is what the instruction says, 0 to 1; None where it cannot tell
+    following: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Candidates:
     ranges: Ranges
     rewrite: Rewrite
     clip: str | None = None  # digest of the CLIP that pairs are judged by
+    judge: str | None = None  # likewise, of the judge
 
     def read(self, location: str, reading: Reading) -> pa.Table:
         """Make a table of `PLAN`; raises `ManifestInvalid`."""
@@ -133,6 +134,10 @@ class Candidates:
 
     def _depends_on(self, rewriting: Rewriting, carried: str | None) -> str | None:
         """Tell what the scores of a candidate depend on, or both of its pictures."""
+        pictures = self._pictures_depend_on(rewriting, carried)
+        return pictures if self.judge is None else json.dumps([pictures, self.judge])
+
+    def _pictures_depend_on(self, rewriting: Rewriting, carried: str | None) -> str | None:
         if self._paints or self.clip is not None:
             attention = self.config.p2p_attention if self._paints else None
             return json.dumps([carried, attention, self.clip])

@@ -17,6 +17,8 @@ N_SAMPLES: dict[PairerName, int] = {"programmatic": 1, "editor": 8, "prompt_to_p
 P2P_FIELDS = ("min_p2p", "max_p2p", "p2p_attention")
 CLIP_THRESHOLDS = ("clip_threshold", "clip_dir_threshold", "clip_img_threshold")
 
+MIN_FOLLOWING = 0.5  # docs/decisions.md
+
 
 class TripletConfig(BaseModel):
     """How a factory makes, judges and chooses its triplets."""
@@ -39,7 +41,7 @@ class TripletConfig(BaseModel):
         Field(
             description="who makes instruction and edited caption: grammar; the URL of an "
             "OpenAI-compatible server, such as http://localhost:8000/v1; or the folder of a "
-            "language model as transformers saves it"
+            "language model as transformers saves it, or its GGUF file"
         ),
     ] = "grammar"
     rewriter_model: Annotated[
@@ -156,6 +158,22 @@ class TripletConfig(BaseModel):
     clip_img_threshold: Annotated[
         float, Field(ge=-1, le=1, description="least cosine of the two pictures")
     ] = 0.7
+    judge: Annotated[
+        str | None,
+        Field(
+            description="a model that knows its own edits and sees which of them was made, such as "
+            "pocket: it judges pairs too"
+        ),
+    ] = None
+    min_following: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="a pair of which the judge is less sure that it is what the instruction "
+            "says is filtered; none of an instruction that it does not know",
+        ),
+    ] = MIN_FOLLOWING
     shard_mb: Annotated[
         int, Field(ge=1, le=4096, description="MB of pictures in a file of the data set, about")
     ] = 256
@@ -182,6 +200,8 @@ class TripletConfig(BaseModel):
         for name in CLIP_THRESHOLDS if self.clip is None else ():
             if name in given:
                 raise ValueError(f"{name} needs clip, the folder of a CLIP")
+        if "min_following" in given and self.judge is None:
+            raise ValueError("min_following needs judge, a model that has one, such as pocket")
         for name in P2P_FIELDS:
             if name in given and self.pairer != "prompt_to_prompt":
                 raise ValueError(f"{name} has no effect on pairer {self.pairer}")

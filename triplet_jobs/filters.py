@@ -8,6 +8,7 @@ from typing import Self
 from engine.edit import PairScores
 from triplet_jobs.config import PairerName, TripletConfig
 
+FOLLOWING = "following"
 NOT_AMONG_BEST = "not_among_best"  # good enough, and others of its instruction were better
 # Edges that correlate less are of another picture (docs/decisions.md); arithmetic makes none.
 MIN_EDGE_CORRELATION: dict[PairerName, float] = {
@@ -15,7 +16,7 @@ MIN_EDGE_CORRELATION: dict[PairerName, float] = {
     "editor": 0.15,
     "prompt_to_prompt": -1.0,  # the reference looks at CLIP alone
 }
-RANKED_BY = ("clip_sim_dir", "edge_correlation")  # the first that a candidate has
+RANKED_BY = ("clip_sim_dir", "following", "edge_correlation")  # the first that a candidate has
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Filters:
                 ("clip_sim_0", config.clip_threshold),
                 ("clip_sim_1", config.clip_threshold),
             ]
+        if config.judge is not None:
+            least.append((FOLLOWING, config.min_following))
         return cls(tuple(least))
 
     def missed(self, scores: PairScores) -> str | None:
@@ -53,4 +56,6 @@ def rank(scores: PairScores) -> float:
 
 def _value(scores: PairScores, name: str) -> float:
     value = getattr(scores, name)
-    return float("-inf") if value is None else value
+    if value is None:  # of an edit that the judge does not know it says nothing
+        return float("inf" if name == FOLLOWING else "-inf")
+    return float(value)

@@ -17,6 +17,7 @@ from engine.registry import read_json
 from engine.weights import verify_weights
 from triplet_jobs.attempts import Attempts
 from triplet_jobs.config import TripletConfig
+from triplet_jobs.gguf import digest_gguf, find_gguf
 from triplet_jobs.kept_rewrites import KeptRewriting
 from triplet_jobs.rewriting import Found
 
@@ -165,12 +166,8 @@ def find_language_model(folder: Path) -> str:
 
     Raises `ModelError` where there is none that transformers loads.
     """
-    is_folder_of_gguf = any(folder.glob("*.gguf")) and not any(folder.glob("*.safetensors"))
-    if folder.suffix == ".gguf" or is_folder_of_gguf:
-        raise ModelError(
-            f"{folder} is GGUF, which is served and not loaded: start llama.cpp's `llama-server -m "
-            "FILE.gguf --port 8080`, and give --rewriter http://localhost:8080/v1"
-        )
+    if (file := find_gguf(folder)) is not None:
+        return digest_gguf(file)
     kinds = read_json(folder / "config.json").get("architectures") or ["model of no known class"]
     if not any(kind.endswith(_CONTINUES_TEXT) for kind in kinds):
         raise ModelError(

@@ -18,6 +18,7 @@ from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.run import RunBlocks, Work
 from batch_jobs.stopping import Exit
+from engine.edit_judge import find_judge
 from engine.errors import OptionInvalid
 from engine.pair import find_pair_model
 from engine.quality.clip_scores import find_clip
@@ -71,7 +72,8 @@ class TripletJob:
         clip = None if config.clip is None else find_clip(config.clip)
         ranges = scale_ranges(config, spec)
         rewrite = rewrite_by(config, storage, run_rewriting or rewritten_over_ray())
-        candidates = Candidates(config, ranges, rewrite, clip)
+        judge = None if config.judge is None else find_judge(config.judge)
+        candidates = Candidates(config, ranges, rewrite, clip, judge)
         job = config.job
         plan = JobPlan.make(captions, job, PreviousRun(storage), spec, candidates.read)
         work = Work(WORKERS[config.pairer], (config,))
@@ -154,7 +156,7 @@ def _as_pairs(config: TripletConfig) -> TripletConfig:
             )
     if job.style is not None:
         raise OptionInvalid("a pair has no style: its instruction is all", param="style")
-    folders = {"clip": config.clip, "rewriter": config.rewriter}
+    folders = {"clip": config.clip, "judge": config.judge, "rewriter": config.rewriter}
     whole = {
         name: str(Path(at).resolve()) for name, at in folders.items() if at and Path(at).exists()
     }
@@ -166,13 +168,18 @@ AS_PAIRS = {"prune": True, "metadata": False, "carry": True}
 
 def _told(config: TripletConfig, plan: JobPlan) -> dict[str, Any]:
     """List the settings that a data set depends on."""
-    unsaid = {"job", "rewriter_requests", *CLIP_THRESHOLDS}  # those that count are filters
+    unsaid = {
+        "job",
+        "rewriter_requests",
+        "min_following",
+        *CLIP_THRESHOLDS,
+    }  # those that count are filters
     unsaid |= set() if config.pairer == "prompt_to_prompt" else set(P2P_FIELDS)
     own = config.model_dump(exclude=unsaid, exclude_none=True)
-    if config.clip is not None:
-        own["clip"] = Path(config.clip).name
-    if Path(config.rewriter).exists():
-        own["rewriter"] = Path(config.rewriter).name
+    for name in ("clip", "judge", "rewriter"):
+        place = getattr(config, name)
+        if place is not None and Path(place).exists():
+            own[name] = Path(place).name
     told = {"model": plan.spec.name, "model_revision": plan.revision, "seed": config.job.seed}
     filters = {f"min_{name}": least for name, least in Filters.of(config).least}
     samples = {"n_samples": config.samples}

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import logging
 
 from engine.errors import ModelError, RewritingFailed
+from triplet_jobs.gguf import find_gguf
 from triplet_jobs.prompt import SAMPLING, chat_of, text_of
 from triplet_jobs.rewriting import END
 
@@ -25,7 +26,8 @@ class LanguageModel:
     """Answers the prompts of captions. For one thread."""
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
-        """Load the folder's safetensors: as they are on a GPU, in float32 on a CPU.
+        """Load the folder's safetensors: as they are on a GPU, in float32 on a CPU; or a GGUF file
+        or its folder, whatever it is packed as in bfloat16 on a GPU.
 
         `device`: as torch names it, or auto, a GPU where there is one. Raises `ModelError`.
         """
@@ -111,13 +113,19 @@ class Draw(LogitsProcessor):
 def _load(folder: Path, device: str) -> tuple[Any, Any]:
     """The model and its tokenizer; raises `ModelError` where either cannot be used."""
     logging.disable_progress_bar()
-    local = {"local_files_only": True}
-    dtype: Any = torch.float32 if torch.device(device).type == "cpu" else "auto"
+    own: dict[str, Any] = {"local_files_only": True}
+    dtype: Any = "auto"
+    file = find_gguf(folder)
+    if file is not None:
+        folder, dtype = file.parent, torch.bfloat16
+        own["gguf_file"] = file.name
+    if torch.device(device).type == "cpu":
+        dtype = torch.float32
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **local
+            folder, use_safetensors=file is None, dtype=dtype, output_loading_info=True, **own
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **local)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", **own)
         if tokenizer.chat_template is not None:
             tokenizer.apply_chat_template(chat_of("a cat"), tokenize=False)
     except Exception as error:  # a template raises what it likes

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from batch_jobs.ledger.entry import Entry
@@ -23,6 +24,7 @@ from triplet_jobs.config import TripletConfig
 from triplet_jobs.filters import Filters
 
 if TYPE_CHECKING:
+    from engine.edit_judge import EditJudge
     from engine.quality.clip_scores import ClipScorer
 
 
@@ -36,6 +38,7 @@ class PairWorker(EditWorker):
         super().__init__(config, spec, journal)
         self._factory, self._filters = factory, Filters.of(factory)
         self._scorer: ClipScorer | None = None
+        self._edit_judge: EditJudge | None = None
         self._scoring = Lock()  # blocks come two at a time
 
     def _edited(self, row: DecodedRow, outcome: EditOutcome | None) -> EditedRow:
@@ -44,9 +47,12 @@ class PairWorker(EditWorker):
             return edited
         entry, source = edited.entry, row.prepared.request.pixels
         geometry = row.prepared.finishing.geometry
-        pictures = [from_canvas(one, geometry) for one in (source, edited.result.images[0])]
+        canvases = source, edited.result.images[0]
         try:
-            entry.scores = self._score(row, *pictures)
+            entry.scores = self._score(row, *(from_canvas(one, geometry) for one in canvases))
+            if self._factory.judge is not None:
+                following = self._judge(canvases, row.prepared.request.instruction)
+                entry.scores = replace(entry.scores, following=following)
         except EngineError as error:
             entry.fail(EditFailure.of(entry.id, error))
             return EditedRow(entry)
@@ -67,6 +73,13 @@ class PairWorker(EditWorker):
             found = self._scorer.score(before, after, *captions_of_pair(row.entry))
         return replace(scores, **asdict(found))
 
+    def _judge(self, canvases: tuple[np.ndarray, np.ndarray], instruction: str) -> float | None:
+        """Judge a pair as the model saw and made it, before a crop."""
+        with self._scoring:
+            if self._edit_judge is None:
+                self._edit_judge = _load_judge(self._factory)
+            return self._edit_judge.following(*canvases, instruction)
+
 
 def captions_of_pair(entry: Entry) -> tuple[str, str]:
     """Read the captions of a candidate, before and after its edit."""
@@ -78,3 +91,9 @@ def _load_clip(factory: TripletConfig) -> ClipScorer:
     from engine.quality.clip_scores import ClipScorer  # loads torch and transformers
 
     return ClipScorer(factory.clip or "", factory.job.engine.device)
+
+
+def _load_judge(factory: TripletConfig) -> EditJudge:
+    from engine.edit_judge import EditJudge
+
+    return EditJudge(factory.judge or "", factory.job.engine.device)

@@ -15,7 +15,8 @@ from batch_jobs.export.pairs import PICTURES, ROWS_AT_ONCE, Pair, Pairs, Picture
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _NUMBERS = (
     *("guidance_scale", "image_guidance_scale", "change", "edge_correlation"),
-    *("clip_sim_0", "clip_sim_1", "clip_sim_dir", "clip_sim_image", "dinov2_sim", "ssim"),
+    *("clip_sim_0", "clip_sim_1", "clip_sim_dir", "clip_sim_image", "following"),
+    *("dinov2_sim", "ssim"),
 )
 # The columns of a data set, in its order -> what each holds: a picture, or what is told of a pair.
 # What a manifest carried comes after them, or into one of them that has its name.

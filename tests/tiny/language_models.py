@@ -6,6 +6,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+import gguf
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -14,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2Tokenizer,
 )
 
 from tests.tiny import tokenizers
@@ -50,6 +52,44 @@ def build_random(folder: Path) -> Path:
     random_model(partial(Qwen2ForCausalLM, config), gain=12.0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_gguf(source: Path, file: Path) -> Path:
+    """Write the Qwen2 of a folder as one GGUF file, as llama.cpp's converter names things."""
+    model = Qwen2ForCausalLM.from_pretrained(source, dtype=torch.float32)
+    tokenizer, config = Qwen2Tokenizer.from_pretrained(source), model.config
+    writer = gguf.GGUFWriter(file, "qwen2")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    _add_tokenizer(writer, tokenizer)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        writer.add_tensor(names.get_name(name, (".weight", ".bias")), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Qwen2Tokenizer) -> None:
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    special = tokenizer.get_added_vocab()
+    kinds = (gguf.TokenType.NORMAL, gguf.TokenType.CONTROL)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([kinds[token in special] for token in tokens])
+    writer.add_token_scores([0.0] * len(tokens))  # in place of merges, of which it has none
+    writer.add_eos_token_id(special["<|im_end|>"])
+    writer.add_pad_token_id(special[END_OF_TEXT])
+    writer.add_chat_template(tokenizer.chat_template)
 
 
 def build_answering(folder: Path) -> Path:

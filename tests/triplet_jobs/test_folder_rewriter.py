@@ -75,6 +75,18 @@ def test_a_caption_is_answered_among_others_as_it_is_alone(random_model: Path) -
     assert len({*together, *model.answer(CAPTIONS[:1], [2])}) == 3
 
 
+def test_a_gguf_file_answers_as_the_folder_that_it_was_made_of(
+    random_model: Path, captions: Path, tmp_path: Path, pocket: ModelSpec
+) -> None:
+    file = language_models.build_gguf(random_model, tmp_path / "model-f32.gguf")
+    models = [LanguageModel(place, "cpu") for place in (random_model, file)]
+    assert len({str(model.answer(CAPTIONS, [1, 2])) for model in models}) == 1
+    counted = Counted()
+    asked = config(file, rewriter_requests=4)
+    assert run(captions, tmp_path / "out", asked, pocket, counted) == Exit.FAILED_ROWS
+    assert len(counted.asked) == 4
+
+
 def test_an_answer_is_drawn_as_a_server_draws_it(answering: Path) -> None:
     draw = Draw(range(4000), 1, torch.device("cpu"))
     logits = torch.tensor([3.0, 1.0]).log().expand(4000, 2)
@@ -160,10 +172,11 @@ def test_a_folder_that_holds_none_is_refused_with_what_it_holds(
 ) -> None:
     gguf = tmp_path / "gguf"
     gguf.mkdir()
-    (gguf / "model-q4_k_m.gguf").write_bytes(b"GGUF")
+    for name in ("model-q4_k_m.gguf", "model-q8_0.gguf"):
+        (gguf / name).write_text("not found")
     refused = {
-        gguf: "llama-server -m FILE.gguf",
-        gguf / "model-q4_k_m.gguf": "--rewriter http://localhost:8080/v1",
+        gguf: "holds 2 GGUF files .*: name one of them",
+        gguf / "model-q4_k_m.gguf": "is called GGUF, and its content is something else",
         clip.build(tmp_path / "clip"): "holds a CLIPModel, and no language model",
         tmp_path / "none": "rewriter must be grammar, an http",
     }
