@@ -1,21 +1,23 @@
-"""The factory against the bare engine loop: candidates/s, the same ones, in turn, in one process.
+"""The factory against the bare engine loop: candidates/s, the same ones, in turn.
 
-    python -m benchmarks.bench_triplets
+    python -m benchmarks.bench_triplets                # in one process, on one loaded model
+    python -m benchmarks.bench_triplets --workers 2    # the job over Ray, and as many bare loops
 
-Both have one model, loaded before. The bare loop decodes, edits, encodes and writes; the factory
-plans, scores each pair, writes its source too, keeps a ledger, chooses, and writes data set and
-report. What Ray costs is `benchmarks.bench_batch`'s.
-
-Prints ratios of wall time and of processor time, which others on the machine change less.
+The bare loop decodes, edits, encodes and writes each candidate. The factory plans, scores each
+pair, writes its source too, keeps a ledger, chooses, and writes data set and report. In one process
+all of that counts, and the ratios are of wall time and of processor time, which others on the
+machine change less. Over Ray the rate is that of editing: from the first block of each worker on,
+when the models are loaded, to the last block; so it has Ray in it, and neither plan nor data set.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import closing, redirect_stderr
 from dataclasses import replace
 from functools import partial
 from io import StringIO
@@ -31,8 +33,10 @@ from batch_jobs.manifest.planned import parse_options, planned_rows
 from batch_jobs.stages.in_process import edited_here
 from batch_jobs.stages.run import Work
 from batch_jobs.stopping import Exit
+from benchmarks.bench_batch import BareLoops
 from benchmarks.workloads import PHOTOGRAPHS, print_machine
 from engine import EditActor, EditOptions, EngineConfig
+from engine.counted import counted
 from engine.edit import EditResult
 from engine.images import encode
 from engine.results import finished_images
@@ -95,12 +99,18 @@ def run_bare(factory: TripletJob, folder: Path) -> None:
             (folder / f"{start + number}.png").write_bytes(encode(made.image))
 
 
-def compare(scratch: Path, config: TripletConfig, turns: int) -> dict[str, list[Seconds]]:
-    """Run both, in turn, after a turn of few candidates that warms up."""
+def write_album(scratch: Path) -> Path:
+    """Write the photographs of both."""
     album = scratch / "album"
     album.mkdir()
     for name in PHOTOGRAPHS:
         Image.fromarray(getattr(skimage.data, name)()).save(album / f"{name}.jpg", quality=92)
+    return album
+
+
+def compare(scratch: Path, config: TripletConfig, turns: int) -> dict[str, list[Seconds]]:
+    """Run both, in turn, after a turn of few candidates that warms up."""
+    album = write_album(scratch)
     spent: dict[str, list[Seconds]] = {"factory": [], "bare": []}
     for turn in range(turns + 1):
         loose = scratch / f"bare-{turn}"
@@ -119,29 +129,89 @@ def compare(scratch: Path, config: TripletConfig, turns: int) -> dict[str, list[
     return spent
 
 
+def job_rate(album: Path, output: Path, config: TripletConfig) -> float:
+    """Candidates/s of the job over a Ray of its own."""
+    with redirect_stderr(StringIO()):
+        code = TripletJob.open(str(album), str(output), config).run()
+    if code != Exit.OK:
+        raise SystemExit(f"the factory ended with {code}: its rate means nothing")
+    run = json.loads((output / "report.json").read_text())["run"]
+    return float(run["rows"] / run["editing_s"])
+
+
+def loop_rows(factory: TripletJob) -> list[dict[str, Any]]:
+    """List the candidates of a factory as bare loops take them."""
+    plan = factory.job.plan
+    return [
+        {
+            "seed": row_seed(plan.config.seed, row.id),
+            **json.loads(row.options),
+            "id": row.id.replace("/", "-"),
+            "image": str(Path(plan.manifest) / str(row.image)),
+            "instruction": row.instruction,
+        }
+        for row in planned_rows(plan.rows)
+    ]
+
+
+def compare_over_ray(scratch: Path, config: TripletConfig, turns: int) -> dict[str, list[float]]:
+    """Candidates/s of the job and of as many bare loops as it has workers, in turn."""
+    album, loose = write_album(scratch), scratch / "bare"
+    loose.mkdir()
+    planned = TripletJob.open(str(album), str(scratch / "plan"), config, run_blocks=edited_here)
+    rows, job = loop_rows(planned), planned.job.plan.config
+    rates: dict[str, list[float]] = {"factory": [], "bare": []}
+    with closing(BareLoops(job.min_workers, job.engine, planned.job.plan.spec)) as loops:
+        loops.run(rows[: job.min_workers], loose)
+        for turn in range(turns):
+            contestants: dict[str, Callable[[], float]] = {
+                "factory": partial(job_rate, album, scratch / f"out-{turn}", config),
+                "bare": partial(loops.run, rows, loose),
+            }
+            for name in list(contestants)[:: 1 if turn % 2 else -1]:
+                rates[name].append(contestants[name]())
+                print(f"{name:<8} {rates[name][-1]:.2f} candidates/s", flush=True)
+    return rates
+
+
+def print_ratio(of: str, ratios: list[float]) -> None:
+    """Print the median, and the least and the greatest of a turn."""
+    spread = f"{median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
+    print(f"candidates/s of {of}, factory / bare: {spread}")
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--samples", type=int, default=4, help="of each of four photographs")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--block", type=int, default=8, help="rows of a block, of both")
+    parser.add_argument("--block", type=int, help="rows of a block; default: 8, over Ray the job's")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of torch; default: one for each core")
+    parser.add_argument("--workers", type=int, default=0, help="of Ray; default: no Ray")
     args = parser.parse_args()
     options = EditOptions(num_inference_steps=args.steps)
     engine = EngineConfig(model=args.model, options=options, num_threads=args.threads)
-    job = JobConfig(engine=engine, rows_per_block=args.block)
+    block = args.block or (None if args.workers else 8)
+    job = JobConfig(engine=engine, rows_per_block=block)
     config = TripletConfig(job=job, n_samples=args.samples)
-    with tempfile.TemporaryDirectory() as scratch, EditActor(engine) as actor:
-        WarmWorker.actor = actor
-        spent = compare(Path(scratch), config, args.turns)
-    print_machine(engine.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        print_machine(engine.threads)
+        if args.workers:
+            fixed = {"min_workers": args.workers, "max_workers": args.workers}
+            on_ray = config.model_copy(update={"job": job.model_copy(update=fixed)})
+            rates = compare_over_ray(Path(scratch), on_ray, args.turns)
+            pairs = zip(rates["factory"], rates["bare"], strict=True)
+            print_ratio(counted(args.workers, "worker"), [made / bare for made, bare in pairs])
+            return
+        with EditActor(engine) as actor:
+            WarmWorker.actor = actor
+            spent = compare(Path(scratch), config, args.turns)
     for at, what in enumerate(("wall", "processor")):
         times = {name: [seconds[at] for seconds in turns] for name, turns in spent.items()}
-        ratios = [b / f for b, f in zip(times["bare"], times["factory"], strict=True)]
-        spread = f"{median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
-        print(f"candidates/s of {what} time, factory / bare: {spread}")
+        pairs = zip(times["bare"], times["factory"], strict=True)
+        print_ratio(f"{what} time", [bare / made for bare, made in pairs])
 
 
 if __name__ == "__main__":
