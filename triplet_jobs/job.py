@@ -18,6 +18,7 @@ from batch_jobs.ledger.previous_run import PreviousRun
 from batch_jobs.stages.edit import EditWorker
 from batch_jobs.stages.run import RunBlocks, Work
 from batch_jobs.stopping import Exit
+from engine.catalogue import MODELS
 from engine.edit_judge import find_judge
 from engine.errors import OptionInvalid
 from engine.pair import find_pair_model
@@ -156,11 +157,17 @@ def _as_pairs(config: TripletConfig) -> TripletConfig:
             )
     if job.style is not None:
         raise OptionInvalid("a pair has no style: its instruction is all", param="style")
-    folders = {"clip": config.clip, "judge": config.judge, "rewriter": config.rewriter}
-    whole = {
-        name: str(Path(at).resolve()) for name, at in folders.items() if at and Path(at).exists()
+    return config.model_copy(update={**_whole(config), "job": job.model_copy(update=AS_PAIRS)})
+
+
+def _whole(config: TripletConfig) -> dict[str, str]:
+    """Spell folders by their whole path; a name that is known goes before a folder called so."""
+    folders = {name: getattr(config, name) for name in ("clip", "judge", "rewriter")}
+    return {
+        name: str(Path(place).resolve())
+        for name, place in folders.items()
+        if place and place != "grammar" and place not in MODELS and Path(place).exists()
     }
-    return config.model_copy(update={**whole, "job": job.model_copy(update=AS_PAIRS)})
 
 
 AS_PAIRS = {"prune": True, "metadata": False, "carry": True}
@@ -168,17 +175,13 @@ AS_PAIRS = {"prune": True, "metadata": False, "carry": True}
 
 def _told(config: TripletConfig, plan: JobPlan) -> dict[str, Any]:
     """List the settings that a data set depends on."""
-    unsaid = {
-        "job",
-        "rewriter_requests",
-        "min_following",
-        *CLIP_THRESHOLDS,
-    }  # those that count are filters
+    thresholds = {"min_following", *CLIP_THRESHOLDS}  # those that count are told as filters
+    unsaid = {"job", "rewriter_requests", *thresholds}
     unsaid |= set() if config.pairer == "prompt_to_prompt" else set(P2P_FIELDS)
     own = config.model_dump(exclude=unsaid, exclude_none=True)
     for name in ("clip", "judge", "rewriter"):
         place = getattr(config, name)
-        if place is not None and Path(place).exists():
+        if place is not None and Path(place).is_absolute():
             own[name] = Path(place).name
     told = {"model": plan.spec.name, "model_revision": plan.revision, "seed": config.job.seed}
     filters = {f"min_{name}": least for name, least in Filters.of(config).least}

