@@ -30,6 +30,10 @@ GLOBAL_PIXELS = 0.7
 GLOBAL_DETAIL = 0.82
 LEAST_LEFT = 0.5
 NONE_LEFT = 0.15  # where less is left, what the calmest pixels have in common is the edit
+# It is global, too, where more of the square of its change than this is faint: too much for noise,
+# too little to count as edited. To keep the source's there would take the edit back.
+MOST_FAINT = 0.25
+FAINT = VISIBLE / 2
 # Detail is what an average over the first radius has and one over the second has not: colour's is
 # looked for on a coarser scale, for on a finer one an autoencoder loses it anyway.
 _CHANGED_PX = 0, 2
@@ -74,12 +78,14 @@ def map_edit(local: LocalMap, source: np.ndarray) -> EditMap:
     corrected = _strength(change - shift)
     threshold = _threshold(corrected)
     outside = corrected <= threshold
+    squares = corrected * corrected
+    faint = squares[outside & (corrected > FAINT)].sum() / max(squares.sum(), 1.0)
     return EditMap(
         correction=smooth - local.offset - shift,
         threshold=threshold,
         changed_share=1 - float(outside.mean()),
         outside_change=float(_levels(change[:, outside]).mean()) if outside.any() else 0.0,
-        is_global=left < LEAST_LEFT,
+        is_global=bool(left < LEAST_LEFT or faint > MOST_FAINT),
     )
 
 

@@ -45,6 +45,12 @@ def grey(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1).astype(np.uint8)
 
 
+def duller(pixels: np.ndarray) -> np.ndarray:
+    """A global edit that is faint in most pixels: two fifths of the colour less."""
+    brightness = pixels.mean(axis=-1, keepdims=True)
+    return (pixels + 0.4 * (brightness - pixels)).astype(np.uint8)
+
+
 def out_of_focus(pixels: np.ndarray) -> np.ndarray:
     """A global edit that plain surfaces do not show."""
     return cv2.GaussianBlur(pixels, (0, 0), 3)
@@ -195,6 +201,17 @@ def test_a_global_edit_keeps_nothing_and_says_so(name: str, edit: Edit) -> None:
     made = canvases_of(canvas, edit)
     finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
     detailed = finish(made, source, geometry, Wanted(detail=True))
+    assert finished.warnings == ("edit_is_global",)
+    assert np.array_equal(finished.pixels, detailed.pixels)
+
+
+@pytest.mark.parametrize("name", ["chelsea", "rocket"])
+def test_an_edit_that_is_mostly_faint_is_not_taken_back(name: str) -> None:
+    source, canvas, geometry = prepared(name, RESTORED)
+    made = canvases_of(canvas, duller)
+    finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
+    detailed = finish(made, source, geometry, Wanted(detail=True))
+    assert detailed.report.changed_share < 0.05  # what counts as edited is next to nothing
     assert finished.warnings == ("edit_is_global",)
     assert np.array_equal(finished.pixels, detailed.pixels)
 
