@@ -17,7 +17,7 @@ from engine.detail import LocalMap, box_mean
 
 # In levels of 0..255. What was measured: docs/decisions.md, "Where an edit happened".
 VISIBLE = 0.06 * 255  # an edit of less is none
-WEAKEST = 0.06 * 255, 0.10 * 255  # between these, Otsu's threshold says what counts as edited
+WEAKEST = 0.06 * 255, 0.105 * 255  # between these, Otsu's threshold says what counts as edited
 # Of the square of a change, which is the mean over the channels: its colour, and its brightness.
 COLOUR_WEIGHT, BRIGHTNESS_WEIGHT = 1.2, 0.7
 SOFTNESS = 1.2  # at this many times the threshold a pixel is wholly the edit's

@@ -63,7 +63,8 @@ def test_a_row_that_the_model_does_not_know_says_so_or_fails_where_it_is_strict(
     run = job.block_run(left(job))
     with StagesHere(run) as stages:
         warned, failed = from_ledger(stages.publish(stages.edit(stages.decode(run.todo))))
-    assert (warned.warnings, warned.understood_as) == (["instruction_unknown"], "make it red")
+    assert warned.warnings == ["instruction_unknown"]
+    assert warned.understood_as == "black and white except red"
     assert (failed.error_code, failed.error_param) == ("instruction_unknown", "instruction")
 
 

@@ -20,7 +20,8 @@ from engine.weights import LOCK, find_judge, verify_weights
 from tests.conftest import POCKET
 
 EditOf = Callable[..., Prepared]
-UNKNOWN = {"turn the vase red": "make it red", "把花瓶变成红色": "整张图变成红色"}
+NEAREST = "black and white except red"  # to the request for a red vase
+UNKNOWN = {"turn the vase red": NEAREST, "把花瓶变成红色": "整张图变成红色"}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_with_strict_instruction_it_is_refused_and_the_nearest_is_named(
         400,
         "instruction",
     )
-    assert 'the nearest it knows is "make it red"' in refused.message
+    assert f'the nearest it knows is "{NEAREST}"' in refused.message
 
 
 @pytest.mark.parametrize("instruction", ["make it night", "变成夜晚", "sepia, then blur it"])

@@ -41,7 +41,7 @@ def test_partial_images_come_nearer_and_nearer_to_the_edited_image(
 ) -> None:
     """Also of samplers whose latents carry a scale of their own."""
     request = edit_of(
-        "coffee", "make it blue", num_inference_steps=12, scheduler=scheduler, seed=5
+        "coffee", "make it night", num_inference_steps=12, scheduler=scheduler, seed=5
     ).request
     (outcome,), shown = edit(pocket, replace(request, partial_images=3))
     assert isinstance(outcome, EditResult)
