@@ -21,7 +21,7 @@ from batch_jobs.manifest.reading import AS_IT_IS, Reading
 from batch_jobs.manifest.source_versions import reference_versions, source_versions
 from batch_jobs.manifest.styled import with_styles
 from engine.spec import ModelSpec
-from engine.weights import find_judge
+from engine.weights import judge_revision
 from storage.location import absolute
 
 Read = Callable[[str, Reading], pa.Table]  # a manifest as rows of `PLAN`
@@ -74,7 +74,7 @@ class JobPlan:
             } | {"references": reference_versions(rows, base)}
         prints = Fingerprints(
             *(spec, revision, config.engine, config.seed),
-            *(previous.recipe, config.same_seed, config.encoding, find_judge(spec)),
+            *(previous.recipe, config.same_seed, config.encoding, judge_revision(spec)),
         )
         rows = with_previous_pictures(prints.add_to(rows, versions), config.output_format)
         return cls(location, config, spec, revision, previous.recipe, rows, only, reading)

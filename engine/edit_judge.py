@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from engine.errors import InstructionTooLong, ModelError
 from engine.registry import find_model
-from engine.weights import JUDGE, KNOWN_EDITS, verify_weights
+from engine.weights import JUDGE, KNOWN_EDITS, digest_parts, verify_weights
 
 if TYPE_CHECKING:  # torch takes seconds to import: only a judge pays them
     import torch
@@ -68,13 +67,7 @@ def find_judge(name: str) -> str:
 
     Raises `ModelUnknown`, and `ModelError` for a model without a judge.
     """
-    folder = _folder_of(name)
-    digest = hashlib.sha256()
-    for part in READS:
-        for file in sorted((folder / part).rglob("*.*")):
-            digest.update(file.relative_to(folder).as_posix().encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return digest_parts(_folder_of(name), READS)
 
 
 def _folder_of(name: str) -> Path:

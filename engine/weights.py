@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,18 +42,23 @@ def find_revision(spec: ModelSpec) -> str:
     return _joined([_revision(spec.source, spec.revision, spec.hub), *parts])
 
 
-def find_judge(spec: ModelSpec) -> str | None:
+def judge_revision(spec: ModelSpec) -> str | None:
     """Digest what a model's folder says of its edits, by which `auto_guidance` chooses a picture.
 
     None where it says nothing, and for a hub id: its revision is of all files.
     """
     folder = Path(spec.source) if Path(spec.source).is_dir() else spec.hub.local_dir
-    if folder is None:
+    if folder is None or not any(Path(folder, part).is_dir() for part in NO_PICTURE):
         return None
-    said = [path for part in NO_PICTURE for path in Path(folder, part).rglob("*")]
+    return digest_parts(Path(folder), NO_PICTURE)
+
+
+def digest_parts(folder: Path, parts: Iterable[str]) -> str:
+    """Digest the files of some of the folders in a model's folder."""
+    said = [path for part in parts for path in (folder / part).rglob("*")]
     files = sorted(path for path in said if path.suffix in MODEL_SUFFIXES)
     found = {str(path.relative_to(folder)): _sha256(path) for path in files}
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else None
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def weights_bytes(spec: ModelSpec) -> int | None:

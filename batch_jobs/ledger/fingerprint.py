@@ -41,7 +41,7 @@ class Fingerprints:
     recipe: int = RECIPE
     same_seed: bool = False
     encoding: Mapping[str, Any] = field(default_factory=dict)  # of the files, where not PNG
-    judge: str | None = None  # of `find_judge`
+    judge: str | None = None  # of `judge_revision`
 
     def add_to(
         self, plan: pa.Table, versions: Mapping[str, Sequence[Any]] | None = None

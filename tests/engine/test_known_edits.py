@@ -16,7 +16,7 @@ from engine.edit import EditFailure, EditOutcome, EditResult
 from engine.errors import ModelError, OptionInvalid
 from engine.registry import find_model
 from engine.sources import Prepared
-from engine.weights import LOCK, find_judge, verify_weights
+from engine.weights import LOCK, judge_revision, verify_weights
 from tests.conftest import POCKET
 
 EditOf = Callable[..., Prepared]
@@ -95,9 +95,9 @@ def test_what_a_model_says_of_itself_is_checked_and_leaves_its_pictures_their_na
     with pytest.raises(ModelError, match="is damaged"):
         verify_weights(tmp_path)
     spec = replace(INSTRUCT_PIX2PIX, source=str(tmp_path))
-    judge = find_judge(spec)
+    judge = judge_revision(spec)
     said.write_bytes(b"another")
-    assert judge and find_judge(spec) not in (judge, None)
-    assert find_judge(INSTRUCT_PIX2PIX) is None
+    assert judge and judge_revision(spec) not in (judge, None)
+    assert judge_revision(INSTRUCT_PIX2PIX) is None
     knowing = INSTRUCT_PIX2PIX.options | {"strict_instruction"}
     assert replace(INSTRUCT_PIX2PIX, options=knowing).identity() == INSTRUCT_PIX2PIX.identity()
