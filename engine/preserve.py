@@ -25,7 +25,7 @@ CALM_SHARE = 0.3  # of the canvas, the least changed, tells how far the model sh
 MOST_SHIFT = 0.06 * 255  # a greater one is the edit
 
 # An edit is global where it changed this share of the pixels, or of the source's detail, or where
-# it left less than this share of the detail of all other pixels, in brightness or in colour.
+# it left less than this share of the detail of all other pixels as it was, in brightness or colour.
 GLOBAL_PIXELS = 0.7
 GLOBAL_DETAIL = 0.82
 LEAST_LEFT = 0.5
@@ -116,10 +116,11 @@ def _threshold(strength: np.ndarray) -> float:
 
 
 def _detail_left(source: np.ndarray, edited: np.ndarray, changed: np.ndarray) -> float:
-    """The share of detail that the edit left to the pixels that it did not visibly change.
+    """The share of detail that the edit left alone in the pixels that it did not visibly change.
 
-    The lesser of the shares in brightness and in colour, each the slope of a regression, which a
-    model's noise does not move: about 1 outside of a local edit; 0 where nearly all is changed.
+    The lesser of the shares in brightness and in colour, each from the slope of a regression, which
+    a model's noise does not move: about 1 outside of a local edit, 0 where nearly all is changed.
+    What is gained beyond it counts as what is lost.
     """
     detail = (_band(source, _CHANGED_PX) ** 2).sum(axis=0)
     if changed.mean() >= GLOBAL_PIXELS or detail[changed].sum() >= GLOBAL_DETAIL * detail.sum():
@@ -131,7 +132,8 @@ def _detail_left(source: np.ndarray, edited: np.ndarray, changed: np.ndarray) ->
     shares = []
     for planes, radii in ((brightness, _BRIGHTNESS_PX), (both - brightness, _COLOUR_PX)):
         before, after = _band(planes, radii)[..., kept]
-        shares.append((level + (before * after).sum()) / (level + (before * before).sum()))
+        slope = (level + (before * after).sum()) / (level + (before * before).sum())
+        shares.append(1 - abs(1 - slope))
     return float(min(shares))
 
 
