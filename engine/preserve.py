@@ -32,7 +32,7 @@ LEAST_LEFT = 0.5
 NONE_LEFT = 0.15  # where less is left, what the calmest pixels have in common is the edit
 # It is global, too, where more of the square of its change than this is faint: too much for noise,
 # too little to count as edited. To keep the source's there would take the edit back.
-MOST_FAINT = 0.25
+MOST_FAINT = 0.15
 FAINT = VISIBLE / 2
 # Detail is what an average over the first radius has and one over the second has not: colour's is
 # looked for on a coarser scale, for on a finer one an autoencoder loses it anyway.

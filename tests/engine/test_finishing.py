@@ -19,6 +19,7 @@ from engine.options import EditOptions
 from engine.preserve import VISIBLE, EditMap
 from engine.registry import MODELS
 from tests.conftest import photograph
+from training.kinds import KINDS
 
 POCKET = MODELS["pocket"]
 RESTORED = EditOptions(restore_size=True)
@@ -220,6 +221,23 @@ def test_an_edit_that_is_mostly_faint_is_not_taken_back(name: str) -> None:
     assert detailed.report.changed_share < 0.05  # what counts as edited is next to nothing
     assert finished.warnings == ("edit_is_global",)
     assert np.array_equal(finished.pixels, detailed.pixels)
+
+
+@pytest.mark.parametrize("name, kind", [("coffee", "autumn"), ("rocket", "keep_red")])
+def test_an_edit_that_is_faint_in_part_of_the_picture_is_not_taken_back_there(
+    name: str, kind: str
+) -> None:
+    source, canvas, geometry = prepared(name, RESTORED)
+    made = canvases_of(canvas, lambda pixels: (unit_edit(kind, pixels) * 255).astype(np.uint8))
+    true = unit_edit(kind, source) * 255
+    finished = finish(made, source, geometry, Wanted(detail=True, preserve=True))
+    detailed = finish(made, source, geometry, Wanted(detail=True))
+    assert psnr(finished.pixels, true) >= psnr(detailed.pixels, true)
+
+
+def unit_edit(kind: str, pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> one of pocket's true edits in 0..1."""
+    return KINDS[kind].apply(pixels.astype(np.float32) / 255)
 
 
 def test_a_bright_sky_in_another_colour_is_a_local_edit() -> None:
