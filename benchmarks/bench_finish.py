@@ -43,23 +43,28 @@ def photograph(name: str) -> bytes:
     return buffer.getvalue()
 
 
+def write_manifest(folder: Path, rows: int) -> None:
+    """Write the photographs, and `manifest.parquet` with so many edits of them."""
+    for name in PHOTOGRAPHS:
+        (folder / f"{name}.jpg").write_bytes(photograph(name))
+    table = [
+        {
+            "id": f"row-{i}",
+            "image": f"{PHOTOGRAPHS[i % len(PHOTOGRAPHS)]}.jpg",
+            "instruction": INSTRUCTIONS[i % len(INSTRUCTIONS)],
+            "seed": i,
+        }
+        for i in range(rows)
+    ]
+    pq.write_table(pa.Table.from_pylist(table), folder / "manifest.parquet")
+
+
 def compare_jobs(rows: int, pairs: int) -> None:
     """Print images/s of a job with and without, and their ratio."""
     speeds: dict[str, list[float]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in PHOTOGRAPHS:
-            (folder / f"{name}.jpg").write_bytes(photograph(name))
-        table = [
-            {
-                "id": f"row-{i}",
-                "image": f"{PHOTOGRAPHS[i % len(PHOTOGRAPHS)]}.jpg",
-                "instruction": INSTRUCTIONS[i % len(INSTRUCTIONS)],
-                "seed": i,
-            }
-            for i in range(rows)
-        ]
-        pq.write_table(pa.Table.from_pylist(table), folder / "manifest.parquet")
+        write_manifest(folder, rows)
         for pair in range(pairs):
             for way in list(WAYS)[:: 1 if pair % 2 else -1]:
                 config = JobConfig(engine=EngineConfig(options=WAYS[way]))

@@ -1,6 +1,6 @@
 """Measure pocket's judge on held-out photographs; the second half of RESULTS.md.
 
-`python -m training.evaluate_judge --model FOLDER`: which true edits it knows; how well the share of
+`python -m training.evaluate_judge --model FOLDER`: which true edits it knows; how well its word of
 what was asked for tells pocket's right results from its wrong ones (area under the ROC curve, over
 the 248 requests of `evaluate`, with good scales and cheap ones); how two edits at once are read.
 """
@@ -19,12 +19,13 @@ from sklearn.metrics import roc_auc_score
 
 from engine.quality.judge import WEIGHTS, PocketJudge
 from engine.weights import JUDGE
+from training.answers import NAMES
 from training.crops import Colours
 from training.evaluate import DEFAULTS, SIDE_PX, Editor, free_form, sources_at
 from training.exam import Exam, answers, to_bytes
 from training.kinds import BASE, KINDS
 from training.measures import nearest, shows, true_edits
-from training.pairs import NAMES, sees
+from training.pairs import sees
 from training.photographs import Pixels
 from training.report import JUDGE_HEADING, Scales, halves, verdict
 
@@ -49,9 +50,9 @@ class Results:
     right: list[bool]  # as `evaluate` counts it
 
     def words(self, judge: PocketJudge) -> list[float]:
-        """Of each, the share of the kind that was asked for."""
-        shares = answers(judge, self.sources, self.edited)
-        return [float(row[NAMES.index(kind)]) for row, kind in zip(shares, self.kinds, strict=True)]
+        """Of each, how sure it is of the kind that was asked for."""
+        found = answers(judge, self.sources, self.edited)
+        return [float(row[NAMES.index(kind)]) for row, kind in zip(found, self.kinds, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def doubles(source: Colours, seed: int) -> Iterator[tuple[int, int, list[Colours
 
 
 def of_two(judge: PocketJudge, photographs: int) -> dict[str, float]:
-    """How well each reading of two shares tells both edits from one of them alone: AUC."""
+    """How well each reading of two answers tells both edits from one of them alone: AUC."""
     sources, edited, kinds, right = [], [], [], []
     for seed, source in enumerate(islice(sources_at(SIDE_PX).values(), photographs)):
         for first, second, pictures in doubles(source, seed):
@@ -135,8 +136,7 @@ def of_two(judge: PocketJudge, photographs: int) -> dict[str, float]:
             edited += pictures
             kinds += [(first, second)] * len(pictures)
             right += [True, False, False]
-    shares = answers(judge, to_bytes(sources), to_bytes(edited))
-    pair = shares.gather(1, torch.tensor(kinds))
+    pair = answers(judge, to_bytes(sources), to_bytes(edited)).gather(1, torch.tensor(kinds))
     readings = {
         "the smaller": pair.amin(dim=1),
         "the sum": pair.sum(dim=1),
@@ -178,8 +178,8 @@ def evaluate(options: argparse.Namespace) -> str:
     lines = [
         JUDGE_HEADING,
         "Written by `python -m training.evaluate_judge`; do not edit. Photographs, edits, requests",
-        "and which results are right: as above. Its word of a result is the share that it gives",
-        "the kind that was asked for. One branch: guidance and image guidance 1, 8 steps or 2.",
+        "and which results are right: as above. Its word of a result is how sure it is, 0 to 1,",
+        "of the kind that was asked for. One branch: guidance and image guidance 1, 8 steps or 2.",
         "",
         *bars(options, judge, told),
         "",
@@ -193,7 +193,7 @@ def evaluate(options: argparse.Namespace) -> str:
         "",
         "| two kinds at once: true edits of both against true edits of one of them | AUC |",
         "|---|---|",
-        *(f"| {name} of both shares | {auc:.3f} |" for name, auc in of_two(judge, 8).items()),
+        *(f"| {name} of both | {auc:.3f} |" for name, auc in of_two(judge, 8).items()),
         "",
     ]
     return "\n".join(lines)

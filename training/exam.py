@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from engine.quality.judge import PocketJudge
+from training.answers import NAMES, NONE, TrueEdits
 from training.crops import Colours
 from training.measures import SOURCE, rivals, shows, true_edits
-from training.pairs import NAMES, NONE, planes
+from training.pairs import planes
 from training.photographs import Pixels, held_out, square
 
 SIDE_PX = 128
@@ -32,7 +33,7 @@ def to_bytes(pictures: list[Colours]) -> Pixels:
 def answers(judge: PocketJudge, sources: Pixels, edited: Pixels) -> Tensor:
     """(N, 46) on the CPU; both (N, H, W, 3)."""
     found = [
-        judge.shares(planes(sources[start : start + TOGETHER]), planes(edited[start:][:TOGETHER]))
+        judge.answers(planes(sources[start : start + TOGETHER]), planes(edited[start:][:TOGETHER]))
         for start in range(0, len(sources), TOGETHER)
     ]
     return torch.cat(found).cpu()
@@ -69,15 +70,19 @@ class Exam:
 
         `all`: of all 46. `fair`: of none, and of the kinds that it can be told from there.
         """
-        shares = answers(judge, self.sources, self.edited)
+        found = answers(judge, self.sources, self.edited)
         asked = torch.tensor([NAMES.index(kind) for kind in self.kinds])
-        fair = shares.masked_fill(~self.told, -1.0)
+        fair = found.masked_fill(~self.told, -1.0)
         return {
-            "all": (shares.argmax(dim=1) == asked).tolist(),
+            "all": (found.argmax(dim=1) == asked).tolist(),
             "fair": (fair.argmax(dim=1) == asked).tolist(),
         }
 
     def unchanged(self, judge: PocketJudge) -> list[bool]:
-        """Of each photograph as it is: is none the first answer?"""
+        """Of each photograph as it is: is it surer of none than of every kind that shows on it?"""
         first = np.unique(self.sources, axis=0)
-        return (answers(judge, first, first).argmax(dim=1) == NONE).tolist()
+        found = answers(judge, first, first)
+        for row, source in zip(found, first, strict=True):
+            there = [*TrueEdits(source.astype(np.float32) / 255).shown, True]
+            row[~torch.tensor(there)] = -1.0
+        return (found.argmax(dim=1) == NONE).tolist()

@@ -1,8 +1,4 @@
-"""What pocket itself makes of training photographs, with good scales and bad ones, for the judge.
-
-A picture counts for its kind as far as it is nearer to the true edit than to every other one that
-can be told from it (`measures`).
-"""
+"""What pocket itself makes of training photographs, with good scales and bad, for the judge."""
 
 from __future__ import annotations
 
@@ -12,11 +8,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from training.answers import NAMES, TrueEdits
 from training.conditioning import CODE_NOISE, IdealCodes
 from training.crops import Colours, CropSampler
 from training.editor import edit_latents
-from training.measures import SOURCE, psnr, rivals, shows, true_edits
-from training.pairs import NAMES, Answer, Pairs, planes, rows_of
+from training.kinds import KINDS
+from training.pairs import Pairs, planes
 from training.photographs import Pixels
 from training.picture_grid import shown
 from training.train_autoencoder import to_tensor
@@ -41,20 +38,6 @@ HARD = (  # the kinds that pocket gets wrong most
     *("poster", "pencil_sketch", "vivid", "vivid+frame_black", "keep_red"),
     *("contrast", "brighter", "sunset", "sepia+frame_white", "neon"),
 )
-CLEARLY_DB = 1.5  # nearer than to any other true edit by so much: it is that kind and no other
-
-
-def answer_of(result: Colours, kind: str, truths: dict[str, Colours]) -> Answer:
-    """How far a result is the edit that was meant, and how far another one; the rest is none."""
-    others = rivals(kind, truths)
-    near_db = {name: psnr(result, truths[name]) for name in (kind, *others)}
-    other = max(others, key=near_db.__getitem__)
-    lead_db = near_db[kind] - near_db[other]
-    share = float(np.clip(lead_db / (2 * CLEARLY_DB) + 0.5, 0, 1))
-    answer = {NAMES.index(kind): share}
-    if other != SOURCE:
-        answer[NAMES.index(other)] = 1 - share
-    return answer
 
 
 class Pocket:
@@ -102,17 +85,19 @@ class Maker:
     def draw(self) -> Pairs:
         """48 pairs: of each crop itself, a true edit, both through the autoencoder, and results."""
         crops = self.crops.batch(CROPS, SIDE_PX)
-        truths = [true_edits(crop) for crop in crops]
-        shown = [[n for n in NAMES if shows(n, truth)] or [NAMES[0]] for truth in truths]
+        truths = [TrueEdits(crop) for crop in crops]
+        shown = [
+            [n for n, is_shown in zip(NAMES, truth.shown, strict=True) if is_shown] or [NAMES[0]]
+            for truth in truths
+        ]
         drawn = [str(self.random.choice(names)) for names in shown]
-        true = np.stack([truth[name] for name, truth in zip(drawn, truths, strict=True)])
+        true = np.stack([KINDS[name].apply(crop) for name, crop in zip(drawn, crops, strict=True)])
         edited = [self.pocket.reconstruct(crops), self.pocket.reconstruct(true)]
-        answers = [Answer() for _ in crops] + [{NAMES.index(name): 1.0} for name in drawn]
         for setting in (*QUICK, SLOW[self.random.integers(len(SLOW))]):
             asked = [self.pick(names) for names in shown]
-            made = self.pocket.edit(crops, asked, setting)
-            edited.append(made)
-            for result, kind, truth in zip(made, asked, truths, strict=True):
-                answers.append(answer_of(result.astype(np.float32) / 255, kind, truth))
+            edited.append(self.pocket.edit(crops, asked, setting))
+        results = np.stack(edited)  # (6, 8, H, W, 3)
+        levels = results.astype(np.float32) / 255
+        answers = torch.stack([t.answers(levels[:, i]) for i, t in enumerate(truths)], dim=1)
         sources = np.concatenate([crops] * len(edited))
-        return Pairs(planes(sources), planes(np.concatenate(edited)), rows_of(answers))
+        return Pairs(planes(sources), planes(np.concatenate(edited)), answers.flatten(0, 1))

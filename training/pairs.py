@@ -1,4 +1,4 @@
-"""Pairs (source, edited) for the judge, each with the share of every answer that is right.
+"""Pairs (source, edited) for the judge, each with how far every answer is right.
 
 Most are true edits, some of two kinds. The rest are what must not be taken for an edit: a part of
 one, nothing, another photograph, noise. What pocket makes comes from `made`; `kept` holds both.
@@ -14,23 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from training.answers import NAMES, NONE, TrueEdits, row_of
 from training.crops import Colours, CropSampler
 from training.kinds import BASE, KINDS
 from training.measures import INVISIBLE_DB, psnr
 
-NAMES = tuple(KINDS)
-NONE = len(NAMES)  # the last answer: none of the kinds
+NOTHING = row_of({NONE: 1.0})
 STRENGTHS = (0.85, 1.15)
 TRIES = 4  # kinds tried on a crop until one shows
 TWO, PART, UNCHANGED, ELSEWHERE, NOISE = 0.08, 0.12, 0.06, 0.06, 0.05  # shares of the pairs
-NOTHING, WHOLE = 0.4, 0.7  # of an edit: up to here it is none, from here on it is made
 SIDES_PX, SIDE_SHARES = (96, 128, 192), (0.35, 0.5, 0.15)  # pocket's canvas is 128 px
 CUT_SHARE, CUT = 0.3, 2 / 3  # how many pictures are no squares, and what is left of a side
-EDITS_PER_CROP = 3
+EDITS_PER_CROP = 6
 # Of what a model does to a picture that it was not asked for, at most; in 0..1.
 GRAIN, SOFT, GAIN, OFFSET = 0.03, 0.3, 0.05, 0.02
-
-Answer = dict[int, float]  # kind -> its share of 1; what is left is none's
 
 
 @dataclass(frozen=True)
@@ -39,23 +36,13 @@ class Pairs:
 
     sources: Tensor  # (N, 3, H, W) in 0..1
     edited: Tensor  # (N, 3, H, W) in 0..1
-    answers: Tensor  # (N, 46): each row adds up to 1
+    answers: Tensor  # (N, 46) in 0..1: see `training.answers`
 
 
 def planes(pictures: NDArray[np.uint8] | Colours) -> Tensor:
     """(N, H, W, 3) uint8, or float32 in 0..1 -> (N, 3, H, W) float32 in 0..1."""
     values = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
     return values.float() / 255 if values.dtype == torch.uint8 else values
-
-
-def rows_of(answers: list[Answer]) -> Tensor:
-    """(N, 46) float32."""
-    rows = torch.zeros(len(answers), NONE + 1)
-    for row, answer in zip(rows, answers, strict=True):
-        for kind, share in answer.items():
-            row[kind] += share
-        row[NONE] += 1 - sum(answer.values())
-    return rows
 
 
 def sees(first: Colours, second: Colours) -> bool:
@@ -75,62 +62,66 @@ class PairSampler:
         """How strongly a kind is applied: 1 as its phrasings mean it."""
         return float(self.random.uniform(*STRENGTHS))
 
-    def one(self, crop: Colours) -> tuple[Answer, Colours]:
-        """A kind that shows on this crop, and the edited crop; none and the crop if none does."""
+    def one(self, crop: Colours) -> Colours:
+        """A kind that shows on this crop; the crop itself if none does."""
         for _ in range(TRIES):
-            kind = int(self.random.integers(NONE))
-            edited = KINDS[NAMES[kind]].apply(crop, self.strength())
+            edited = KINDS[str(self.random.choice(NAMES))].apply(crop, self.strength())
             if sees(edited, crop):
-                return {kind: 1.0}, edited
-        return {}, crop
+                return edited
+        return crop
 
-    def two(self, crop: Colours) -> tuple[Answer, Colours]:
+    def two(self, crop: Colours) -> tuple[Colours, Tensor | None]:
         """Two kinds, one after the other, of which both show; one where they do not."""
         first, second = self.random.choice(self.base, 2, replace=False)
         one, other = (KINDS[name].apply(crop, self.strength()) for name in (first, second))
         both = KINDS[second].apply(one, self.strength())
         if not (sees(one, crop) and sees(other, crop) and sees(both, one) and sees(both, other)):
-            return self.one(crop)
+            return self.one(crop), None
         if f"{first}+{second}" in KINDS:
-            return {NAMES.index(f"{first}+{second}"): 1.0}, both
-        return {NAMES.index(first): 0.5, NAMES.index(second): 0.5}, both
+            return both, None
+        return both, row_of({NAMES.index(first): 0.5, NAMES.index(second): 0.5})
 
-    def part(self, crop: Colours) -> tuple[Answer, Colours]:
+    def part(self, crop: Colours) -> Colours:
         """An edit that is only done in part."""
-        answer, edited = self.one(crop)
-        done = float(self.random.random())
-        share = float(np.clip((done - NOTHING) / (WHOLE - NOTHING), 0, 1))
-        partly = crop + (edited - crop) * np.float32(done)
-        return {kind: share * whole for kind, whole in answer.items()}, partly
+        return crop + (self.one(crop) - crop) * np.float32(self.random.random())
 
-    def noise(self, crop: Colours) -> tuple[Answer, Colours]:
+    def noise(self, crop: Colours) -> Colours:
         """An edit, or none, under noise that leaves little of it."""
-        edited = self.one(crop)[1] if self.random.random() < 0.5 else crop
+        edited = self.one(crop) if self.random.random() < 0.5 else crop
         grain = self.random.standard_normal(crop.shape).astype(np.float32)
-        return {}, edited + grain * np.float32(self.random.uniform(0.25, 0.8))
+        return edited + grain * np.float32(self.random.uniform(0.25, 0.8))
 
-    def pair(self, crop: Colours, other: Colours) -> tuple[Answer, Colours]:
-        """What became of a crop; `other` is another one."""
+    def pair(self, crop: Colours, other: Colours) -> tuple[Colours, Tensor | None]:
+        """What became of a crop, and its answers where they are not those of the true edits.
+
+        `other` is another crop.
+        """
         shares = np.cumsum((TWO, PART, UNCHANGED, ELSEWHERE, NOISE))
         sort = int(np.searchsorted(shares, self.random.random(), side="right"))
-        if sort == 2:
-            return {}, crop
+        if sort == 0:
+            return self.two(crop)
         if sort == 3:
-            return {}, self.one(other)[1] if self.random.random() < 0.5 else other
-        makes = {0: self.two, 1: self.part, 4: self.noise}
-        return makes.get(sort, self.one)(crop)
+            return self.one(other) if self.random.random() < 0.5 else other, NOTHING
+        if sort == 4:
+            return self.noise(crop), NOTHING
+        return {1: self.part, 2: np.copy}.get(sort, self.one)(crop), None
 
     def draw(self, count: int) -> Pairs:
-        """`count` pairs of one size from count / 3 crops."""
+        """`count` pairs of one size from count / 6 crops."""
         side_px = int(self.random.choice(SIDES_PX, p=SIDE_SHARES))
         crops = self.crops.batch(max(2, count // EDITS_PER_CROP), side_px)
         if self.random.random() < CUT_SHARE:
             cut = round(side_px * CUT)
             crops = crops[:, :cut] if self.random.random() < 0.5 else crops[:, :, :cut]
         of = np.arange(count) % len(crops)
-        answers, made = zip(*(self.pair(crops[i], crops[i - 1]) for i in of), strict=True)
-        edited = planes(np.clip(np.stack(made), 0, 1).astype(np.float32))
-        return Pairs(planes(crops[of]), edited, rows_of(list(answers)))
+        made, said = zip(*(self.pair(crops[i], crops[i - 1]) for i in of), strict=True)
+        edited = np.clip(np.stack(made), 0, 1).astype(np.float32)
+        truths = [TrueEdits(crop) for crop in crops]
+        answers = [
+            truths[i].answers(picture[None])[0] if answer is None else answer
+            for i, picture, answer in zip(of, edited, said, strict=True)
+        ]
+        return Pairs(planes(crops[of]), planes(edited), torch.stack(answers))
 
 
 def spoilt(edited: Tensor, random: np.random.Generator) -> Tensor:

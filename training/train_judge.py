@@ -20,20 +20,21 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from engine.quality.judge import WEIGHTS, JudgeNetwork, PocketJudge
+from training.answers import NAMES, NONE
 from training.crops import CropSampler
 from training.exam import Exam
 from training.kept import SIDE_PX, Kept, keep
 from training.learning_rate import falling_rate
 from training.made import PER_MADE, Maker, Pocket
 from training.orthogonal import Muon
-from training.pairs import NAMES, NONE, PairSampler, spoilt
+from training.pairs import PairSampler, spoilt
 from training.photographs import load_photographs
 
 CHANNELS = (24, 48, 96, 128)
 PER_DRAWN = 256  # pairs of a part
 LOG_EVERY = 50
 WARM_UP_STEPS = 50
-MADE_SHARE = 0.3  # of a batch
+MADE_SHARE = 0.4  # of a batch
 
 
 def save_judge(network: JudgeNetwork, folder: Path, channels: Sequence[int] = CHANNELS) -> None:
@@ -136,7 +137,7 @@ class JudgeTrainer:
         planes, answers = self.draw()
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits = self.network(planes)
-        loss = functional.cross_entropy(logits.float(), answers)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), answers)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -175,10 +176,10 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, default=pocket / "vae")
     parser.add_argument("--unet", type=Path, default=pocket / "unet")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--drawn", type=int, default=12000, help="pairs made by arithmetic")
-    parser.add_argument("--made", type=int, default=1600, help="pairs made by pocket")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--decay-from", type=int, default=2000)
+    parser.add_argument("--drawn", type=int, default=15360, help="pairs made by arithmetic")
+    parser.add_argument("--made", type=int, default=9600, help="pairs made by pocket")
+    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--decay-from", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--every", type=int, default=250)

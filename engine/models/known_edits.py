@@ -103,7 +103,7 @@ class KnownEdits:
         nearest, place = self._cosines(states).max(dim=0)
         if self._judge is None or nearest < ALONE or not self.knows(states, count):
             return None
-        found: list[float] = self._judge.shares(sources, edited)[:, place].tolist()
+        found: list[float] = self._judge.answers(sources, edited)[:, place].tolist()
         return found
 
     def _cosines(self, states: Tensor) -> Tensor:

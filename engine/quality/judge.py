@@ -30,7 +30,7 @@ def has_judge(folder: Path) -> bool:
 class PocketJudge:
     """Tells which of a model's kinds of edit was made, from the pictures alone."""
 
-    kinds: tuple[str, ...]  # their names, in the order of the columns of `shares`
+    kinds: tuple[str, ...]  # their names, in the order of the columns of `answers`
 
     def __init__(self, network: JudgeNetwork, kinds: Sequence[str], side_px: int) -> None:
         """`network`: with an answer for each kind and one more; it sees `side_px` by `side_px`."""
@@ -50,15 +50,16 @@ class PocketJudge:
         return cls(network.to(device).eval(), config["kinds"], config["side_px"])
 
     @torch.inference_mode()
-    def shares(self, sources: Tensor, edited: Tensor) -> Tensor:
-        """Share out 1 among the kinds of edit that lead from each source to its result.
+    def answers(self, sources: Tensor, edited: Tensor) -> Tensor:
+        """Say how sure it is of each kind of edit that it leads from each source to its result.
 
         Both (N, 3, H, W) float RGB in 0..1, of any height and width and on any device; they may
         differ in size, and should show the same part. Best as the model made them, before a crop.
-        Returns (N, len(kinds) + 1) float32, rows that add up to 1; the last column is for none of
-        the kinds: unchanged, half done, another picture. An edit of two kinds has half in each.
+        Returns (N, len(kinds) + 1) float32 in 0..1, each for itself: two kinds that look alike on a
+        photograph have 1 both, and of an edit of two kinds each has half. The last column is for
+        none of the kinds: unchanged, half done, another picture.
         """
-        return self._network(self.planes(sources, edited)).float().softmax(dim=-1)
+        return self._network(self.planes(sources, edited)).float().sigmoid()
 
     def planes(self, sources: Tensor, edited: Tensor) -> Tensor:
         """Make what the network sees of such pictures: (N, 8, side, side) float32 in -1..1."""

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from engine.quality.judge import JudgeNetwork, PocketJudge, has_judge
 from tests.conftest import POCKET, photograph
+from training.answers import NONE
 from training.kinds import KINDS
-from training.pairs import NONE, planes
+from training.measures import SOURCE, rivals, true_edits
+from training.pairs import planes
 from training.photographs import square
 
 TOLD = ("night", "pencil_sketch", "tint_green", "frame_white", "blur", "sepia")
@@ -36,12 +38,23 @@ def test_it_knows_the_edit_that_was_made_and_that_none_was(
     source, other = picture("chelsea", side_px), picture("rocket", side_px)
     scaled = tensor(picture("chelsea"))
     edited = [KINDS[kind].apply(picture("chelsea")) for kind in TOLD]
-    shares = judge.shares(tensor(source).expand(len(TOLD), -1, -1, -1), tensor(*edited))
-    assert [judge.kinds[k] for k in shares.argmax(dim=1)] == list(TOLD)
-    assert shares.sum(dim=1) == pytest.approx(torch.ones(len(TOLD)), abs=1e-5)
-    none = judge.shares(tensor(source, source), tensor(source, other))
+    answers = judge.answers(tensor(source).expand(len(TOLD), -1, -1, -1), tensor(*edited))
+    truths = true_edits(picture("chelsea"))
+    for kind, row in zip(TOLD, answers, strict=True):
+        apart = [judge.kinds.index(other) for other in rivals(kind, truths) if other != SOURCE]
+        assert row[judge.kinds.index(kind)] > 0.5 > row[[*apart, NONE]].max(), kind
+    none = judge.answers(tensor(source, source), tensor(source, other))
     assert none.argmax(dim=1).tolist() == [NONE, NONE]
-    assert judge.shares(scaled, tensor(source)).argmax(dim=1).tolist() == [NONE]
+    assert judge.answers(scaled, tensor(source)).argmax(dim=1).tolist() == [NONE]
+
+
+def test_it_takes_two_edits_that_look_alike_there_for_both(judge: PocketJudge) -> None:
+    source = picture("coffee")  # nothing on it is blue or green
+    edited = KINDS["black_and_white"].apply(source)
+    answers = judge.answers(tensor(source), tensor(edited))[0]
+    alike = [judge.kinds.index(kind) for kind in ("black_and_white", "keep_blue", "keep_green")]
+    assert answers[alike].min() > 0.5
+    assert answers[judge.kinds.index("sepia")] < 0.5
 
 
 def test_its_kinds_are_those_that_pocket_was_taught(judge: PocketJudge) -> None:
@@ -58,8 +71,8 @@ def test_a_picture_is_judged_alike_alone_and_among_others() -> None:
     torch.manual_seed(0)
     judge = PocketJudge(JudgeNetwork((8, 8, 8), 3).eval(), ("a", "b"), 32)
     sources, edited = torch.rand(3, 3, 40, 56), torch.rand(3, 3, 64, 32)
-    together = judge.shares(sources, edited)
-    alone = torch.cat([judge.shares(sources[i : i + 1], edited[i : i + 1]) for i in range(3)])
+    together = judge.answers(sources, edited)
+    alone = torch.cat([judge.answers(sources[i : i + 1], edited[i : i + 1]) for i in range(3)])
     assert together.shape == (3, 3)
     assert torch.allclose(together, alone, atol=1e-6)
-    assert not torch.allclose(together, judge.shares(edited, sources), atol=1e-6)
+    assert not torch.allclose(together, judge.answers(edited, sources), atol=1e-6)

@@ -15,7 +15,7 @@ from engine.errors import ModelError
 from engine.quality.judge import PocketJudge
 from tests.batch_jobs.jobs import ledger
 from tests.batch_jobs.shapes import write_lines
-from tests.conftest import POCKET
+from tests.conftest import POCKET, photograph
 from tests.tiny import stable_diffusion
 from tests.triplet_jobs.factories import (
     ARITHMETIC,
@@ -60,8 +60,8 @@ def test_a_pair_that_is_not_what_its_instruction_says_is_filtered(
         torch.from_numpy(pixels(night[name]).astype(np.float32) / 255).permute(2, 0, 1)[None]
         for name in ("original_image", "edited_image")
     ]
-    share = float(judge.shares(*pair)[0, judge.kinds.index("night")])
-    assert night["following"] == pytest.approx(share, abs=1e-4) and share > 0.5
+    sure = float(judge.answers(*pair)[0, judge.kinds.index("night")])
+    assert night["following"] == pytest.approx(sure, abs=1e-4) and sure > 0.5
 
 
 def test_a_judge_that_comes_later_judges_every_pair(captions: str, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_model_without_a_judge_and_a_bound_without_one_are_refused(
 
 
 def test_of_an_edit_that_it_does_not_know_it_says_nothing() -> None:
-    picture = np.zeros((64, 64, 3), np.uint8)
+    picture = photograph("chelsea")
     judge = EditJudge("pocket")
     assert judge.following(picture, picture, "make it night") == pytest.approx(0, abs=0.2)
     assert judge.following(picture, picture, "replace the dog with a horse") is None
