@@ -20,10 +20,11 @@ from engine.errors import InternalError
 from engine.guidance import branches
 from engine.isolation import isolate
 from engine.models import Editor, Judging
-from engine.quality.verdict import Judged
+from engine.quality.verdict import FOLLOWED_FAR, FOLLOWED_FAST, FOLLOWED_NEAR, Judged
 from engine.spec import ModelSpec
 
 MOST_TRIES = 3
+_ONE_BRANCH = Scales(1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class _Edit:
     def next_request(self, spec: ModelSpec, now_s: float) -> EditRequest | None:
         """Return the request of another try; None where it is right, or no try or time is left."""
         last, own = self.tried[-1], Scales.own(spec)
-        verdict = last.judged.verdict(last.scales.is_far(own))
+        verdict = last.judged.verdict(self._followed(last.scales, own))
         scales = last.scales.corrected(verdict, own)
         if verdict != "right" and all(self.asked != one.scales for one in self.tried):
             scales = self.asked
@@ -60,6 +61,11 @@ class _Edit:
             return None
         timeout_s = None if math.isinf(left_s) else left_s
         return replace(self.request, options=options, timeout_s=timeout_s, partial_images=0)
+
+    def _followed(self, scales: Scales, own: Scales) -> float:
+        if self.request.options.auto_guidance == "fast" and scales == _ONE_BRANCH != self.asked:
+            return FOLLOWED_FAST
+        return FOLLOWED_FAR if scales.is_far(own) else FOLLOWED_NEAR
 
     def result(self) -> EditResult:
         """Return the best of its tries, of equal ones the first, and what it took to find it."""
@@ -98,7 +104,7 @@ class Tries:
         now_s, asked = self._clock(), Scales.of(request.options)
         timeout_s = math.inf if request.timeout_s is None else request.timeout_s
         if request.options.auto_guidance == "fast" and self._following(request, [request.pixels]):
-            request = replace(request, options=Scales(1.0, 1.0).on(request.options))
+            request = replace(request, options=_ONE_BRANCH.on(request.options))
         self._edits[request.id] = _Edit(request, asked, now_s + timeout_s, now_s)
         return request
 

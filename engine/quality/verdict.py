@@ -15,9 +15,10 @@ from engine.quality.measures import measure
 
 Verdict = Literal["right", "weak", "overdone", "other"]
 
-# Of `following`: a result with less is another edit. What speaks for it before it is seen counts:
+# A result is another edit where `following` is less. What speaks for it before it is seen counts:
 # most of what a model makes with its own scales is right, and little with others that are far off.
-FOLLOWED_NEAR, FOLLOWED_FAR = 0.2, 0.5
+# What one branch made fast, and three make again at little loss, must be beyond doubt.
+FOLLOWED_NEAR, FOLLOWED_FAR, FOLLOWED_FAST = 0.2, 0.5, 0.8
 _LOST = {"result_blank", "structure_lost"}
 
 
@@ -47,12 +48,11 @@ class Judged:
             any(_LOST.intersection(codes) for _, codes in found),
         )
 
-    def verdict(self, is_far: bool) -> Verdict:
+    def verdict(self, followed: float) -> Verdict:
         """Say what is wrong with it; a judge that recognises the edit overrules the measures.
 
-        `is_far`: it was made with scales that are far from the model's own.
+        `followed`: of `following`, what it must be at least.
         """
-        followed = FOLLOWED_FAR if is_far else FOLLOWED_NEAR
         if self.following is not None and self.following >= followed:
             return "right"
         if self.is_unchanged:

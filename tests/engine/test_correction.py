@@ -8,7 +8,7 @@ import pytest
 from engine.catalogue import INSTRUCT_PIX2PIX, POCKET
 from engine.correction import Scales
 from engine.options import EditOptions
-from engine.quality.verdict import Judged, Verdict
+from engine.quality.verdict import FOLLOWED_FAR, FOLLOWED_NEAR, Judged, Verdict
 from tests.engine.test_measures import CHELSEA, COFFEE, true_edit
 
 GUIDE, OWN = Scales.own(INSTRUCT_PIX2PIX), Scales.own(POCKET)
@@ -56,7 +56,7 @@ def judged(*results: np.ndarray, following: tuple[float, ...] | None = None) -> 
 
 
 def near(found: Judged) -> Verdict:
-    return found.verdict(is_far=False)
+    return found.verdict(FOLLOWED_NEAR)
 
 
 def test_measures_alone_tell_an_edit_of_nothing_and_a_source_that_is_gone() -> None:
@@ -64,7 +64,7 @@ def test_measures_alone_tell_an_edit_of_nothing_and_a_source_that_is_gone() -> N
     assert near(judged(CHELSEA)) == "overdone"
     assert near(judged(np.full_like(COFFEE, 90))) == "overdone"
     night = judged(true_edit("night"))
-    assert night.verdict(is_far=True) == "right" and night.following is None
+    assert night.verdict(FOLLOWED_FAR) == "right" and night.following is None
     assert near(judged(COFFEE, true_edit("night"))) == "right"  # one of two is to be seen
 
 
@@ -80,7 +80,7 @@ def test_a_judge_must_be_surer_of_what_was_made_far_from_the_models_own_scales()
     assert [Scales(*far).is_far(OWN) for far in ((8.0, 1.0), (0.5, 2.5))] == [True, True]
     assert [Scales(*one).is_far(OWN) for one in ((3.4, 1.13), (2.6, 1.56))] == [False, False]
     found = judged(true_edit("night"), following=(0.4,))
-    assert (near(found), found.verdict(is_far=True)) == ("right", "other")
+    assert (near(found), found.verdict(FOLLOWED_FAR)) == ("right", "other")
 
 
 def test_the_score_rises_with_what_is_followed_and_with_what_is_kept() -> None:

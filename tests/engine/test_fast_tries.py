@@ -25,9 +25,10 @@ def test_fast_begins_with_one_branch_and_goes_on_as_it_was_asked_where_the_judge
     (right,) = actor.edit_batch([asked(judged, "best at 1.2", auto_guidance="fast")])
     assert scales(right) == (1, *BARE)
     assert actor.counters.branches - before == 4  # one in each step
-    own, far, none, unknown = actor.edit_batch(
+    own, doubted, far, none, unknown = actor.edit_batch(
         [
             asked(judged, "best at 3.0", auto_guidance="fast"),
+            asked(judged, "best at 1.3", auto_guidance="fast"),
             asked(
                 judged,
                 "best at 3",
@@ -40,6 +41,7 @@ def test_fast_begins_with_one_branch_and_goes_on_as_it_was_asked_where_the_judge
         ]
     )
     assert scales(own) == (2, *OWN)
+    assert scales(doubted) == (3, *BARE)  # 0.7 is enough far from its own scales, and not for fast
     assert scales(far) == (3, *OWN)
     assert scales(none) == (3, *BARE)
     assert scales(unknown) == (1, *OWN)  # nobody could tell that one branch is enough
