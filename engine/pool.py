@@ -33,7 +33,9 @@ MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
 _GRACE_S = 1.0  # between the end of a process's pipe and its own
 _KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of our environment
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# One thread for what would take all cores; one arena for all, since each thread's own would take
+# 128 MiB of the bounded address space.
+_SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 _CHILD = "from engine.pool import serve; serve(%d, %d)"
 
 
@@ -148,7 +150,7 @@ class _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-            environment |= {**_ONE_THREAD, **_our_modules()}
+            environment |= {**_SMALL, **_our_modules()}
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD % (theirs.fileno(), memory_bytes)],
                 env=environment,
