@@ -33,8 +33,7 @@ MEMORY_BYTES = 512 * 2**20
 _LOOK_S = 0.05
 _GRACE_S = 1.0  # between the end of a process's pipe and its own
 _KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of our environment
-# One thread for what would take all cores; one arena for all, since each thread's own would take
-# 128 MiB of the bounded address space.
+# A thread for what would take all cores, one arena: each more takes 128 MiB of address space.
 _SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 _CHILD = "from engine.pool import serve; serve(%d, %d)"
 
