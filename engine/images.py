@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -32,7 +33,8 @@ MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it,
 MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
-PNG_COMPRESS_LEVEL = 4  # zlib: files 1% larger than at 6, in half the time (512 px photographs)
+# zlib's runs alone: half the time of level 4, files of the same size (photographs, 128 to 1024 px).
+PNG_STRATEGY = zlib.Z_RLE
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (
     *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError),
@@ -195,7 +197,7 @@ def encode(
     buffer = io.BytesIO()
     if format == "png":
         text = text_chunk(command) if command else None
-        image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL, pnginfo=text)
+        image.save(buffer, "PNG", compress_type=PNG_STRATEGY, pnginfo=text)
     else:
         image.save(buffer, format.upper(), quality=95 if quality is None else quality)
     return buffer.getvalue()
