@@ -102,8 +102,8 @@ def place(
     local = fit_local_map(canvases.reconstructed, canvases.edited)
     found = map_edit(local, planes_of(canvases.source))
     fields = np.concatenate([local.slope, (local.offset + found.correction)[:, None]], axis=1)
-    field, colours = Enlargement(fields, size).rows(0, size[1]), planes_of(source)
-    change = np.einsum("oihw,ihw->ohw", field[:, :3], colours) + field[:, 3] - colours
+    colours = planes_of(source)
+    change = Enlargement(fields, size).mapped(colours, 0) - colours
     ours = found.share(change) > 0
     theirs = np.abs(true - unit(source)).mean(axis=-1) > CHANGED
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * AWAY_PX + 1,) * 2)

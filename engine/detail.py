@@ -9,6 +9,7 @@ Where an edit takes structure away the slope is small, and nothing is given back
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -47,12 +48,12 @@ def fit_local_map(guide: np.ndarray, edited: np.ndarray) -> LocalMap:
 
 def planes_of(pixels: np.ndarray) -> np.ndarray:
     """Turn (h, w, 3) uint8 into (3, h, w) float32, in levels of 0..255."""
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    return np.array(cv2.split(pixels), np.float32)
 
 
 def pixels_of(planes: np.ndarray) -> np.ndarray:
     """Turn (3, h, w) float32 levels into (h, w, 3) uint8, rounded."""
-    return np.clip(planes + np.float32(0.5), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return cv2.merge(list(np.clip(planes + np.float32(0.5), 0, 255).astype(np.uint8)))
 
 
 def box_mean(planes: np.ndarray, radius_px: int = RADIUS_PX) -> np.ndarray:
@@ -94,18 +95,36 @@ class Enlargement:
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """(..., bottom - top, width) float32."""
-        width = len(self._left)
-        found = np.empty((*self._planes.shape[:-2], bottom - top, width), np.float32)
+        found = np.empty((*self._planes.shape[:-2], bottom - top, len(self._left)), np.float32)
+        for band, upper, rise, down in self._between(top, bottom):
+            np.multiply(rise[..., None, :], down, out=found[..., band, :])
+            found[..., band, :] += upper[..., None, :]
+        return found
+
+    def mapped(self, colours: np.ndarray, top: int) -> np.ndarray:
+        """Map (3, n, width) float32 levels, the picture's rows from `top`; returns as many.
+
+        The planes are maps, (3, 4, h, w): slope and offset. Not they are interpolated but what two
+        rows of them make of a colour, which is the same and a third of the work.
+        """
+        found = np.empty_like(colours)
+        for band, upper, rise, down in self._between(top, top + colours.shape[1]):
+            np.multiply(_applied(rise, colours[:, band]), down, out=found[:, band])
+            found[:, band] += _applied(upper, colours[:, band])
+        return found
+
+    def _between(
+        self, top: int, bottom: int
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """The rows, counted from `top`, between two rows of the canvas: the upper one and what the
+        lower one is more, (..., width) each, and how far down each row is, (n, 1)."""
         start = top
         while start < bottom:
             row = int(self._upper[start])
             end = min(int(np.searchsorted(self._upper, row, side="right")), bottom)
             upper, lower = self._widen(row), self._widen(int(self._lower[start]))
-            band = found[..., start - top : end - top, :]
-            np.multiply((lower - upper)[..., None, :], self._down[start:end, None], out=band)
-            band += upper[..., None, :]
+            yield slice(start - top, end - top), upper, lower - upper, self._down[start:end, None]
             start = end
-        return found
 
     def _widen(self, row: int) -> np.ndarray:
         """(..., width): a row of the canvas at the picture's width."""
@@ -115,6 +134,13 @@ class Enlargement:
             wide = left + self._across * (right - left)
             self._widened = {r: w for r, w in self._widened.items() if r == row - 1} | {row: wide}
         return self._widened[row]
+
+
+def _applied(maps: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """(3, 4, w) of (3, n, w) -> (3, n, w): slope times colour plus offset."""
+    found = np.einsum("oiw,inw->onw", maps[:, :3], colours)
+    found += maps[:, 3, None]
+    return found
 
 
 def _shrunk(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from engine.geometry import Geometry, cut_padding, from_canvas
 from engine.masks import composite
 from engine.preserve import EditMap, map_edit
 
-BAND_PIXELS = 2**15  # 15 planes of float32: 2 MiB, what the second cache of a core holds
+BAND_PIXELS = 2**15  # 9 to 15 planes of float32: 2 MiB, what the second cache of a core holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,7 @@ class _Bands:
         self._source, self._plain, self._found, self._wanted = source, plain, found, wanted
         self._pastes = wanted.preserve and not found.is_global
         self._judges = self._pastes or wanted.edited
-        self._fields = self._fields_of(local) if plain is None or self._judges else None
-
-    def _fields_of(self, local: LocalMap) -> np.ndarray:
-        planes = [local.slope, local.offset[:, None]]
-        if self._judges:
-            correction = np.broadcast_to(self._found.correction, local.offset.shape)
-            planes.append(correction[:, None])
-        return np.concatenate(planes, axis=1)
+        self._maps = np.concatenate([local.slope, local.offset[:, None]], axis=1)
 
     def finish(self, image: Image.Image) -> np.ndarray | None:
         """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
@@ -128,10 +121,10 @@ class _Bands:
         tops = range(0, height, rows)
 
         def write(tops: range) -> None:
-            field = None if self._fields is None else Enlargement(self._fields, image.size)
+            fields = self._fields(image.size)
             for top in tops:
                 band = slice(top, min(top + rows, height))
-                pixels, share = self._band(band, field)
+                pixels, share = self._band(band, *fields)
                 image.paste(Image.fromarray(pixels), (0, top))
                 if edited is not None and share is not None:
                     edited[band] = share
@@ -143,22 +136,27 @@ class _Bands:
             lower.result()
         return edited
 
+    def _fields(self, size: tuple[int, int]) -> tuple[Enlargement | None, Enlargement | None]:
+        """The maps and, where pixels are judged, the correction; a thread's own."""
+        maps = Enlargement(self._maps, size) if self._plain is None or self._judges else None
+        return maps, Enlargement(self._found.correction, size) if self._judges else None
+
     def _band(
-        self, band: slice, enlargement: Enlargement | None
+        self, band: slice, maps: Enlargement | None, correction: Enlargement | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         before, share = _rows(self._source, band), None
-        if enlargement is not None:
-            field, colours = enlargement.rows(band.start, band.stop), planes_of(before)
-            mapped = np.einsum("oinw,inw->onw", field[:, :3], colours) + field[:, 3]
+        if maps is not None:
+            colours = planes_of(before)
+            mapped = maps.mapped(colours, band.start)
         after = pixels_of(mapped) if self._plain is None else _rows(self._plain, band)
-        if self._judges:
-            share = self._found.share(mapped - colours + field[:, 4])
+        if correction is not None:
+            share = self._found.share(mapped - colours + correction.rows(band.start, band.stop))
             after = composite(before, after, share) if self._pastes else after
         if self._wanted.mask is not None:
             mask = self._wanted.mask[band]
             after = composite(before, after, mask)
             share = None if share is None else np.minimum(share, mask)
-        return np.ascontiguousarray(after), share
+        return after, share
 
 
 def _rows(image: Image.Image, band: slice) -> np.ndarray:

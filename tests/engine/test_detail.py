@@ -31,3 +31,17 @@ def test_a_picture_smaller_than_its_canvas_is_made_of_averages() -> None:
     plane += np.tile([-1.0, 1.0], (12, 8)).astype(np.float32)
     smaller = Enlargement(plane[None], (4, 3)).rows(0, 3)[0]
     assert np.allclose(smaller, np.arange(12).reshape(3, 4))
+
+
+def test_colours_are_mapped_as_by_maps_that_are_enlarged_in_bands_of_any_height() -> None:
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(3, 4, 11, 17)).astype(np.float32)
+    for width, height in ((170, 111), (123, 77), (17, 11), (9, 6)):
+        colours = random.uniform(0, 255, (3, height, width)).astype(np.float32)
+        field = Enlargement(maps, (width, height)).rows(0, height)
+        expected = np.einsum("oihw,ihw->ohw", field[:, :3], colours) + field[:, 3]
+        whole = Enlargement(maps, (width, height)).mapped(colours, 0)
+        assert np.abs(whole - expected).max() < 1e-3
+        banded = Enlargement(maps, (width, height))
+        bands = [banded.mapped(colours[:, top : top + 5], top) for top in range(0, height, 5)]
+        assert np.array_equal(np.concatenate(bands, axis=1), whole)
