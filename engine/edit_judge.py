@@ -23,18 +23,17 @@ class EditJudge:
     def __init__(self, name: str, device: str = "auto") -> None:
         """Load judge and text encoder of a model in float32; raises what `find_judge` does.
 
-        `name`: as of `find_model`. `device`: as torch names it, or auto, a GPU where there is one.
+        `name`: as of `find_model`. `device`: see `choose_device`.
         """
         import torch
 
+        from engine.device import choose_device
         from engine.models import Placement
         from engine.models.clip_text import ClipText
         from engine.models.known_edits import KnownEdits
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         folder = _folder_of(name)
-        self._device = torch.device(device)
+        self._device = choose_device(device)
         self._text = ClipText.load(folder, Placement(self._device, torch.float32))
         self._known = KnownEdits.load(folder, self._device)
 

@@ -11,6 +11,7 @@ from engine.adapters import Adapters
 from engine.allocator import keep_freed_memory
 from engine.calibration import Calibration
 from engine.config import EngineConfig, load_config
+from engine.device import choose_device
 from engine.errors import AdapterUnusable, ModelError
 from engine.models import Adapting, Editor, Placement
 from engine.models.quantization import check_quantization, quiet_torchao
@@ -49,7 +50,7 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
 
     Raises `ModelError` saying which file is wrong, `OptionError` for the calibration's.
     """
-    device = _choose_device(config.device)
+    device = choose_device(config.device)
     dtype = _choose_dtype(config.dtype, device, spec)
     if config.cuda_graphs and not spec.cuda_graphs:
         raise ModelError(f"model {spec.name} cannot be captured: leave cuda_graphs out")
@@ -93,15 +94,6 @@ def load_adapters(loaded: LoadedModel, config: EngineConfig) -> Adapters:
         except AdapterUnusable as error:
             raise ModelError(error.message) from None
     return adapters
-
-
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        logger.info("device %s: %s", wanted, "a GPU is there" if wanted == "cuda" else "no GPU")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device {wanted} was asked for, and torch finds no GPU here")
-    return torch.device("cuda", 0) if wanted == "cuda" else torch.device(wanted)
 
 
 def _choose_dtype(wanted: str, device: torch.device, spec: ModelSpec) -> torch.dtype:

@@ -60,6 +60,7 @@ ENGINE_ORDER = [
     "recipe",
     "calibration",
     "allocator",
+    "device",
     "memory",
     "formats",
     "png",

@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from engine.device import choose_device
 from engine.errors import ModelError, RewritingFailed
 from triplet_jobs.gguf import find_gguf
 from triplet_jobs.prompt import SAMPLING, chat_of, text_of
@@ -29,12 +30,10 @@ class LanguageModel:
         """Load the folder's safetensors: as they are on a GPU, in float32 on a CPU; or a GGUF file
         or its folder, whatever it is packed as in bfloat16 on a GPU.
 
-        `device`: as torch names it, or auto, a GPU where there is one. Raises `ModelError`.
+        `device`: see `choose_device`. Raises `ModelError`.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         self._name = folder.name
-        self._model, self._tokenizer = _load(folder, device)
+        self._model, self._tokenizer = _load(folder, choose_device(device))
         own = self._model.config.get_text_config()
         self._most: int | None = getattr(own, "max_position_embeddings", None)
         ends = self._model.generation_config.eos_token_id
@@ -110,7 +109,7 @@ class Draw(LogitsProcessor):
         return wanted - torch.stack(noise).log()
 
 
-def _load(folder: Path, device: str) -> tuple[Any, Any]:
+def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
     """The model and its tokenizer; raises `ModelError` where either cannot be used."""
     logging.disable_progress_bar()
     own: dict[str, Any] = {"local_files_only": True}
@@ -119,7 +118,7 @@ def _load(folder: Path, device: str) -> tuple[Any, Any]:
     if file is not None:
         folder, dtype = file.parent, torch.bfloat16
         own["gguf_file"] = file.name
-    if torch.device(device).type == "cpu":
+    if device.type == "cpu":
         dtype = torch.float32
     try:
         model, report = AutoModelForCausalLM.from_pretrained(

@@ -70,20 +70,20 @@ class ClipScorer:
     def __init__(self, folder: str | Path, device: str = "auto") -> None:
         """Load the folder's safetensors in float32; raises `ModelError`.
 
-        `device`: as torch names it, or auto, a GPU where there is one.
+        `device`: see `choose_device`.
         """
         import torch
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        from engine.device import choose_device
 
+        chosen = choose_device(device)
         self._name = Path(folder).name
-        self._model, self._tokenizer = _load(Path(folder), device)
+        self._model, self._tokenizer = _load(Path(folder), chosen)
         self._length: int = self._model.config.text_config.max_position_embeddings
         self._side_px: int = self._model.config.vision_config.image_size
         levels = _levels(Path(folder))
         self._mean, self._deviation = (
-            torch.tensor(values, device=device).view(3, 1, 1) for values in levels
+            torch.tensor(values, device=chosen).view(3, 1, 1) for values in levels
         )
         self._caption = lru_cache(maxsize=KEPT_CAPTIONS)(self._embed_caption)
 
@@ -156,7 +156,7 @@ def _check(folder: Path) -> None:
         )
 
 
-def _load(folder: Path, device: str) -> tuple[Any, Any]:
+def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
     """The model and its tokenizer; raises `ModelError` where either is not all there."""
     import torch
     from transformers import CLIPModel, CLIPTokenizer
