@@ -89,13 +89,13 @@ class Enlargement:
         if size[0] < planes.shape[-1] or size[1] < planes.shape[-2]:
             planes = _shrunk(planes, size)
         self._planes = planes
-        self._left, self._right, self._across = _neighbours(planes.shape[-1], size[0])
+        self._width = size[0]
         self._upper, self._lower, self._down = _neighbours(planes.shape[-2], size[1])
         self._widened: dict[int, np.ndarray] = {}  # the last two rows of the canvas
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """(..., bottom - top, width) float32."""
-        found = np.empty((*self._planes.shape[:-2], bottom - top, len(self._left)), np.float32)
+        found = np.empty((*self._planes.shape[:-2], bottom - top, self._width), np.float32)
         for band, upper, rise, down in self._between(top, bottom):
             np.multiply(rise[..., None, :], down, out=found[..., band, :])
             found[..., band, :] += upper[..., None, :]
@@ -130,8 +130,9 @@ class Enlargement:
         """(..., width): a row of the canvas at the picture's width."""
         if row not in self._widened:
             line = self._planes[..., row, :]
-            left, right = (np.take(line, side, axis=-1) for side in (self._left, self._right))
-            wide = left + self._across * (right - left)
+            size = self._width, line.size // line.shape[-1]
+            flat = cv2.resize(line.reshape(size[1], -1), size, interpolation=cv2.INTER_LINEAR)
+            wide = flat.reshape(*line.shape[:-1], self._width)
             self._widened = {r: w for r, w in self._widened.items() if r == row - 1} | {row: wide}
         return self._widened[row]
 
