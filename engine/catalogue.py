@@ -34,7 +34,7 @@ POCKET = replace(
     options=INSTRUCT_PIX2PIX.options | {"strict_instruction"},
     defaults={
         **INSTRUCT_PIX2PIX.defaults,
-        "num_inference_steps": 8,
+        "num_inference_steps": 6,
         "guidance_scale": 3.0,
         "image_guidance_scale": 1.3,
         "restore_size": True,

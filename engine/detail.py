@@ -17,6 +17,10 @@ import numpy as np
 
 RADIUS_PX = 3  # of a window, on the canvas: of 2, 3, 4 and 5 none is better by 0.1 dB
 RIDGE = 1e-3 * 255**2  # of a colour's variance: windows flatter than 8 of 255 have little slope
+# The share of the edited variance that a window's map must explain to count, and to count in full:
+# the levels of a poster are no such map, and the source's detail would blur them.
+EXPLAINED = 0.5, 0.9
+NOISE = 3 * 6**2  # of that variance, the model's own: 6 levels in each channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,12 @@ def fit_local_map(guide: np.ndarray, edited: np.ndarray) -> LocalMap:
     products = box_mean(before[:, None] * before) - mean_before[:, None] * mean_before
     mixed = box_mean(before[:, None] * after) - mean_before[:, None] * mean_after
     inverse = _inverse(products + RIDGE * np.eye(3, dtype=np.float32)[..., None, None])
-    slope = box_mean(np.einsum("ijhw,johw->oihw", inverse, mixed))
+    slope = np.einsum("ijhw,johw->oihw", inverse, mixed)
+    variance = (box_mean(after * after) - mean_after * mean_after).sum(axis=0)
+    explained = np.maximum(np.einsum("oihw,iohw->hw", slope, mixed), 1)
+    share = explained / np.maximum(variance - NOISE, explained)
+    least, enough = EXPLAINED
+    slope = box_mean(slope * np.clip((share - least) / (enough - least), 0, 1))
     return LocalMap(slope, after - np.einsum("oihw,ihw->ohw", slope, before))
 
 

@@ -38,7 +38,7 @@ def test_the_price_is_told_and_nothing_is_made(
     assert "model calls" not in told.stdout and "estimate: 5 rows" in told.stdout
     config = TripletConfig(job=JOB, rewrites=2, n_samples=3)
     edits = price(factory_here(captions, tmp_path / "out", config, dry(pocket)))
-    assert "576 rows of model calls" in edits  # 24 x 8 steps x 3 branches
+    assert "432 rows of model calls" in edits  # 24 x 6 steps x 3 branches
     assert not (tmp_path / "out").exists()
 
 
