@@ -111,7 +111,9 @@ class _Bands:
         self._source, self._plain, self._found, self._wanted = source, plain, found, wanted
         self._pastes = wanted.preserve and not found.is_global
         self._judges = self._pastes or wanted.edited
-        self._maps = np.concatenate([local.slope, local.offset[:, None]], axis=1)
+        self._maps = None
+        if plain is None or self._judges:
+            self._maps = np.concatenate([local.slope, local.offset[:, None]], axis=1)
 
     def finish(self, image: Image.Image) -> np.ndarray | None:
         """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
@@ -138,7 +140,7 @@ class _Bands:
 
     def _fields(self, size: tuple[int, int]) -> tuple[Enlargement | None, Enlargement | None]:
         """The maps and, where pixels are judged, the correction; a thread's own."""
-        maps = Enlargement(self._maps, size) if self._plain is None or self._judges else None
+        maps = None if self._maps is None else Enlargement(self._maps, size)
         return maps, Enlargement(self._found.correction, size) if self._judges else None
 
     def _band(

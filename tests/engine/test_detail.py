@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -45,3 +46,14 @@ def test_colours_are_mapped_as_by_maps_that_are_enlarged_in_bands_of_any_height(
         banded = Enlargement(maps, (width, height))
         bands = [banded.mapped(colours[:, top : top + 5], top) for top in range(0, height, 5)]
         assert np.array_equal(np.concatenate(bands, axis=1), whole)
+
+
+def test_what_a_map_does_not_explain_gets_no_detail() -> None:
+    """A poster's levels are no function of colour: the source's detail would blur their bounds."""
+    source = photograph("chelsea")[100:228, 150:278]
+    guide = cv2.GaussianBlur(source, (0, 0), 1)
+    poster = (guide // 86 * 127).astype(np.uint8)
+    warmer = pixels_of(planes_of(guide) * np.float32([1.1, 1.0, 0.8])[:, None, None])
+    slopes = [np.abs(fit_local_map(guide, edited).slope).mean() for edited in (poster, warmer)]
+    assert slopes[0] < 0.1  # 0.31 where every map counts
+    assert slopes[1] > 0.2
