@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 import torch
+from safetensors import SafetensorError
 
 from engine.adapters import Adapters
 from engine.allocator import keep_freed_memory
@@ -17,7 +18,7 @@ from engine.models import Adapting, Editor, Placement
 from engine.models.quantization import check_quantization, quiet_torchao
 from engine.registry import load_editor_class
 from engine.spec import ModelSpec
-from engine.weights import find_weights
+from engine.weights import damage_of, find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +67,9 @@ def load_model(spec: ModelSpec, config: EngineConfig) -> LoadedModel:
     try:
         editor = load_editor_class(spec.editor).load(folder, spec, placement)
         editor.tune(channels_last=_channels_last(config, device), compile=config.compile)
-    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {error}") from error
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = damage_of(spec, folder) or error
+        raise ModelError(f"model {spec.name} cannot be loaded from {folder}: {reason}") from error
     logger.info("loaded %s revision %s on %s as %s", spec.name, revision[:12], device, dtype)
     loaded = LoadedModel(editor, spec, revision, str(dtype).removeprefix("torch."))
     if config.calibration is None:

@@ -14,6 +14,7 @@ from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
 KNOWN_EDITS, JUDGE = "known_edits", "judge"  # folders: what a small model says of its edits
+_LFS_POINTER = b"version https://git-lfs"
 NO_PICTURE = (f"{KNOWN_EDITS}/", f"{JUDGE}/")  # no picture depends on what they hold
 
 
@@ -59,6 +60,27 @@ def digest_parts(folder: Path, parts: Iterable[str]) -> str:
     files = sorted(path for path in said if path.suffix in MODEL_SUFFIXES)
     found = {str(path.relative_to(folder)): _sha256(path) for path in files}
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def damage_of(spec: ModelSpec, folder: Path) -> str | None:
+    """Say which of a model's files in `folder` and its parts is not whole, and what to do.
+
+    None where each is as long as its header says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for place in (folder, *(find_part(spec, part) for part in spec.parts)):
+        for path in sorted(place.rglob("*.safetensors")):
+            try:
+                with safe_open(path, framework="numpy"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                with path.open("rb") as file:
+                    is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+                if is_pointer:
+                    return f"{path} is Git LFS' pointer to the weights: run `git lfs pull` there"
+                return f"{path} is damaged ({error}): copy or fetch it again"
+    return None
 
 
 def weights_bytes(spec: ModelSpec) -> int | None:

@@ -17,10 +17,12 @@ import pytest
 from engine import EditActor, EditOptions, EngineConfig, EngineError
 from engine.capacity import Capacity
 from engine.edit import EditFailure, EditOutcome, EditRequest, EditResult
+from engine.errors import ModelError
 from engine.loading import load_model
 from engine.loop import DenoiseLoop
 from engine.options import Determinism
 from engine.packing import BUCKETS
+from engine.registry import find_model
 from engine.seeding import image_seed, row_seed
 from engine.sources import Prepared
 from engine.spec import ModelSpec
@@ -284,6 +286,26 @@ def test_damaged_weights_are_refused(pocket: ModelSpec, tmp_path: Path) -> None:
     verify_weights.cache_clear()
     with pytest.raises(EngineError, match="is missing"):
         load_model(replace(pocket, source=str(folder)), EngineConfig())
+
+
+@pytest.mark.parametrize("family", ["instruct-pix2pix", "flux-kontext", "dreamlite"])
+def test_a_half_fetched_model_is_said_by_its_file(
+    tiny: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    """Whatever reads it: diffusers, transformers or safetensors itself, each with its own words."""
+    for index, file in enumerate(sorted(tiny(family).rglob("*.safetensors"))):
+        folder = tmp_path / str(index)
+        shutil.copytree(tiny(family), folder)
+        spec = find_model(str(folder))
+        cut = folder / file.relative_to(tiny(family))
+        whole = cut.read_bytes()
+        cut.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ModelError, match=rf"from {folder}: {cut} is damaged .*fetch it again"):
+            load_model(spec, EngineConfig())
+        cut.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        verify_weights.cache_clear()
+        with pytest.raises(ModelError, match=rf"{cut} is Git LFS' pointer .*git lfs pull"):
+            load_model(spec, EngineConfig())
 
 
 def test_noise_is_that_of_a_diffusers_generator() -> None:
