@@ -19,7 +19,7 @@ RADIUS_PX = 3  # of a window, on the canvas: of 2, 3, 4 and 5 none is better by 
 RIDGE = 1e-3 * 255**2  # of a colour's variance: windows flatter than 8 of 255 have little slope
 # The share of the edited variance that a window's map must explain to count, and to count in full:
 # the levels of a poster are no such map, and the source's detail would blur them.
-EXPLAINED = 0.5, 0.9
+EXPLAINED = 0.7, 0.9
 NOISE = 3 * 6**2  # of that variance, the model's own: 6 levels in each channel
 
 
