@@ -9,7 +9,6 @@ Where an edit takes structure away the slope is small, and nothing is given back
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -62,7 +61,9 @@ def planes_of(pixels: np.ndarray) -> np.ndarray:
 
 def pixels_of(planes: np.ndarray) -> np.ndarray:
     """Turn (3, h, w) float32 levels into (h, w, 3) uint8, rounded."""
-    return cv2.merge(list(np.clip(planes + np.float32(0.5), 0, 255).astype(np.uint8)))
+    flat = planes.reshape(-1, planes.shape[-1])
+    rounded = cv2.addWeighted(flat, 1, flat, 0, 0, dtype=cv2.CV_8U)
+    return cv2.merge(list(rounded.reshape(planes.shape)))
 
 
 def box_mean(planes: np.ndarray, radius_px: int = RADIUS_PX) -> np.ndarray:
@@ -99,58 +100,40 @@ class Enlargement:
             planes = _shrunk(planes, size)
         self._planes = planes
         self._width = size[0]
-        self._upper, self._lower, self._down = _neighbours(planes.shape[-2], size[1])
+        upper, lower, down = _neighbours(planes.shape[-2], size[1])
+        self._between = list(zip(upper.tolist(), lower.tolist(), down.tolist(), strict=True))
         self._widened: dict[int, np.ndarray] = {}  # the last two rows of the canvas
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """(..., bottom - top, width) float32."""
-        found = np.empty((*self._planes.shape[:-2], bottom - top, self._width), np.float32)
-        for band, upper, rise, down in self._between(top, bottom):
-            np.multiply(rise[..., None, :], down, out=found[..., band, :])
-            found[..., band, :] += upper[..., None, :]
+        outer = self._planes.shape[:-2]
+        found = np.empty((*outer, bottom - top, self._width), np.float32)
+        flat = found.reshape(-1, bottom - top, self._width)
+        for row, (upper, lower, down) in enumerate(self._between[top:bottom]):
+            lines = self._widen(upper), self._widen(lower)
+            cv2.addWeighted(lines[0], 1 - down, lines[1], down, 0, flat[:, row])
         return found
 
     def mapped(self, colours: np.ndarray, top: int) -> np.ndarray:
         """Map (3, n, width) float32 levels, the picture's rows from `top`; returns as many.
 
-        The planes are maps, (3, 4, h, w): slope and offset. Not they are interpolated but what two
-        rows of them make of a colour, which is the same and a third of the work.
+        The planes are maps, (3, 4, h, w): slope and offset.
         """
-        found = np.empty_like(colours)
-        for band, upper, rise, down in self._between(top, top + colours.shape[1]):
-            np.multiply(_applied(rise, colours[:, band]), down, out=found[:, band])
-            found[:, band] += _applied(upper, colours[:, band])
+        maps = self.rows(top, top + colours.shape[1])
+        found = maps[:, 3]
+        for slopes, out in zip(maps, found, strict=True):
+            for slope, colour in zip(slopes[:3], colours, strict=True):
+                cv2.accumulateProduct(slope, colour, out)
         return found
 
-    def _between(
-        self, top: int, bottom: int
-    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
-        """The rows, counted from `top`, between two rows of the canvas: the upper one and what the
-        lower one is more, (..., width) each, and how far down each row is, (n, 1)."""
-        start = top
-        while start < bottom:
-            row = int(self._upper[start])
-            end = min(int(np.searchsorted(self._upper, row, side="right")), bottom)
-            upper, lower = self._widen(row), self._widen(int(self._lower[start]))
-            yield slice(start - top, end - top), upper, lower - upper, self._down[start:end, None]
-            start = end
-
     def _widen(self, row: int) -> np.ndarray:
-        """(..., width): a row of the canvas at the picture's width."""
+        """(planes, width): a row of the canvas at the picture's width."""
         if row not in self._widened:
-            line = self._planes[..., row, :]
-            size = self._width, line.size // line.shape[-1]
-            flat = cv2.resize(line.reshape(size[1], -1), size, interpolation=cv2.INTER_LINEAR)
-            wide = flat.reshape(*line.shape[:-1], self._width)
+            line = self._planes[..., row, :].reshape(-1, self._planes.shape[-1])
+            size = self._width, len(line)
+            wide = cv2.resize(line, size, interpolation=cv2.INTER_LINEAR)
             self._widened = {r: w for r, w in self._widened.items() if r == row - 1} | {row: wide}
         return self._widened[row]
-
-
-def _applied(maps: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """(3, 4, w) of (3, n, w) -> (3, n, w): slope times colour plus offset."""
-    found = np.einsum("oiw,inw->onw", maps[:, :3], colours)
-    found += maps[:, 3, None]
-    return found
 
 
 def _shrunk(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -116,12 +116,13 @@ def _kept(
     finishing: Finishing, image: Image.Image | None
 ) -> tuple[np.ndarray, Image.Image, np.ndarray | None]:
     """The source on the canvas and at the result's size, and the mask at that size."""
-    geometry, mask = finishing.geometry, None
-    if finishing.canvas is not None:
-        return finishing.canvas, from_canvas(finishing.canvas, geometry), None
+    geometry, canvas, mask = finishing.geometry, finishing.canvas, None
     if image is None:
-        raise InternalError("nothing was kept of the source")
-    canvas = to_canvas(image, geometry)
+        if canvas is None:
+            raise InternalError("nothing was kept of the source")
+        return canvas, from_canvas(canvas, geometry), None
+    if canvas is None:
+        canvas = to_canvas(image, geometry)
     if finishing.mask is not None:
         mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
     return canvas, source_at_output(image, canvas, geometry), mask

@@ -58,8 +58,9 @@ class Finishing:
     # to be kept, and the mask, where there is one.
     source: bytes | None = None
     mask: bytes | None = None
-    # In place of the file where the result has another size and no mask, or is only compared:
-    # (H, W, 3) uint8, what the model was shown, so that a large source is not decoded twice.
+    # What the model was shown, (H, W, 3) uint8: in place of the file where the result has another
+    # size and no mask, or is only compared, so that a large source is not decoded twice; beside the
+    # file where it takes no more than that, so that the source is not shrunk twice.
     canvas: np.ndarray | None = None
     edit_words: tuple[str, ...] = ()  # of `engine.recipe`: what was asked for
     template: str = INSTRUCTION  # of the LoRA's style: what is around an edit's own instruction
@@ -130,13 +131,14 @@ def _finishing(
     alpha is to be given back, which is in the file alone."""
     options = request.options
     needs_file = is_clear or (request.keeps_source and not shrinks)
+    is_small = request.pixels.nbytes <= len(source.image)
     return Finishing(
         *(geometry, options.detail, options.preserve, options.return_mask),
         *(options.measures, options.repair),
         background="transparent" if is_clear else "opaque",
         source=source.image if needs_file else None,
         mask=source.mask,
-        canvas=request.pixels if request.compares_source and not needs_file else None,
+        canvas=request.pixels if request.compares_source and (not needs_file or is_small) else None,
         template=INSTRUCTION if request.adapter is None else request.adapter.template,
         compares_source=request.compares_source,
     )

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from engine import errors
+from engine import errors, images
 from engine.catalogue import MODELS
 from engine.geometry import from_canvas, plan_geometry, to_canvas
 from engine.images import decode, encode
 from engine.options import EditOptions
+from engine.png import PngFile, text_of
 from engine.spec import ModelSpec
 from tests.conftest import jpeg, photograph, png
 from tests.engine.files import saved, with_chunk
@@ -259,6 +260,22 @@ def test_the_same_pixels_give_the_same_bytes() -> None:
     data = encode(Image.fromarray(pixels))
     assert data == encode(Image.fromarray(pixels.copy()))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+@pytest.mark.parametrize("bound", [0, images.FAST_PNG_PIXELS])
+def test_a_png_of_any_mode_and_size_has_its_pixels_and_its_text(
+    monkeypatch: pytest.MonkeyPatch, mode: str, bound: int
+) -> None:
+    """Those over the bound are written by Pillow, which needs less memory."""
+    monkeypatch.setattr(images, "FAST_PNG_PIXELS", bound)
+    shape = (37, 53, len(mode)) if len(mode) > 1 else (37, 53)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    data = encode(Image.fromarray(pixels, mode), command='rayedit edit "加雾"')
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == mode and np.array_equal(np.asarray(image), pixels)
+    assert text_of(data) == 'rayedit edit "加雾"'
+    assert PngFile(data).warnings == []  # every checksum is right
 
 
 def test_a_photograph_as_png_is_no_larger_than_at_level_4() -> None:

@@ -130,6 +130,34 @@ def test_a_mask_is_honoured_while_the_picture_is_made_and_not_only_after(
     assert moved[1] < 0.2 * moved[0]
 
 
+def test_what_the_model_was_shown_is_kept_beside_the_file_where_it_is_no_larger(
+    pocket64: EditActor,
+) -> None:
+    """It is the file, shrunk: the picture is the same without it."""
+    spec, edits = pocket64.spec, []
+    see_through = np.dstack([photograph("rocket"), photograph("rocket")[..., 0]])
+    for source, given in (
+        (png(photograph("coffee")), {"preserve": "auto"}),
+        (png(see_through), {"background": "transparent"}),
+        (jpeg(photograph("astronaut")), {"resize": "pad"}),
+    ):
+        options = EditOptions.parse({"num_inference_steps": 2, "detail": "source", **given})
+        edits.append(
+            prepare(str(len(edits)), Source(source), "add fog", spec.resolve(options, 0), spec)
+        )
+        kept = edits[-1].finishing
+        assert kept.source is not None and kept.canvas is not None
+        assert kept.canvas.nbytes <= len(kept.source)
+    small = Source(jpeg(photograph("coffee")[:80, :80]))
+    larger = prepare("x", small, "add fog", spec.resolve(options, 0), spec).finishing
+    assert larger.canvas is None and larger.source is not None
+    again = [replace(one, finishing=replace(one.finishing, canvas=None)) for one in edits]
+    shown, shrunk = finished(pocket64, edits), finished(pocket64, again)
+    assert [np.asarray(one.image).tobytes() for one in shown] == [
+        np.asarray(one.image).tobytes() for one in shrunk
+    ]
+
+
 def test_pocket_gives_the_source_back_at_its_size_with_its_detail(pocket64: EditActor) -> None:
     plain = {"detail": "model", "restore_size": False}
     edits = [
