@@ -100,18 +100,21 @@ class Enlargement:
             planes = _shrunk(planes, size)
         self._planes = planes
         self._width = size[0]
-        upper, lower, down = _neighbours(planes.shape[-2], size[1])
-        self._between = list(zip(upper.tolist(), lower.tolist(), down.tolist(), strict=True))
+        self._upper, self._lower, down = _neighbours(planes.shape[-2], size[1])
+        self._shares = np.stack([1 - down, down], axis=1)
         self._widened: dict[int, np.ndarray] = {}  # the last two rows of the canvas
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """(..., bottom - top, width) float32."""
-        outer = self._planes.shape[:-2]
-        found = np.empty((*outer, bottom - top, self._width), np.float32)
+        found = np.empty((*self._planes.shape[:-2], bottom - top, self._width), np.float32)
         flat = found.reshape(-1, bottom - top, self._width)
-        for row, (upper, lower, down) in enumerate(self._between[top:bottom]):
-            lines = self._widen(upper), self._widen(lower)
-            cv2.addWeighted(lines[0], 1 - down, lines[1], down, 0, flat[:, row])
+        start = top
+        while start < bottom:
+            upper, lower = self._upper[start], self._lower[start]
+            end = min(int(np.searchsorted(self._upper, upper, side="right")), bottom)
+            lines = np.stack([self._widen(int(upper)), self._widen(int(lower))], axis=1)
+            np.matmul(self._shares[start:end], lines, out=flat[:, start - top : end - top])
+            start = end
         return found
 
     def mapped(self, colours: np.ndarray, top: int) -> np.ndarray:

@@ -1,13 +1,11 @@
 """What happens to an edited canvas before it is encoded: size, detail, preserve, mask.
 
 A pure function of arrays, the same behind every door and for every family. It works in bands of
-rows, so that beside a source of 50 megapixels and the result it needs little memory; one thread has
-the upper half of them and one the lower, so that who waits for a single edit waits less.
+rows, so that beside a source of 50 megapixels and the result it needs little memory.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,28 +118,15 @@ class _Bands:
         width, height = image.size
         edited = np.empty((height, width), np.uint8) if self._wanted.edited else None
         rows = max(BAND_PIXELS // width, 1)
-        tops = range(0, height, rows)
-
-        def write(tops: range) -> None:
-            fields = self._fields(image.size)
-            for top in tops:
-                band = slice(top, min(top + rows, height))
-                pixels, share = self._band(band, *fields)
-                image.paste(Image.fromarray(pixels), (0, top))
-                if edited is not None and share is not None:
-                    edited[band] = share
-
-        half = len(tops) // 2
-        with ThreadPoolExecutor(1) as beside:
-            lower = beside.submit(write, tops[half:])
-            write(tops[:half])
-            lower.result()
+        maps = None if self._maps is None else Enlargement(self._maps, image.size)
+        correction = Enlargement(self._found.correction, image.size) if self._judges else None
+        for top in range(0, height, rows):
+            band = slice(top, min(top + rows, height))
+            pixels, share = self._band(band, maps, correction)
+            image.paste(Image.fromarray(pixels), (0, top))
+            if edited is not None and share is not None:
+                edited[band] = share
         return edited
-
-    def _fields(self, size: tuple[int, int]) -> tuple[Enlargement | None, Enlargement | None]:
-        """The maps and, where pixels are judged, the correction; a thread's own."""
-        maps = None if self._maps is None else Enlargement(self._maps, size)
-        return maps, Enlargement(self._found.correction, size) if self._judges else None
 
     def _band(
         self, band: slice, maps: Enlargement | None, correction: Enlargement | None
