@@ -158,7 +158,8 @@ def _broken(data: bytes, format: str, error: Exception) -> ImageError:
         return ImageTruncated(
             f"the {name} ends after {len(data):,} bytes, before its pixels do; send the whole file"
         )
-    return ImageUnreadable(f"the {name} cannot be decoded: {error}; send an undamaged file")
+    reason = " ".join(str(error).split())  # libheif's has lines
+    return ImageUnreadable(f"the {name} cannot be decoded: {reason}; send an undamaged file")
 
 
 def _check_frames(image: Image.Image, notes: list[str]) -> None:
