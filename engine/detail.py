@@ -60,7 +60,7 @@ def planes_of(pixels: np.ndarray) -> np.ndarray:
 
 
 def pixels_of(planes: np.ndarray) -> np.ndarray:
-    """Turn (3, h, w) float32 levels into (h, w, 3) uint8, rounded."""
+    """Turn (3, h, w) float32 levels into (h, w, 3) uint8, rounded and within 0..255."""
     flat = planes.reshape(-1, planes.shape[-1])
     rounded = cv2.addWeighted(flat, 1, flat, 0, 0, dtype=cv2.CV_8U)
     return cv2.merge(list(rounded.reshape(planes.shape)))

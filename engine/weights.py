@@ -14,8 +14,8 @@ from engine.spec import ModelSpec
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
 KNOWN_EDITS, JUDGE = "known_edits", "judge"  # folders: what a small model says of its edits
-_LFS_POINTER = b"version https://git-lfs"
 NO_PICTURE = (f"{KNOWN_EDITS}/", f"{JUDGE}/")  # no picture depends on what they hold
+_LFS_POINTER = b"version https://git-lfs"  # how such a file begins
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:

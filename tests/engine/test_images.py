@@ -279,7 +279,7 @@ def test_a_png_of_any_mode_and_size_has_its_pixels_and_its_text(
 
 
 def test_a_photograph_as_png_is_no_larger_than_at_level_4() -> None:
-    """Pillow's adaptive filter leaves little but runs, and to look for more takes twice as long."""
+    """A filter leaves little but runs, and to look for more takes twice as long."""
     image = Image.fromarray(photograph("chelsea"))
     data = encode(image)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(image))
