@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -27,23 +25,14 @@ from engine.errors import (
 )
 from engine.formats import taken_format
 from engine.jpeg import begins_pixels, has_size, is_damaged, sound_pixels, with_its_end
-from engine.png import PngFile, text_chunk, with_text
+from engine.png import PngFile
+from engine.png_writer import write_png
 
 MAX_BYTES = 25 * 2**20  # between Google's 20 MB and OpenAI's 50 MB
 MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it, phones are not
 MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
-# zlib's runs alone: half the time of level 4, files of the same size (photographs, 128 to 1024 px).
-PNG_STRATEGY = zlib.Z_RLE
-# OpenCV writes the same in two thirds of Pillow's time, and holds the file twice beside the pixels.
-FAST_PNG_PIXELS = 12_000_000
-_FAST_PNG = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_ZLIBBUFFER_SIZE, 2**20),  # of a chunk of pixels; each more takes 12 bytes
-)
-_FAST_ORDERS = {"RGB": "BGR", "RGBA": "BGRA"}  # a mode's channels as OpenCV has them
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (
     *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError),
@@ -205,20 +194,7 @@ def encode(
     `engine.recipe`; a PNG carries it, and nothing of the source's metadata.
     """
     if format == "png":
-        return _png(image, command)
+        return write_png(image, command)
     buffer = io.BytesIO()
     image.save(buffer, format.upper(), quality=95 if quality is None else quality)
     return buffer.getvalue()
-
-
-def _png(image: Image.Image, command: str) -> bytes:
-    order = _FAST_ORDERS.get(image.mode)
-    if order is None or image.width * image.height > FAST_PNG_PIXELS:
-        buffer = io.BytesIO()
-        text = text_chunk(command) if command else None
-        image.save(buffer, "PNG", compress_type=PNG_STRATEGY, pnginfo=text)
-        return buffer.getvalue()
-    pixels = np.frombuffer(image.tobytes("raw", order), np.uint8)
-    shape = image.height, image.width, len(order)
-    _, data = cv2.imencode(".png", pixels.reshape(shape), _FAST_PNG)
-    return with_text(data.tobytes(), command) if command else data.tobytes()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from engine.errors import ImageTruncated, ImageUnreadable
 
@@ -18,7 +17,6 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 4 * 2**20
 MAX_TEXT_BYTES = 2**20  # of a text that holds EXIF or XMP; Pillow refuses the file of a longer one
 KEYWORD = "parameters"  # where tools for diffusion models write and look for how one was made
-_HEADER_END = 33  # of the bytes: the magic ones, then IHDR
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 # What may be lost without a pixel of another colour; PNG 3rd edition, section 11.3.
@@ -171,22 +169,8 @@ class PngFile:
             self.warnings.append(code)
 
 
-def text_chunk(text: str) -> PngInfo:
-    """Make the chunk of a PNG that holds a text: iTXt, which is UTF-8."""
-    chunks = PngInfo()
-    chunks.add_itxt(KEYWORD, text.encode("utf-8", "replace").decode())
-    return chunks
-
-
-def with_text(data: bytes, text: str) -> bytes:
-    """Put that chunk into a PNG, behind its header."""
-    kind, body = text_chunk(text).chunks[0][:2]
-    length, checksum = (struct.pack(">I", n) for n in (len(body), zlib.crc32(kind + body)))
-    return b"".join([data[:_HEADER_END], length, kind, body, checksum, data[_HEADER_END:]])
-
-
 def text_of(data: bytes) -> str | None:
-    """Read that text; `None` where there is none, or no PNG at all."""
+    """Read what `write_png` said beside a picture; `None` where there is none, or no PNG."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             text = image.info.get(KEYWORD)

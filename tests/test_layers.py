@@ -64,6 +64,7 @@ ENGINE_ORDER = [
     "memory",
     "formats",
     "png",
+    "png_writer",
     "jpeg",
     "colour",
     "images",
