@@ -43,15 +43,29 @@ def fit_local_map(guide: np.ndarray, edited: np.ndarray) -> LocalMap:
     before, after = planes_of(guide), planes_of(edited)
     mean_before, mean_after = box_mean(before), box_mean(after)
     products = box_mean(before[:, None] * before) - mean_before[:, None] * mean_before
-    mixed = box_mean(before[:, None] * after) - mean_before[:, None] * mean_after
+    mixed = box_mean(after[:, None] * before) - mean_after[:, None] * mean_before
     inverse = _inverse(products + RIDGE * np.eye(3, dtype=np.float32)[..., None, None])
-    slope = np.einsum("ijhw,johw->oihw", inverse, mixed)
+    slope = np.stack([mapped(inverse, of_channel) for of_channel in mixed])
     variance = (box_mean(after * after) - mean_after * mean_after).sum(axis=0)
-    explained = np.maximum(np.einsum("oihw,iohw->hw", slope, mixed), 1)
+    explained = np.maximum((slope * mixed).sum(axis=(0, 1)), 1)
     share = explained / np.maximum(variance - NOISE, explained)
     least, enough = EXPLAINED
     slope = box_mean(slope * np.clip((share - least) / (enough - least), 0, 1))
-    return LocalMap(slope, after - np.einsum("oihw,ihw->ohw", slope, before))
+    return LocalMap(slope, after - mapped(slope, before))
+
+
+def mapped(
+    slopes: np.ndarray, colours: np.ndarray, offsets: np.ndarray | None = None
+) -> np.ndarray:
+    """Apply a linear map to each pixel: `slopes` (O, I, h, w) to `colours` (I, h, w), all float32.
+
+    Returns (O, h, w), or adds it to `offsets` of that shape. Three times as fast as einsum.
+    """
+    found = np.zeros((len(slopes), *colours.shape[1:]), np.float32) if offsets is None else offsets
+    for row, onto in zip(slopes, found, strict=True):
+        for slope, colour in zip(row, colours, strict=True):
+            cv2.accumulateProduct(slope, colour, onto)
+    return found
 
 
 def planes_of(pixels: np.ndarray) -> np.ndarray:
@@ -69,9 +83,11 @@ def pixels_of(planes: np.ndarray) -> np.ndarray:
 def box_mean(planes: np.ndarray, radius_px: int = RADIUS_PX) -> np.ndarray:
     """Average (..., h, w) float32 over windows; beyond the border the border's pixels repeat."""
     side = 2 * radius_px + 1
-    flat = planes.reshape(-1, *planes.shape[-2:])
-    means = [cv2.blur(plane, (side, side), borderType=cv2.BORDER_REPLICATE) for plane in flat]
-    return np.stack(means).reshape(planes.shape)
+    means = np.empty_like(planes)
+    flat, found = (one.reshape(-1, *planes.shape[-2:]) for one in (planes, means))
+    for plane, mean in zip(flat, found, strict=True):
+        cv2.blur(plane, (side, side), mean, borderType=cv2.BORDER_REPLICATE)
+    return means
 
 
 def _inverse(matrices: np.ndarray) -> np.ndarray:
@@ -100,21 +116,16 @@ class Enlargement:
             planes = _shrunk(planes, size)
         self._planes = planes
         self._width = size[0]
-        self._upper, self._lower, down = _neighbours(planes.shape[-2], size[1])
-        self._shares = np.stack([1 - down, down], axis=1)
+        self._places = _neighbours(planes.shape[-2], size[1])
         self._widened: dict[int, np.ndarray] = {}  # the last two rows of the canvas
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
         """(..., bottom - top, width) float32."""
         found = np.empty((*self._planes.shape[:-2], bottom - top, self._width), np.float32)
         flat = found.reshape(-1, bottom - top, self._width)
-        start = top
-        while start < bottom:
-            upper, lower = self._upper[start], self._lower[start]
-            end = min(int(np.searchsorted(self._upper, upper, side="right")), bottom)
-            lines = np.stack([self._widen(int(upper)), self._widen(int(lower))], axis=1)
-            np.matmul(self._shares[start:end], lines, out=flat[:, start - top : end - top])
-            start = end
+        for row, (upper, lower, down) in enumerate(self._places[top:bottom]):
+            first, second = self._widen(upper), self._widen(lower)
+            cv2.addWeighted(first, 1 - down, second, down, 0, flat[:, row])
         return found
 
     def mapped(self, colours: np.ndarray, top: int) -> np.ndarray:
@@ -123,11 +134,7 @@ class Enlargement:
         The planes are maps, (3, 4, h, w): slope and offset.
         """
         maps = self.rows(top, top + colours.shape[1])
-        found = maps[:, 3]
-        for slopes, out in zip(maps, found, strict=True):
-            for slope, colour in zip(slopes[:3], colours, strict=True):
-                cv2.accumulateProduct(slope, colour, out)
-        return found
+        return mapped(maps[:, :3], colours, maps[:, 3])
 
     def _widen(self, row: int) -> np.ndarray:
         """(planes, width): a row of the canvas at the picture's width."""
@@ -145,10 +152,10 @@ def _shrunk(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack(smaller).reshape(*planes.shape[:-2], size[1], size[0])
 
 
-def _neighbours(count: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbours(count: int, wanted: int) -> list[tuple[int, int, float]]:
     """The two of `count` pixels around each of `wanted` ones, and its way from first to second."""
     place = (np.arange(wanted) + 0.5) * (count / wanted) - 0.5  # centres of pixels
     place = np.clip(place, 0, count - 1)
-    first = np.floor(place).astype(np.intp)
-    share = (place - first).astype(np.float32)
-    return first, np.minimum(first + 1, count - 1), share
+    first = np.floor(place).astype(int)
+    second = np.minimum(first + 1, count - 1)
+    return list(zip(first.tolist(), second.tolist(), (place - first).tolist(), strict=True))
