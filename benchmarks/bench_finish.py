@@ -4,6 +4,7 @@ Both return the source's size. What is compared is the reconstruction, the finis
 of a PNG that is half as large again, since it has the source's detail.
 
     python -m benchmarks.bench_finish                              # a job: images/s
+    python -m benchmarks.bench_finish --distinct                   # each row has its own photograph
     python -m benchmarks.bench_finish --url http://127.0.0.1:8000  # a server that runs: ms an edit
 """
 
@@ -35,22 +36,25 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def photograph(name: str) -> bytes:
-    """A photograph of `SIDE_PX` a side as JPEG."""
-    image = Image.fromarray(getattr(skimage.data, name)()).resize((SIDE_PX, SIDE_PX))
+def photograph(number: int) -> bytes:
+    """A photograph of `SIDE_PX` a side as JPEG; beyond the first ones each is a cut of one."""
+    cut, which = divmod(number, len(PHOTOGRAPHS))
+    image = Image.fromarray(getattr(skimage.data, PHOTOGRAPHS[which])())
+    margin = cut * min(image.size) / 1000
+    image = image.resize((SIDE_PX, SIDE_PX), box=(margin, margin, *image.size))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
-def write_manifest(folder: Path, rows: int) -> None:
-    """Write the photographs, and `manifest.parquet` with so many edits of them."""
-    for name in PHOTOGRAPHS:
-        (folder / f"{name}.jpg").write_bytes(photograph(name))
+def write_manifest(folder: Path, rows: int, photographs: int) -> None:
+    """Write so many photographs, and `manifest.parquet` with so many edits of them."""
+    for number in range(photographs):
+        (folder / f"{number}.jpg").write_bytes(photograph(number))
     table = [
         {
             "id": f"row-{i}",
-            "image": f"{PHOTOGRAPHS[i % len(PHOTOGRAPHS)]}.jpg",
+            "image": f"{i % photographs}.jpg",
             "instruction": INSTRUCTIONS[i % len(INSTRUCTIONS)],
             "seed": i,
         }
@@ -59,12 +63,12 @@ def write_manifest(folder: Path, rows: int) -> None:
     pq.write_table(pa.Table.from_pylist(table), folder / "manifest.parquet")
 
 
-def compare_jobs(rows: int, pairs: int) -> None:
+def compare_jobs(rows: int, photographs: int, pairs: int) -> None:
     """Print images/s of a job with and without, and their ratio."""
     speeds: dict[str, list[float]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_manifest(folder, rows)
+        write_manifest(folder, rows, photographs)
         for pair in range(pairs):
             for way in list(WAYS)[:: 1 if pair % 2 else -1]:
                 config = JobConfig(engine=EngineConfig(options=WAYS[way]))
@@ -76,7 +80,7 @@ def compare_jobs(rows: int, pairs: int) -> None:
 
 def compare_requests(url: str, pairs: int) -> None:
     """Print the median of an edit's ms with and without, and of their difference."""
-    image = photograph(PHOTOGRAPHS[0])
+    image = photograph(0)
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     with httpx.Client(base_url=url, timeout=120) as client:
         for pair in range(-3, pairs):  # the first warm up
@@ -98,13 +102,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="of a server that runs")
     parser.add_argument("--rows", type=int, default=32, help="of a job")
+    parser.add_argument("--distinct", action="store_true", help="a photograph for each row")
     parser.add_argument("--pairs", type=int, default=4)
     args = parser.parse_args()
     print_machine(EngineConfig().threads)
     if args.url:
         compare_requests(args.url, args.pairs)
     else:
-        compare_jobs(args.rows, args.pairs)
+        compare_jobs(args.rows, args.rows if args.distinct else len(PHOTOGRAPHS), args.pairs)
 
 
 if __name__ == "__main__":
