@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import AdapterUnusable
+from engine.tensor_file import file_damage, start_of
 
 # What diffusers and peft call the one file of a folder that they save an adapter to.
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -85,18 +86,14 @@ def _file_of(name: str, path: Path) -> Path:
 
 def _read_shapes(name: str, file: Path) -> dict[str, tuple[int, ...]]:
     """Read the shape of each tensor of a safetensors file from its header."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            keys = opened.keys()  # it cannot be iterated over itself
-            return {key: tuple(opened.get_slice(key).get_shape()) for key in keys}
-    except (SafetensorError, OSError) as error:
-        start = file.open("rb").read(4)
-        damaged = f"is damaged, or no safetensors file ({error})"
-        raise _unusable(
-            name, file, _PICKLE if start.startswith(_PICKLE_STARTS) else damaged
-        ) from None
+    if damage := file_damage(file):
+        is_pickle = start_of(file, 4).startswith(_PICKLE_STARTS)
+        raise _unusable(name, file, _PICKLE if is_pickle else damage)
+    with safe_open(file, framework="numpy") as opened:
+        keys = opened.keys()  # it cannot be iterated over itself
+        return {key: tuple(opened.get_slice(key).get_shape()) for key in keys}
 
 
 def _check_shapes(name: str, file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

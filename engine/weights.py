@@ -11,11 +11,11 @@ from pathlib import Path
 from engine.errors import ModelError
 from engine.hub import MODEL_SUFFIXES, HubFolders, fetch_weights, find_commit
 from engine.spec import ModelSpec
+from engine.tensor_file import file_damage
 
 LOCK = "weights.sha256.json"  # {relative file name: sha256}, beside model_index.json
 KNOWN_EDITS, JUDGE = "known_edits", "judge"  # folders: what a small model says of its edits
 NO_PICTURE = (f"{KNOWN_EDITS}/", f"{JUDGE}/")  # no picture depends on what they hold
-_LFS_POINTER = b"version https://git-lfs"  # how such a file begins
 
 
 def find_weights(spec: ModelSpec) -> tuple[Path, str]:
@@ -67,19 +67,10 @@ def damage_of(spec: ModelSpec, folder: Path) -> str | None:
 
     None where each is as long as its header says.
     """
-    from safetensors import SafetensorError, safe_open
-
     for place in (folder, *(find_part(spec, part) for part in spec.parts)):
         for path in sorted(place.rglob("*.safetensors")):
-            try:
-                with safe_open(path, framework="numpy"):
-                    pass
-            except (OSError, SafetensorError) as error:
-                with path.open("rb") as file:
-                    is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
-                if is_pointer:
-                    return f"{path} is Git LFS' pointer to the weights: run `git lfs pull` there"
-                return f"{path} is damaged ({error}): copy or fetch it again"
+            if damage := file_damage(path):
+                return f"{path} {damage}"
     return None
 
 

@@ -40,6 +40,7 @@ ENGINE_ORDER = [
     "size",
     "options",
     "flags",
+    "tensor_file",
     "adapter",
     "edit",
     "text",

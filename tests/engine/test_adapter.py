@@ -55,6 +55,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle of torch": (pickled, "is a pickle, which can run code: save it as safetensors"),
     "a pickle": (lambda f: f.write_bytes(pickle.dumps({})), "is a pickle"),
     "cut": (cut, "is damaged, or no safetensors file"),
+    "Git LFS' pointer": (
+        lambda f: f.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+        ),
+        "is Git LFS' pointer to the weights: run `git lfs pull` there",
+    ),
     "text": (lambda f: f.write_text("lora " * 99), "is damaged, or no safetensors file"),
     "a whole model": (saved({"conv_in.weight": torch.ones(2)}), "is no LoRA: it holds conv_in"),
     "a text encoder's": (
