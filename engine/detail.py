@@ -59,7 +59,7 @@ def mapped(
 ) -> np.ndarray:
     """Apply a linear map to each pixel: `slopes` (O, I, h, w) to `colours` (I, h, w), all float32.
 
-    Returns (O, h, w), or adds it to `offsets` of that shape. Three times as fast as einsum.
+    Returns (O, h, w), or adds it to `offsets` of that shape.
     """
     found = np.zeros((len(slopes), *colours.shape[1:]), np.float32) if offsets is None else offsets
     for row, onto in zip(slopes, found, strict=True):
