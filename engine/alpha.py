@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from engine.colour import BAND_PIXELS
+from engine.bands import bands
 from engine.geometry import Geometry
 
 
@@ -23,9 +23,7 @@ def with_alpha(image: Image.Image, alpha: Image.Image) -> Image.Image:
     fringe of white. `alpha`: mode L, of the same size.
     """
     image.putalpha(alpha)
-    rows = max(BAND_PIXELS // image.width, 1)
-    for top in range(0, image.height, rows):
-        box = (0, top, image.width, min(top + rows, image.height))
+    for box in bands(image.size):
         band = np.asarray(image.crop(box))
         opacity = band[..., 3:]
         missing = (255 - band[..., :3]).astype(np.uint32) * 255  # of white's light

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from engine.bands import bands
 from engine.errors import ImageUnreadable
 from engine.png import MAX_PROFILE_BYTES
 
-BAND_PIXELS = 2**20  # that are converted at a time
 # Of 255. On a lattice of colours, sRGB profiles in use (of v2 and v4, with tables or formulae, of
 # 410 bytes to 9 KB) differ by at most 1, the nearest other one (a gamma of 2.2) by 9.
 SRGB_TOLERANCE = 2
@@ -39,7 +39,7 @@ def to_srgb(
     result = Image.new("RGB", image.size)
     opacity = Image.new("L", image.size, 255) if keep_alpha else None
     is_opaque = True
-    for box in _bands(image.size):
+    for box in bands(image.size):
         colours, alpha = _split(image.crop(box))
         colours = colours if convert is None else convert(colours)
         if alpha is not None and alpha.getextrema() != (255, 255):
@@ -51,13 +51,6 @@ def to_srgb(
     if not is_opaque:
         notes.append("alpha_flattened")
     return result, None if is_opaque else opacity
-
-
-def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    width, height = size
-    rows = max(BAND_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        yield 0, top, width, min(top + rows, height)
 
 
 def _split(band: Image.Image) -> tuple[Image.Image, Image.Image | None]:

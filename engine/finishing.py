@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from engine.bands import bands
 from engine.detail import Enlargement, LocalMap, fit_local_map, pixels_of, planes_of
 from engine.edit import EditReport
 from engine.geometry import Geometry, cut_padding, from_canvas
@@ -117,11 +118,10 @@ class _Bands:
         """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
         width, height = image.size
         edited = np.empty((height, width), np.uint8) if self._wanted.edited else None
-        rows = max(BAND_PIXELS // width, 1)
         maps = None if self._maps is None else Enlargement(self._maps, image.size)
         correction = Enlargement(self._found.correction, image.size) if self._judges else None
-        for top in range(0, height, rows):
-            band = slice(top, min(top + rows, height))
+        for _, top, _, bottom in bands(image.size, BAND_PIXELS):
+            band = slice(top, bottom)
             pixels, share = self._band(band, maps, correction)
             image.paste(Image.fromarray(pixels), (0, top))
             if edited is not None and share is not None:

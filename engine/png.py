@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from engine.bands import bands
 from engine.errors import ImageTruncated, ImageUnreadable
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -156,8 +157,7 @@ class PngFile:
         low.load()
         key = np.array(self._key)
         alpha = Image.new("L", image.size, 255)
-        for top in range(0, image.height, 256):
-            box = (0, top, image.width, min(top + 256, image.height))
+        for box in bands(image.size):
             high_is, low_is = np.asarray(image.crop(box)), np.asarray(low.crop(box))
             clear = ((high_is == key >> 8) & (low_is == key & 255)).all(axis=-1)
             alpha.paste(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)), box)

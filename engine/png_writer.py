@@ -14,6 +14,7 @@ import numpy as np
 from isal import isal_zlib
 from PIL import Image
 
+from engine.bands import bands
 from engine.png import KEYWORD, MAGIC
 
 COLOUR_TYPES = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}  # PNG 3rd edition, table 8
@@ -53,11 +54,9 @@ def _chunks(image: Image.Image, text: str) -> Iterator[tuple[bytes, bytes]]:
 def _filtered(image: Image.Image) -> Iterator[np.ndarray]:
     """Yield bands of rows, (n, 1 + bytes of a row) uint8: the filter's number, then the rest."""
     row_bytes = image.width * len(image.mode)
-    rows = max(BAND_BYTES // row_bytes, 1)
     above = np.zeros(row_bytes, np.uint8)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        lines = np.frombuffer(band.tobytes(), np.uint8).reshape(-1, row_bytes)
+    for box in bands(image.size, BAND_BYTES // len(image.mode)):
+        lines = np.asarray(image.crop(box)).reshape(-1, row_bytes)
         filtered = np.empty((len(lines), 1 + row_bytes), np.uint8)
         filtered[:, 0] = _UP
         np.subtract(lines[0], above, out=filtered[0, 1:])

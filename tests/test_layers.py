@@ -64,6 +64,7 @@ ENGINE_ORDER = [
     "device",
     "memory",
     "formats",
+    "bands",
     "png",
     "jpeg",
     "png_writer",
