@@ -43,29 +43,15 @@ def fit_local_map(guide: np.ndarray, edited: np.ndarray) -> LocalMap:
     before, after = planes_of(guide), planes_of(edited)
     mean_before, mean_after = box_mean(before), box_mean(after)
     products = box_mean(before[:, None] * before) - mean_before[:, None] * mean_before
-    mixed = box_mean(after[:, None] * before) - mean_after[:, None] * mean_before
+    mixed = box_mean(before[:, None] * after) - mean_before[:, None] * mean_after
     inverse = _inverse(products + RIDGE * np.eye(3, dtype=np.float32)[..., None, None])
-    slope = np.stack([mapped(inverse, of_channel) for of_channel in mixed])
+    slope = np.einsum("ijhw,johw->oihw", inverse, mixed)
     variance = (box_mean(after * after) - mean_after * mean_after).sum(axis=0)
-    explained = np.maximum((slope * mixed).sum(axis=(0, 1)), 1)
+    explained = np.maximum(np.einsum("oihw,iohw->hw", slope, mixed), 1)
     share = explained / np.maximum(variance - NOISE, explained)
     least, enough = EXPLAINED
     slope = box_mean(slope * np.clip((share - least) / (enough - least), 0, 1))
-    return LocalMap(slope, after - mapped(slope, before))
-
-
-def mapped(
-    slopes: np.ndarray, colours: np.ndarray, offsets: np.ndarray | None = None
-) -> np.ndarray:
-    """Apply a linear map to each pixel: `slopes` (O, I, h, w) to `colours` (I, h, w), all float32.
-
-    Returns (O, h, w), or adds it to `offsets` of that shape.
-    """
-    found = np.zeros((len(slopes), *colours.shape[1:]), np.float32) if offsets is None else offsets
-    for row, onto in zip(slopes, found, strict=True):
-        for slope, colour in zip(row, colours, strict=True):
-            cv2.accumulateProduct(slope, colour, onto)
-    return found
+    return LocalMap(slope, after - np.einsum("oihw,ihw->ohw", slope, before))
 
 
 def planes_of(pixels: np.ndarray) -> np.ndarray:
@@ -83,11 +69,11 @@ def pixels_of(planes: np.ndarray) -> np.ndarray:
 def box_mean(planes: np.ndarray, radius_px: int = RADIUS_PX) -> np.ndarray:
     """Average (..., h, w) float32 over windows; beyond the border the border's pixels repeat."""
     side = 2 * radius_px + 1
-    means = np.empty_like(planes)
-    flat, found = (one.reshape(-1, *planes.shape[-2:]) for one in (planes, means))
-    for plane, mean in zip(flat, found, strict=True):
+    flat = planes.reshape(-1, *planes.shape[-2:])
+    means = np.empty(flat.shape, np.float32)
+    for plane, mean in zip(flat, means, strict=True):
         cv2.blur(plane, (side, side), mean, borderType=cv2.BORDER_REPLICATE)
-    return means
+    return means.reshape(planes.shape)
 
 
 def _inverse(matrices: np.ndarray) -> np.ndarray:
@@ -98,7 +84,10 @@ def _inverse(matrices: np.ndarray) -> np.ndarray:
             np.cross(second, third, axis=0),
             np.cross(third, first, axis=0),
             np.cross(first, second, axis=0),
-        ]
+        ],
+        out=np.empty(
+            matrices.shape, np.float32
+        ),  # plane by plane: np.cross leaves its vectors together
     )
     return cofactors / (first * cofactors[0]).sum(axis=0)
 
@@ -134,7 +123,11 @@ class Enlargement:
         The planes are maps, (3, 4, h, w): slope and offset.
         """
         maps = self.rows(top, top + colours.shape[1])
-        return mapped(maps[:, :3], colours, maps[:, 3])
+        found = maps[:, 3]
+        for slopes, out in zip(maps, found, strict=True):
+            for slope, colour in zip(slopes[:3], colours, strict=True):
+                cv2.accumulateProduct(slope, colour, out)
+        return found
 
     def _widen(self, row: int) -> np.ndarray:
         """(planes, width): a row of the canvas at the picture's width."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.detail import LocalMap, box_mean, mapped
+from engine.detail import LocalMap, box_mean
 
 # In levels of 0..255. What was measured: docs/decisions.md, "Where an edit happened".
 VISIBLE = 0.06 * 255  # an edit of less is none
@@ -70,7 +70,7 @@ def map_edit(local: LocalMap, source: np.ndarray) -> EditMap:
     `source`: (3, h, w) float32 levels.
     """
     smooth = box_mean(local.offset, radius_px=1)
-    edited = np.clip(mapped(local.slope, source, smooth.copy()), 0, 255)
+    edited = np.clip(np.einsum("oihw,ihw->ohw", local.slope, source) + smooth, 0, 255)
     change = edited - source
     strength = _strength(change)
     left = _detail_left(source, edited, strength > VISIBLE)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from engine.detail import Enlargement, fit_local_map, pixels_of, planes_of
+from engine.detail import Enlargement, box_mean, fit_local_map, pixels_of, planes_of
 from tests.conftest import photograph
 
 
@@ -16,6 +16,11 @@ def test_a_local_map_makes_the_edited_canvas_out_of_its_guide() -> None:
     local = fit_local_map(guide, edited)
     again = np.einsum("oihw,ihw->ohw", local.slope, planes_of(guide)) + local.offset
     assert np.array_equal(pixels_of(again), edited)
+
+
+def test_averages_do_not_depend_on_how_planes_lie_in_memory() -> None:
+    planes = np.random.default_rng(0).normal(size=(13, 11, 3)).astype(np.float32).transpose(2, 0, 1)
+    assert np.array_equal(box_mean(planes), box_mean(np.ascontiguousarray(planes)))
 
 
 def test_planes_are_enlarged_as_pillow_does_it() -> None:
