@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -123,7 +124,7 @@ class _Bands:
         for _, top, _, bottom in bands(image.size, BAND_PIXELS):
             band = slice(top, bottom)
             pixels, share = self._band(band, maps, correction)
-            image.paste(Image.fromarray(pixels), (0, top))
+            _put_rows(image, top, pixels)
             if edited is not None and share is not None:
                 edited[band] = share
         return edited
@@ -146,5 +147,16 @@ class _Bands:
         return after, share
 
 
+# Pillow has four bytes for a pixel of RGB. It gives and takes them as they are in a third of the
+# time that it needs to pack three; OpenCV packs them in a tenth.
 def _rows(image: Image.Image, band: slice) -> np.ndarray:
-    return np.asarray(image.crop((0, band.start, image.width, band.stop)))
+    """(n, W, 3) uint8."""
+    rows = image.crop((0, band.start, image.width, band.stop))
+    pixels = np.frombuffer(rows.tobytes("raw", "RGBX"), np.uint8)
+    return cv2.cvtColor(pixels.reshape(rows.height, rows.width, 4), cv2.COLOR_RGBA2RGB)
+
+
+def _put_rows(image: Image.Image, top: int, pixels: np.ndarray) -> None:
+    padded = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+    size = pixels.shape[1], pixels.shape[0]
+    image.paste(Image.frombytes("RGB", size, padded.data, "raw", "RGBX"), (0, top))
