@@ -11,6 +11,7 @@ import torch
 
 from engine.errors import ModelError
 from engine.models import Placement
+from engine.models.onednn import multiply_by_onednn
 from engine.models.quantization import quantization_config
 from engine.models.text_encoder import TextEncoder
 from engine.registry import read_json
@@ -74,12 +75,16 @@ def canvas_sides(vae: Mapping[str, Any], unet: Mapping[str, Any]) -> dict[str, i
 def tune_parts(
     denoiser: Any, convolutional: Sequence[Any], channels_last: bool, compile: bool
 ) -> None:
-    """Make loaded parts faster: channels-last weights of those that convolve, compiled blocks."""
+    """Make loaded parts faster: channels-last weights of those that convolve, compiled blocks, and
+    where nothing is compiled the products of a CPU."""
     if channels_last:
         for part in convolutional:
             part.to(memory_format=torch.channels_last)
     if compile:
         denoiser.compile_repeated_blocks()
+    else:
+        for part in (denoiser, *convolutional):
+            multiply_by_onednn(part)
 
 
 def load_text_encoder(

@@ -14,7 +14,7 @@ from engine.catalogue import QWEN_IMAGE_EDIT, QWEN_IMAGE_EDIT_2511
 from engine.edit import EditRequest, digest_of
 from engine.guidance import branches, weigh
 from engine.models import Conditioning, Inputs, Placement
-from engine.models.parts import check_channels, load_denoiser, load_part
+from engine.models.parts import check_channels, load_denoiser, load_part, tune_parts
 from engine.models.pictures import (
     SourceLatents,
     in_float32,
@@ -98,8 +98,7 @@ class QwenImageEdit:
 
     def tune(self, *, channels_last: bool, compile: bool) -> None:
         """See `Editor.tune`; the VAE takes a picture as a film: no channels-last order has both."""
-        if compile:
-            self._transformer.compile_repeated_blocks()
+        tune_parts(self._transformer, [], channels_last, compile)
 
     def schedule(self, request: EditRequest) -> Schedule:
         """See `Editor.schedule`: the shift depends on the canvas."""

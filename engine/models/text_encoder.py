@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from engine.models import Placement
+from engine.models.onednn import multiply_by_onednn
 
 HOST = torch.device("cpu")
 
@@ -26,6 +27,8 @@ class TextEncoder:
         self._device = placement.device
         self._computes_on = HOST if placement.text_encoder == "cpu" else placement.device
         self._rest: _Visitor | None = None
+        if self._computes_on.type == "cpu":
+            multiply_by_onednn(model)
         if placement.text_encoder == "device":
             model.to(placement.device)
         elif placement.text_encoder == "swap":
