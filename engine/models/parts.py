@@ -83,8 +83,11 @@ def tune_parts(
     if compile:
         denoiser.compile_repeated_blocks()
     else:
+        from engine.models.upsampling import upsample_at_small_size  # diffusers is loaded by now
+
         for part in (denoiser, *convolutional):
             multiply_by_onednn(part)
+            upsample_at_small_size(part)
 
 
 def load_text_encoder(
