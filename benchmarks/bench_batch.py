@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, redirect_stderr
+from functools import partial
 from io import BytesIO, StringIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -231,7 +232,7 @@ def main() -> None:
         speeds: dict[str, list[float]] = defaultdict(list)
         for pair in range(args.pairs):
             contestants: dict[str, Callable[[], float]] = {
-                "job": lambda pair=pair: run_job(folder, folder / f"out-{pair}", config),
+                "job": partial(run_job, folder, folder / f"out-{pair}", config),
                 "bare": lambda: bare.run(rows, folder),
                 "naive": lambda: run_naive(rows, folder, config, spec),
             }

@@ -20,11 +20,12 @@ from benchmarks.bench_batch import run_job
 from benchmarks.bench_finish import write_manifest
 from benchmarks.workloads import print_machine
 from engine.config import EngineConfig
+from engine.options import EditOptions
 
 OLD_STEPS = 20
 DAY_S = 86_400
 WAYS = {
-    "old": JobConfig(engine=EngineConfig(options={"num_inference_steps": OLD_STEPS})),
+    "old": JobConfig(engine=EngineConfig(options=EditOptions(num_inference_steps=OLD_STEPS))),
     "new": JobConfig(),
 }
 

@@ -28,6 +28,7 @@ from batch_jobs.config import JobConfig
 from benchmarks.bench_batch import run_job
 from benchmarks.workloads import INSTRUCTIONS, PHOTOGRAPHS, print_machine
 from engine.config import EngineConfig
+from engine.options import EditOptions
 
 SIDE_PX = 1024  # of the sources
 WAYS: dict[str, dict[str, Any]] = {
@@ -47,7 +48,7 @@ def photograph(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_manifest(folder: Path, rows: int, photographs: int) -> None:
+def write_manifest(folder: Path, rows: int, photographs: int = len(PHOTOGRAPHS)) -> None:
     """Write so many photographs, and `manifest.parquet` with so many edits of them."""
     for number in range(photographs):
         (folder / f"{number}.jpg").write_bytes(photograph(number))
@@ -71,7 +72,7 @@ def compare_jobs(rows: int, photographs: int, pairs: int) -> None:
         write_manifest(folder, rows, photographs)
         for pair in range(pairs):
             for way in list(WAYS)[:: 1 if pair % 2 else -1]:
-                config = JobConfig(engine=EngineConfig(options=WAYS[way]))
+                config = JobConfig(engine=EngineConfig(options=EditOptions(**WAYS[way])))
                 speeds[way].append(run_job(folder, folder / f"{way}-{pair}", config))
             print({way: round(found[-1], 3) for way, found in speeds.items()}, flush=True)
     means = {way: statistics.harmonic_mean(found) for way, found in speeds.items()}

@@ -60,7 +60,7 @@ def _is_right(canvases: Canvases, wanted: Wanted, kind: str, truths: dict[str, n
     side = (SIDE_PX, SIDE_PX)
     geometry = plan_geometry(side, EditOptions(), SPEC)
     finished = finish(canvases, Image.fromarray(canvases.source), geometry, wanted)
-    return nearest(finished.pixels.astype(np.float32) / 255, kind, truths) == kind
+    return nearest(finished.pixels.astype(np.float32) / np.float32(255), kind, truths) == kind
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,9 +24,10 @@ from ray.serve.handle import DeploymentHandle
 
 from benchmarks.workloads import print_machine, uniform
 from cluster.session import local_ray
-from engine import EditOptions, EditRequest, EditResult
+from engine import EditOptions, EditRequest
 from engine.built_in_styles import BUILT_IN
 from engine.config import EngineConfig
+from engine.edit import EditFailure
 from serve_app.config import ServeConfig
 from serve_app.deployment import build_replicas
 from serve_app.ingress.prometheus import read_metrics
@@ -76,7 +77,7 @@ async def edited(backend: RayBackend, edits: Sequence[EditRequest], clients: int
     async def client() -> None:
         for i, edit in left:
             outcome = await backend.edit(edit)
-            if not isinstance(outcome, EditResult):
+            if isinstance(outcome, EditFailure):
                 raise SystemExit(f"{outcome.id}: {outcome.message}")
             pixels[i] = outcome.images[0].tobytes()
 

@@ -44,7 +44,7 @@ def print_ladder(
 ) -> None:
     """Images/s of each rung over those of the first: median (min - max) over the rounds; with ms
     and host ms a step, peak memory, and model FLOP utilisation."""
-    loaded = load_model(spec, EngineConfig(dtype=dtype))  # type: ignore[arg-type]
+    loaded = load_model(spec, EngineConfig(dtype=dtype))
     device, torch_dtype = loaded.editor.device, getattr(torch, loaded.dtype)
     rungs = _rungs(spec, device, torch_dtype, requests, batch, compiled)
     memory = memory_of(device)

@@ -140,7 +140,7 @@ def _pipeline(
         return StableDiffusionInstructPix2PixPipeline.from_pretrained(
             folder, safety_checker=None, dtype=dtype
         ).to(device)
-    scheduler = getattr(diffusers, SCHEDULER["_class_name"]).from_config(
+    scheduler = getattr(diffusers, str(SCHEDULER["_class_name"])).from_config(
         json.loads(json.dumps(SCHEDULER))
     )
     return StableDiffusionInstructPix2PixPipeline(

@@ -28,12 +28,11 @@ class ServeConfig(ModelConfig):
     models: Annotated[
         dict[ModelName, ModelConfig],
         Field(
-            default_factory=dict,
             description="several models behind this server, by the names that clients send as "
             "`model`; without `engine.model` the name is the model. Each has the keys above, and "
             "what it does not say from here; the first is of an edit that names none",
         ),
-    ]
+    ] = Field(default_factory=dict)
     aliases: Annotated[
         tuple[str, ...] | dict[str, str],
         Field(

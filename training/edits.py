@@ -179,7 +179,7 @@ def blueprint(image: Colours, strength: float = 1.0) -> Colours:
 def poster(image: Colours, strength: float = 1.0) -> Colours:
     """Three levels a channel, strong colours."""
     bold = np.clip(mix(luma(image), soften(image, 0.7), 1.5), 0, 0.999)
-    return np.floor(bold * 3).astype(np.float32) / 2
+    return np.floor(bold * 3).astype(np.float32) / np.float32(2)
 
 
 def pixel_art(image: Colours, strength: float = 1.0) -> Colours:

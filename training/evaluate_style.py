@@ -81,7 +81,8 @@ def main() -> None:
     asked = asked_of(options.look, options.each)
     sources, texts = [a.source for a in asked], [a.instruction for a in asked]
     editor = Editor(options.model, "cpu")
-    pairs = [Scales(*map(float, pair.split(",")), options.steps) for pair in options.scales]
+    scales = [tuple(map(float, pair.split(","))) for pair in options.scales]
+    pairs = [Scales(text, image, options.steps) for text, image in scales]
     bare = [editor.edit(sources, texts, pair) for pair in pairs]
     editor.pipeline.load_lora_weights(str(options.lora.parent), weight_name=options.lora.name)
     print(HEAD, "|---|---|---|---|---|", sep="\n")

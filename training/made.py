@@ -97,7 +97,7 @@ class Maker:
             asked = [self.pick(names) for names in shown]
             edited.append(self.pocket.edit(crops, asked, setting))
         results = np.stack(edited)  # (6, 8, H, W, 3)
-        levels = results.astype(np.float32) / 255
+        levels = results.astype(np.float32) / np.float32(255)
         answers = torch.stack([t.answers(levels[:, i]) for i, t in enumerate(truths)], dim=1)
         sources = np.concatenate([crops] * len(edited))
         return Pairs(planes(sources), planes(np.concatenate(edited)), answers.flatten(0, 1))

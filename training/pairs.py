@@ -104,7 +104,9 @@ class PairSampler:
             return self.one(other) if self.random.random() < 0.5 else other, NOTHING
         if sort == 4:
             return self.noise(crop), NOTHING
-        return {1: self.part, 2: np.copy}.get(sort, self.one)(crop), None
+        if sort == 2:
+            return crop.copy(), None
+        return self.part(crop) if sort == 1 else self.one(crop), None
 
     def draw(self, count: int) -> Pairs:
         """`count` pairs of one size from count / 6 crops."""

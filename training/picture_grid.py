@@ -66,7 +66,7 @@ def save_grid(
     for start in range(0, len(names), COLUMNS):
         part = range(start, min(start + COLUMNS, len(names)))
         true = [KINDS[names[i]].apply(sources[i].astype(np.float32) / 255.0) * 255 for i in part]
-        blank = [np.zeros((SIDE_PX, SIDE_PX, 3))] * (COLUMNS - len(part))
+        blank = [np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)] * (COLUMNS - len(part))
         for row in ([sources[i] for i in part], true, [ours[i] for i in part]):
             rows.append([*row, *blank])
     save_rows(rows, file)

@@ -125,9 +125,9 @@ def check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < bound:
             raise SystemExit(f"--{name} {value}: at least {bound}")
-    for name, bound in {"conditioning_dropout_prob": 1 / 3, "last_timestep_share": 1.0}.items():
-        if not 0 <= getattr(options, name) <= bound:
-            raise SystemExit(f"--{name} {getattr(options, name):g}: 0 to {bound:g}")
+    for name, most in {"conditioning_dropout_prob": 1 / 3, "last_timestep_share": 1.0}.items():
+        if not 0 <= getattr(options, name) <= most:
+            raise SystemExit(f"--{name} {getattr(options, name):g}: 0 to {most:g}")
     if options.rank and options.train_text_encoder_layers:
         raise SystemExit(
             "--rank trains a LoRA of the UNet alone: leave out --train_text_encoder_layers"
