@@ -238,13 +238,12 @@ def main() -> None:
             }
             for name in list(contestants)[:: 1 if pair % 2 else -1]:
                 speeds[name].append(contestants[name]())
-            line = {name: round(speed[-1], 3) for name, speed in speeds.items()}
-            print(json.dumps(line), flush=True)
+            print(json.dumps({n: round(speed[-1], 3) for n, speed in speeds.items()}), flush=True)
     for other in ("bare", "naive"):
         ratios = [a / b for a, b in zip(speeds["job"], speeds[other], strict=True)]
         whole = harmonic_mean(speeds["job"]) / harmonic_mean(speeds[other])  # of equal row counts
-        spread = f"{whole:.2f} ({min(ratios):.2f} - {max(ratios):.2f})"
-        print(f"{args.workload:<8} job / {other:<6} {spread}", flush=True)
+        spread = f"({min(ratios):.2f} - {max(ratios):.2f})"
+        print(f"{args.workload:<8} job / {other:<6} {whole:.2f} {spread}", flush=True)
 
 
 if __name__ == "__main__":
