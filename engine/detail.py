@@ -131,10 +131,8 @@ class Enlargement:
         """(planes, width): a row of the canvas at the picture's width."""
         if row not in self._widened:
             lines = self._lines[row : row + AHEAD]
-            size = self._width, lines.shape[0] * lines.shape[1]
-            wide = cv2.resize(
-                lines.reshape(-1, lines.shape[-1]), size, interpolation=cv2.INTER_LINEAR
-            )
+            flat = lines.reshape(-1, lines.shape[-1])
+            wide = cv2.resize(flat, (self._width, len(flat)), interpolation=cv2.INTER_LINEAR)
             last = {r: w for r, w in self._widened.items() if r == row - 1}
             self._widened = last | dict(enumerate(wide.reshape(*lines.shape[:2], -1), row))
         return self._widened[row]
