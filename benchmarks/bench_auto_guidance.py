@@ -85,9 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"  {rows / len(made):.1f} rows of the UNet an edit")
                 print_tries([outcome for _, outcome in made])
     base = right.get(("own", "off"))
+    if not base:
+        return
     for (start, way), count in right.items():
-        if base:
-            print(f"{start} {way}: {count / base:.1%} of what its own scales get right")
+        print(f"{start} {way}: {count / base:.1%} of what its own scales get right")
 
 
 def print_tries(outcomes: Sequence[EditResult]) -> None:

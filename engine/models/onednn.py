@@ -19,14 +19,14 @@ def multiply_by_onednn(part: nn.Module) -> None:
     if not torch.backends.mkldnn.is_available():
         return
     for layer in part.modules():
-        if type(layer) is nn.Linear and _is_plain(layer.weight):
+        if type(layer) is nn.Linear and is_plain(layer.weight):
             layer.__class__ = _Linear
-        elif type(layer) is nn.Conv2d and _is_plain(layer.weight) and _is_pointwise(layer):
+        elif type(layer) is nn.Conv2d and is_plain(layer.weight) and _is_pointwise(layer):
             layer.__class__ = _Pointwise
 
 
-def _is_plain(weight: torch.Tensor) -> bool:
-    """Whether it is what a product takes as it is: not quantised, for one."""
+def is_plain(weight: torch.Tensor) -> bool:
+    """Tell whether a CPU computes with these weights as they are: float32, and not quantised."""
     is_float = weight.device.type == "cpu" and weight.dtype == torch.float32
     return is_float and type(weight.data) is torch.Tensor
 

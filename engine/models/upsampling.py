@@ -13,6 +13,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from torch.nn.functional import conv2d
 
+from engine.models.onednn import is_plain
+
 
 def upsample_at_small_size(part: nn.Module) -> None:
     """Let the upsampling layers of a loaded `part`, as diffusers has them, compute less.
@@ -33,8 +35,7 @@ def _fits(layer: Any) -> bool:
         return False
     if layer.norm is not None or not layer.interpolate:
         return False
-    is_plain = conv.weight.device.type == "cpu" and conv.weight.dtype == torch.float32
-    return is_plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
+    return is_plain(conv.weight) and conv.kernel_size == (3, 3) and conv.padding == (1, 1)
 
 
 def _kernels(weight: torch.Tensor) -> list[torch.Tensor]:
