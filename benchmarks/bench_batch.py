@@ -114,7 +114,7 @@ class BareLoop:
             outcomes = self._actor.edit_batch([p.request for p in prepared])
             for one, outcome in zip(prepared, outcomes, strict=True):
                 (made,) = finished_images(outcome, one.finishing)
-                (folder / f"{outcome.id}.png").write_bytes(encode(made.image))
+                (folder / f"{outcome.id}.png").write_bytes(encode(made.picture))
         return len(rows) / (time.perf_counter() - started)
 
     def _prepare(self, row: Row) -> Any:

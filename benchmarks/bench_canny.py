@@ -128,7 +128,7 @@ def rayedit(actor: EditActor, steps: int) -> Run:
         ):
             if not isinstance(outcome, EditResult):
                 raise SystemExit(f"an edit failed: {outcome}")
-            made += [encode(done.image) for done in finished_images(outcome, one.finishing)]
+            made += [encode(done.picture) for done in finished_images(outcome, one.finishing)]
         return made
 
     return run

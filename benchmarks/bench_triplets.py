@@ -96,7 +96,7 @@ def run_bare(factory: TripletJob, folder: Path) -> None:
             if not isinstance(outcome, EditResult):
                 raise SystemExit(f"an edit failed: {outcome}")
             (made,) = finished_images(outcome, one.finishing)
-            (folder / f"{start + number}.png").write_bytes(encode(made.image))
+            (folder / f"{start + number}.png").write_bytes(encode(made.picture))
 
 
 def write_album(scratch: Path) -> Path:

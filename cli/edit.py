@@ -173,11 +173,11 @@ def _save(
     for made, seed, path in zip(finished, result.seeds, _paths(output, result), strict=True):
         warn(made.warnings)
         command = made.command if metadata else ""
-        write_file(path, encode(made.image, format, command=command), "--output")
+        write_file(path, encode(made.picture, format, command=command), "--output")
         if made.edited is not None:
             mask = path.with_name(f"{path.stem}-mask.png")
             write_file(mask, encode_mask(made.edited), "--output")
-        size = f"{made.image.width}x{made.image.height} px"
+        size = f"{made.size[0]}x{made.size[1]} px"
         typer.echo(f"{path} {size}, seed {seed}, {result.model_s:.1f} s")
         for told in (made.report.guided, made.report.measured) if made.report else ():
             if told is not None:

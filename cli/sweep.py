@@ -156,7 +156,7 @@ def _write_grid(
         warnings |= dict.fromkeys((*edit.warnings, *result.warnings, *made.warnings))
         if cells is not None:
             file = name.replace(" ", "-").replace("/", "-")
-            data = encode(made.image, "png", command=made.command if metadata else "")
+            data = encode(made.picture, "png", command=made.command if metadata else "")
             write_file(cells / f"{file}.png", data, "--cells")
         small.append(thumbnail(made.image, TILE_PX))
     warn(warnings, results[0].understood_as)

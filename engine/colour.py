@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from engine.bands import bands
 from engine.errors import ImageUnreadable
+from engine.picture import Picture, image_of
 from engine.png import MAX_PROFILE_BYTES
 
 # Of 255. On a lattice of colours, sRGB profiles in use (of v2 and v4, with tables or formulae, of
@@ -25,17 +26,19 @@ Convert = Callable[[Image.Image], Image.Image]
 
 
 def to_srgb(
-    image: Image.Image, notes: list[str], keep_alpha: bool = False
-) -> tuple[Image.Image, Image.Image | None]:
-    """Convert `image` to RGB in sRGB over white; with `keep_alpha` give its alpha too (mode L), but
-    where all is opaque.
+    picture: Picture, header: Image.Image, notes: list[str], keep_alpha: bool = False
+) -> tuple[Picture, Image.Image | None]:
+    """Convert `picture` to RGB in sRGB over white; with `keep_alpha` give its alpha too (mode L),
+    but where all is opaque.
 
-    Beside `image` there is never more than its result in memory. `notes` gets the codes of what
-    was softened.
+    `header` has its mode, profile and transparency. Beside an image there is never more than its
+    result in memory. `notes` gets the codes of what was softened.
     """
-    convert = _converter(image, notes)
-    if image.mode == "RGB" and "transparency" not in image.info and convert is None:
-        return image, None
+    convert = _converter(header, notes)
+    if header.mode == "RGB" and "transparency" not in header.info and convert is None:
+        return picture, None
+    image = image_of(picture)
+    image.info = header.info
     result = Image.new("RGB", image.size)
     opacity = Image.new("L", image.size, 255) if keep_alpha else None
     is_opaque = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -17,6 +16,7 @@ from engine.detail import Enlargement, LocalMap, fit_local_map, pixels_of, plane
 from engine.edit import EditReport
 from engine.geometry import Geometry, cut_padding, from_canvas
 from engine.masks import composite
+from engine.picture import Picture, image_of, put_rows, rows_of, size_of
 from engine.preserve import EditMap, map_edit
 
 BAND_PIXELS = 2**15  # 9 to 15 planes of float32: 2 MiB, what the second cache of a core holds
@@ -45,24 +45,34 @@ class Wanted:
 class Finished:
     """A finished picture, and what is to be said of it."""
 
-    image: Image.Image  # of the output's size; RGB, or RGBA where its source's alpha is given back
+    picture: Picture  # of the output's size; RGB, or RGBA where its source's alpha is given back
     edited: np.ndarray | None = None  # (H, W) uint8: 255 where a pixel is the edit's, 0 where not
     report: EditReport | None = None  # None where nothing of the source was to be kept
     warnings: tuple[str, ...] = ()  # edit_is_global: `preserve` found nothing to keep
     command: str = ""  # what makes it again: see `engine.recipe`
 
     @property
+    def image(self) -> Image.Image:
+        """The picture as Pillow's image, which may be a copy."""
+        return image_of(self.picture)
+
+    @property
     def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB: a copy."""
-        return np.asarray(self.image)
+        """(H, W, 3) uint8 RGB, or 4 with alpha; it may be a copy."""
+        return np.asarray(self.picture)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in px."""
+        return size_of(self.picture)
 
 
 def finish(
     canvases: Canvases,
-    source: Image.Image,
+    source: Picture,
     geometry: Geometry,
     wanted: Wanted,
-    into: Image.Image | None = None,
+    into: Picture | None = None,
 ) -> Finished:
     """Make the picture that was asked for out of what the model made.
 
@@ -74,26 +84,26 @@ def finish(
     local = fit_local_map(guide, cut_padding(canvases.edited, geometry))
     found = map_edit(local, canvas)
     plain = None if wanted.detail else from_canvas(canvases.edited, geometry)
-    image = Image.new("RGB", source.size) if into is None else into
-    edited = _Bands(source, plain, local, found, wanted).finish(image)
+    picture = Image.new("RGB", size_of(source)) if into is None else into
+    edited = _Bands(source, plain, local, found, wanted).finish(picture)
     kept = wanted.mask is not None or (wanted.preserve and not found.is_global)
     return Finished(
-        image,
+        picture,
         edited,
         EditReport(found.changed_share, 0.0 if kept else found.outside_change),
         ("edit_is_global",) if wanted.preserve and found.is_global else (),
     )
 
 
-def source_at_output(source: Image.Image, canvas: np.ndarray, geometry: Geometry) -> Image.Image:
+def source_at_output(source: Picture, canvas: np.ndarray, geometry: Geometry) -> Picture:
     """Choose what a result is compared with, byte for byte: RGB of the output's size.
 
     `source`: the picture itself, taken where its size is restored; `canvas`: what of it the model
     was shown.
     """
-    if geometry.output == source.size:
+    if geometry.output == size_of(source):
         return source
-    return Image.fromarray(np.ascontiguousarray(cut_padding(canvas, geometry)))
+    return cut_padding(canvas, geometry).copy()
 
 
 class _Bands:
@@ -101,7 +111,7 @@ class _Bands:
 
     def __init__(
         self,
-        source: Image.Image,
+        source: Picture,
         plain: Image.Image | None,
         local: LocalMap,
         found: EditMap,
@@ -115,48 +125,32 @@ class _Bands:
         if plain is None or self._judges:
             self._maps = np.concatenate([local.slope, local.offset[:, None]], axis=1)
 
-    def finish(self, image: Image.Image) -> np.ndarray | None:
+    def finish(self, picture: Picture) -> np.ndarray | None:
         """Write the picture; returns which pixels are edited, (H, W) uint8, where it is wanted."""
-        width, height = image.size
+        width, height = size = size_of(picture)
         edited = np.empty((height, width), np.uint8) if self._wanted.edited else None
-        maps = None if self._maps is None else Enlargement(self._maps, image.size)
-        correction = Enlargement(self._found.correction, image.size) if self._judges else None
-        for _, top, _, bottom in bands(image.size, BAND_PIXELS):
-            band = slice(top, bottom)
-            pixels, share = self._band(band, maps, correction)
-            _put_rows(image, top, pixels)
+        maps = None if self._maps is None else Enlargement(self._maps, size)
+        correction = Enlargement(self._found.correction, size) if self._judges else None
+        for _, top, _, bottom in bands(size, BAND_PIXELS):
+            pixels, share = self._band(top, bottom, maps, correction)
+            put_rows(picture, top, pixels)
             if edited is not None and share is not None:
-                edited[band] = share
+                edited[top:bottom] = share
         return edited
 
     def _band(
-        self, band: slice, maps: Enlargement | None, correction: Enlargement | None
+        self, top: int, bottom: int, maps: Enlargement | None, correction: Enlargement | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        before, share = _rows(self._source, band), None
+        before, share = rows_of(self._source, top, bottom), None
         if maps is not None:
             colours = planes_of(before)
-            mapped = maps.mapped(colours, band.start)
-        after = pixels_of(mapped) if self._plain is None else _rows(self._plain, band)
+            mapped = maps.mapped(colours, top)
+        after = pixels_of(mapped) if self._plain is None else rows_of(self._plain, top, bottom)
         if correction is not None:
-            share = self._found.share(mapped - colours + correction.rows(band.start, band.stop))
+            share = self._found.share(mapped - colours + correction.rows(top, bottom))
             after = composite(before, after, share) if self._pastes else after
         if self._wanted.mask is not None:
-            mask = self._wanted.mask[band]
+            mask = self._wanted.mask[top:bottom]
             after = composite(before, after, mask)
             share = None if share is None else np.minimum(share, mask)
         return after, share
-
-
-# Pillow has four bytes for a pixel of RGB. It gives and takes them as they are in a third of the
-# time that it needs to pack three; OpenCV packs them in a tenth.
-def _rows(image: Image.Image, band: slice) -> np.ndarray:
-    """(n, W, 3) uint8."""
-    rows = image.crop((0, band.start, image.width, band.stop))
-    pixels = np.frombuffer(rows.tobytes("raw", "RGBX"), np.uint8)
-    return cv2.cvtColor(pixels.reshape(rows.height, rows.width, 4), cv2.COLOR_RGBA2RGB)
-
-
-def _put_rows(image: Image.Image, top: int, pixels: np.ndarray) -> None:
-    padded = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
-    size = pixels.shape[1], pixels.shape[0]
-    image.paste(Image.frombytes("RGB", size, padded.data, "raw", "RGBX"), (0, top))

@@ -25,6 +25,7 @@ from engine.errors import (
 )
 from engine.formats import taken_format
 from engine.jpeg import begins_pixels, has_size, is_damaged, sound_pixels, with_its_end
+from engine.picture import Picture, image_of
 from engine.png import PngFile
 from engine.png_writer import write_png
 
@@ -54,12 +55,17 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """`image`: RGB, upright, sRGB; `warnings`: of `edit.WARNINGS`; `alpha`: mode L, of the same
+    """`picture`: RGB, upright, sRGB; `warnings`: of `edit.WARNINGS`; `alpha`: mode L, of the same
     size, 255 where opaque; `None` where all is, or it was not asked for."""
 
-    image: Image.Image
+    picture: Picture
     warnings: list[str] = field(default_factory=list)
     alpha: Image.Image | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture as Pillow's image, which may be a copy."""
+        return image_of(self.picture)
 
 
 def decode(data: bytes, accept: Collection[str] = (), keep_alpha: bool = False) -> Decoded:
@@ -74,13 +80,14 @@ def decode(data: bytes, accept: Collection[str] = (), keep_alpha: bool = False) 
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bombs: our bound is lower; broken EXIF: no orientation
-        image = _load(data, taken_format(data, accept), notes)
-        turn = _turn(image)
-        converted, alpha = to_srgb(image, notes, keep_alpha)
-        del image  # a large one and its two successors would not fit together
+        loaded, header = _load(data, taken_format(data, accept), notes)
+        turn = _turn(header)
+        converted, alpha = to_srgb(loaded, header, notes, keep_alpha)
+        del loaded, header  # a large one and its two successors would not fit together
     if turn is not None:
-        converted, alpha = converted.transpose(turn), alpha and alpha.transpose(turn)
-    converted.info = {}  # Pillow would write some of it into the result
+        converted, alpha = image_of(converted).transpose(turn), alpha and alpha.transpose(turn)
+    if isinstance(converted, Image.Image):
+        converted.info = {}  # Pillow would write some of it into the result
     return Decoded(converted, notes, alpha)
 
 
@@ -92,15 +99,15 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _load(data: bytes, format: str, notes: list[str]) -> Image.Image:
-    """The pixels of a file in one of `_MODES`."""
+def _load(data: bytes, format: str, notes: list[str]) -> tuple[Picture, Image.Image]:
+    """The pixels of a file in one of `_MODES`, and what tells their mode, profile and EXIF."""
     png = PngFile(data) if format == "PNG" else None
     try:
         image = png.open() if png else Image.open(io.BytesIO(data), formats=[format])
         _check_frames(image, notes)
         _check_size(image)
         if format == "JPEG":
-            return _load_jpeg(data, image, notes)
+            return _load_jpeg(data, image, notes), image
         image.load()
     except Image.DecompressionBombError:
         raise ImageTooLarge(f"the image has more than {MAX_PIXELS:,} pixels") from None
@@ -108,18 +115,19 @@ def _load(data: bytes, format: str, notes: list[str]) -> Image.Image:
         raise _broken(data, format, error) from None
     if png is not None:
         notes += png.warnings
-        return png.settled(image)
-    return image if image.mode in _MODES else _in_known_mode(image)
+        image = png.settled(image)
+    if image.mode not in _MODES:
+        image = _in_known_mode(image)
+    return image, image
 
 
-def _load_jpeg(data: bytes, image: Image.Image, notes: list[str]) -> Image.Image:
+def _load_jpeg(data: bytes, image: Image.Image, notes: list[str]) -> Picture:
     if not has_size(
         data, image.size
     ):  # an odd header: let Pillow judge, which bounds what it reads
         image.load()
         return image
     if image.mode in ("L", "RGB") and (sound := sound_pixels(data, image.mode)) is not None:
-        sound.info = image.info
         return sound
     try:
         image.load()
@@ -186,15 +194,15 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def encode(
-    image: Image.Image, format: str = "png", quality: int | None = None, command: str = ""
+    picture: Picture, format: str = "png", quality: int | None = None, command: str = ""
 ) -> bytes:
-    """Encode an RGB image, as PNG or WebP also RGBA; the same pixels give the same bytes.
+    """Encode an RGB picture, as PNG or WebP also RGBA; the same pixels give the same bytes.
 
     `quality`: 0-100 for JPEG and WebP (default 95). `command`: what makes the picture again, see
     `engine.recipe`; a PNG carries it, and nothing of the source's metadata.
     """
     if format == "png":
-        return write_png(image, command)
+        return write_png(picture, command)
     buffer = io.BytesIO()
-    image.save(buffer, format.upper(), quality=95 if quality is None else quality)
+    image_of(picture).save(buffer, format.upper(), quality=95 if quality is None else quality)
     return buffer.getvalue()

@@ -9,6 +9,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from engine.picture import Picture, image_of, size_of
+
+# What is larger becomes Pillow's at once: its writers of JPEG and WebP take nothing else, and would
+# have no room for their own memory beside both.
+ARRAY_PIXELS = 25_000_000
 _EOI, _SOS = 0xD9, 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what is decoded
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
@@ -24,8 +29,9 @@ def has_size(data: bytes, size: tuple[int, int]) -> bool:
     return (width, height) == size
 
 
-def sound_pixels(data: bytes, mode: str) -> Image.Image | None:
-    """Decode a JPEG of `mode` (L or RGB) to Pillow's own pixels.
+def sound_pixels(data: bytes, mode: str) -> Picture | None:
+    """Decode a JPEG of `mode` (L or RGB) to Pillow's own pixels; one of RGB and of no more than
+    `ARRAY_PIXELS` as an array.
 
     `None` where libjpeg, which both use, misses or skips something: it fills that in, and Pillow
     does not tell.
@@ -34,7 +40,10 @@ def sound_pixels(data: bytes, mode: str) -> Image.Image | None:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if mode == "L" else mode)
     except ValueError:
         return None
-    return Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+    if mode == "L":
+        return Image.fromarray(pixels[..., 0])
+    width, height = size_of(pixels)
+    return pixels if width * height <= ARRAY_PIXELS else image_of(pixels)
 
 
 def is_damaged(data: bytes) -> bool:

@@ -12,25 +12,25 @@ from collections.abc import Iterator
 
 import numpy as np
 from isal import isal_zlib
-from PIL import Image
 
 from engine.bands import bands
+from engine.picture import Picture, rows_of, size_of
 from engine.png import KEYWORD, MAGIC
 
-COLOUR_TYPES = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}  # PNG 3rd edition, table 8
+COLOUR_TYPES = {1: 0, 3: 2, 2: 4, 4: 6}  # by channels: PNG 3rd edition, table 8
 LEVEL = 1  # of ISA-L: 0 makes a file larger by a third, 2 no smaller, 3 slower and no smaller
 BAND_BYTES = 2**18  # of pixels at a time: the second cache of a core holds them, and what they make
 _UP = 2  # the filter: each byte less the one above
 
 
-def write_png(image: Image.Image, text: str = "") -> bytes:
-    """Write an image of mode L, LA, RGB or RGBA as PNG; the same pixels give the same bytes.
+def write_png(picture: Picture, text: str = "") -> bytes:
+    """Write a picture of mode L, LA, RGB or RGBA as PNG; the same pixels give the same bytes.
 
-    `text`: what `engine.png.text_of` reads. It needs little memory beside image and file.
+    `text`: what `engine.png.text_of` reads. It needs little memory beside picture and file.
     """
     file = io.BytesIO()
     file.write(MAGIC)
-    for kind, body in _chunks(image, text):
+    for kind, body in _chunks(picture, text):
         checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
         file.write(struct.pack(">I4s", len(body), kind))
         file.write(body)
@@ -38,25 +38,27 @@ def write_png(image: Image.Image, text: str = "") -> bytes:
     return file.getvalue()
 
 
-def _chunks(image: Image.Image, text: str) -> Iterator[tuple[bytes, bytes]]:
-    yield b"IHDR", struct.pack(">IIBBBBB", *image.size, 8, COLOUR_TYPES[image.mode], 0, 0, 0)
+def _chunks(picture: Picture, text: str) -> Iterator[tuple[bytes, bytes]]:
+    size, channels = size_of(picture), rows_of(picture, 0, 1).shape[-1]
+    yield b"IHDR", struct.pack(">IIBBBBB", *size, 8, COLOUR_TYPES[channels], 0, 0, 0)
     if text:
         plain = f"{KEYWORD}\0\0\0\0\0{text}"  # not compressed, of no language
         yield b"iTXt", plain.encode("utf-8", "replace")
     deflate = isal_zlib.compressobj(LEVEL)
-    for rows in _filtered(image):
+    for rows in _filtered(picture, channels):
         if packed := deflate.compress(rows):
             yield b"IDAT", packed
     yield b"IDAT", deflate.flush()
     yield b"IEND", b""
 
 
-def _filtered(image: Image.Image) -> Iterator[np.ndarray]:
+def _filtered(picture: Picture, channels: int) -> Iterator[np.ndarray]:
     """Yield bands of rows, (n, 1 + bytes of a row) uint8: the filter's number, then the rest."""
-    row_bytes = image.width * len(image.mode)
+    size = size_of(picture)
+    row_bytes = size[0] * channels
     above = np.zeros(row_bytes, np.uint8)
-    for box in bands(image.size, BAND_BYTES // len(image.mode)):
-        lines = np.asarray(image.crop(box)).reshape(-1, row_bytes)
+    for _, top, _, bottom in bands(size, BAND_BYTES // channels):
+        lines = rows_of(picture, top, bottom).reshape(-1, row_bytes)
         filtered = np.empty((len(lines), 1 + row_bytes), np.uint8)
         filtered[:, 0] = _UP
         np.subtract(lines[0], above, out=filtered[0, 1:])

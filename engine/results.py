@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
 
 from engine.alpha import alpha_at_output, with_alpha
 from engine.edit import EditResult, Guided, Repaired
@@ -17,6 +16,7 @@ from engine.geometry import cut_padding, from_canvas, to_canvas
 from engine.images import decode
 from engine.masks import decode_mask, mask_to_output
 from engine.options import Measures
+from engine.picture import Picture, image_of, size_of
 from engine.quality.measures import measure
 from engine.quality.repair import repair
 from engine.recipe import command_of, with_scales, with_translation
@@ -30,11 +30,11 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
     more than its canvas is kept is decoded again, from the file that was edited. What the model
     spoiled is repaired on the canvas, before anything of the source is given back.
     """
-    image = alpha = None
+    source = alpha = None
     if finishing.source is not None:
         is_clear = finishing.background == "transparent"
         decoded = decode(finishing.source, OPTIONAL_FORMATS, is_clear)  # it was accepted before
-        image, alpha = decoded.image, decoded.alpha
+        source, alpha = decoded.picture, decoded.alpha
         del decoded
     if alpha is not None:
         alpha = alpha_at_output(alpha, finishing.geometry)
@@ -43,35 +43,35 @@ def finished_images(result: EditResult, finishing: Finishing) -> Iterator[Finish
         words = with_translation(words, result.instruction_used, finishing.template)
     if result.guided is not None:
         words = with_scales(words, result.guided)
-    pictures = _pictures(result, finishing, image)
-    del image  # of 50 megapixels there is not room for another one
+    pictures = _pictures(result, finishing, source)
+    del source  # of 50 megapixels there is not room for another one
     for made, seed in zip(pictures, result.seeds, strict=True):
         command = command_of(words, result.engine_words, seed)
-        picture = made.image if alpha is None else with_alpha(made.image, alpha)
-        yield replace(made, image=picture, command=command)
+        picture = made.picture if alpha is None else with_alpha(made.image, alpha)
+        yield replace(made, picture=picture, command=command)
 
 
 def _pictures(
-    result: EditResult, finishing: Finishing, image: Image.Image | None
+    result: EditResult, finishing: Finishing, whole: Picture | None
 ) -> Iterator[Finished]:
-    """The pictures over white; `image`: the source, where its file was kept."""
+    """The pictures over white; `whole`: the source, where its file was kept."""
     if not finishing.compares_source:
-        del image
+        del whole
         for edited in result.images:
             yield Finished(from_canvas(edited, finishing.geometry))
         return
     if result.reconstructed is None:
         raise InternalError("the model returned no reconstruction of the source")
     geometry, reconstructed = finishing.geometry, result.reconstructed
-    canvas, source, mask = _kept(finishing, image)
-    del image
+    canvas, source, mask = _kept(finishing, whole)
+    del whole
     wanted = Wanted(
         finishing.detail == "source", finishing.preserve == "auto", mask, finishing.return_mask
     )
     keeps_pixels = wanted.detail or wanted.preserve or mask is not None
     unedited = cut_padding(canvas if keeps_pixels else reconstructed, geometry)
 
-    def finished(edited: np.ndarray, into: Image.Image | None = None) -> Finished:
+    def finished(edited: np.ndarray, into: Picture | None = None) -> Finished:
         mended, repaired = _repaired(edited, reconstructed, finishing)
         made = finish(Canvases(canvas, reconstructed, mended), source, geometry, wanted, into)
         judged = _judged(made, unedited, repaired, finishing.measures)
@@ -113,16 +113,16 @@ def _told(made: Finished, guided: Guided | None) -> Finished:
 
 
 def _kept(
-    finishing: Finishing, image: Image.Image | None
-) -> tuple[np.ndarray, Image.Image, np.ndarray | None]:
+    finishing: Finishing, whole: Picture | None
+) -> tuple[np.ndarray, Picture, np.ndarray | None]:
     """The source on the canvas and at the result's size, and the mask at that size."""
     geometry, canvas, mask = finishing.geometry, finishing.canvas, None
-    if image is None:
+    if whole is None:
         if canvas is None:
             raise InternalError("nothing was kept of the source")
         return canvas, from_canvas(canvas, geometry), None
     if canvas is None:
-        canvas = to_canvas(image, geometry)
+        canvas = to_canvas(image_of(whole), geometry)
     if finishing.mask is not None:
-        mask = mask_to_output(decode_mask(finishing.mask, image.size), geometry)
-    return canvas, source_at_output(image, canvas, geometry), mask
+        mask = mask_to_output(decode_mask(finishing.mask, size_of(whole)), geometry)
+    return canvas, source_at_output(whole, canvas, geometry), mask

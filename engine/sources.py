@@ -26,6 +26,7 @@ from engine.geometry import Geometry, plan_geometry, reference_geometry, to_canv
 from engine.images import MAX_BYTES, decode
 from engine.masks import decode_mask, mask_to_canvas
 from engine.options import Background, Detail, Measures, Preserve, Repair, ResolvedOptions
+from engine.picture import size_of
 from engine.quality.poor_source import find_poor
 from engine.recipe import edit_words
 from engine.spec import ModelSpec
@@ -92,15 +93,15 @@ def prepare(
     spec.check_sources(count)
     with naming_image(1, count):
         decoded = decode(source.image, accept)
-    size, notes = decoded.image.size, decoded.warnings
+    image, size, notes = decoded.image, size_of(decoded.picture), decoded.warnings
     if is_clear := options.background == "transparent" and "alpha_flattened" in notes:
         notes.remove("alpha_flattened")
-    notes += find_poor(decoded.image, spec.resolution)
+    notes += find_poor(image, spec.resolution)
     geometry = plan_geometry(size, options, spec)
-    pixels = to_canvas(decoded.image, geometry)
+    pixels = to_canvas(image, geometry)
     mask = None if source.mask is None else _shown_mask(source.mask, size, geometry)
     digest = digest_of(pixels)
-    del decoded  # a large one, beside which the next would not fit
+    del decoded, image  # large ones, beside which the next would not fit
     bring = _bringing(size, geometry, options, spec)
     references = _references(source.references, bring, accept, notes)
     if spec.has_control:

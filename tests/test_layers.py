@@ -65,6 +65,7 @@ ENGINE_ORDER = [
     "memory",
     "formats",
     "bands",
+    "picture",
     "png",
     "jpeg",
     "png_writer",

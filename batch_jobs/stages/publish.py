@@ -66,7 +66,7 @@ class Files:
         """Encode and publish image `index` of a row, and its mask where there is one."""
         storage = self.storage
         command = made.command if self.metadata else ""
-        data = encode(made.image, self.format, self.quality, command)
+        data = encode(made.picture, self.format, self.quality, command)
         path = image_path(entry.id, entry.fingerprint, index, self.format)
         storage.publish(path, data)
         mask_uri = None
@@ -74,7 +74,7 @@ class Files:
             mask = mask_path(entry.id, entry.fingerprint, index)
             storage.publish(mask, encode_mask(made.edited))
             mask_uri = storage.uri(mask)
-        width, height = made.image.size
+        width, height = made.size
         digest = hashlib.sha256(data).hexdigest()
         return Output(storage.uri(path), digest, width, height, seed, made.report, mask_uri)
 

@@ -89,8 +89,8 @@ def render(
     makes it again."""
     return [
         EncodedImage(
-            _base64(encode(made.image, format, quality, made.command if metadata else "")),
-            made.image.size,
+            _base64(encode(made.picture, format, quality, made.command if metadata else "")),
+            made.size,
             made.report,
             None if made.edited is None else _base64(encode_mask(made.edited)),
             made.warnings,

@@ -14,6 +14,7 @@ from engine import finishing
 from engine.finishing import Canvases, Finished, Wanted, source_at_output
 from engine.finishing import finish as finish_image
 from engine.geometry import Geometry, from_canvas, plan_geometry, to_canvas
+from engine.images import encode
 from engine.masks import mask_to_output
 from engine.options import EditOptions
 from engine.preserve import VISIBLE, EditMap
@@ -306,6 +307,21 @@ def test_neither_bands_nor_threads_change_a_bit(
         cv2.setNumThreads(threads)
         results.append(finish(made, shown, geometry, Wanted(True, True, mask)).pixels)
     assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_an_array_and_pillows_image_are_finished_and_written_alike(detail: bool) -> None:
+    """Into a picture of its own, and into its source."""
+    source, canvas, geometry = prepared("rocket", RESTORED)
+    made, wanted = canvases_of(canvas, upper_pink), Wanted(detail, preserve=True)
+    results = []
+    for kind in (np.copy, Image.fromarray):
+        picture = kind(source)
+        results.append(finish_image(made, picture, geometry, wanted))
+        results.append(finish_image(made, picture, geometry, wanted, into=picture))
+    for format in ("png", "jpeg", "webp"):
+        assert len({encode(result.picture, format) for result in results}) == 1
+    assert np.array_equal(results[0].pixels, results[1].pixels)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 30), (129, 127), (128, 128)])

@@ -35,6 +35,25 @@ def test_orientation_of_the_camera_is_applied() -> None:
         assert np.array_equal(np.asarray(decode(data).image), np.asarray(upright))
 
 
+@pytest.mark.parametrize(
+    ("size", "mode", "kind"),
+    [
+        ((53, 37), "RGB", np.ndarray),
+        ((5000, 5000), "RGB", np.ndarray),
+        ((5000, 5001), "RGB", Image.Image),  # beside an array Pillow could not write it as WebP
+        ((53, 37), "L", Image.Image),
+    ],
+)
+def test_a_jpeg_of_colours_is_the_array_of_its_decoder(
+    size: tuple[int, int], mode: str, kind: type
+) -> None:
+    data = saved(Image.new(mode, size, "teal" if mode == "RGB" else 200), "JPEG")
+    decoded = decode(data)
+    assert isinstance(decoded.picture, kind)
+    with Image.open(io.BytesIO(data)) as image:
+        assert decoded.image.tobytes() == image.convert("RGB").tobytes()
+
+
 def test_hidden_colours_under_transparency_do_not_reappear() -> None:
     secret = np.zeros((20, 20, 4), np.uint8)
     secret[..., 0] = 255  # red, fully transparent
