@@ -34,6 +34,9 @@ MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it,
 MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
+# Of a WebP: up to so many libwebp tries several ways (method 4, its default), which takes 16 bytes
+# a pixel and more where there is noise; beyond, it does not (method 2).
+SEARCHED_PIXELS = 12_000_000
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (
     *(OSError, EOFError, RuntimeError, SyntaxError, ValueError, TypeError, LookupError),
@@ -203,6 +206,9 @@ def encode(
     """
     if format == "png":
         return write_png(picture, command)
-    buffer = io.BytesIO()
-    image_of(picture).save(buffer, format.upper(), quality=95 if quality is None else quality)
+    buffer, image = io.BytesIO(), image_of(picture)
+    wishes = {"quality": 95 if quality is None else quality}
+    if format == "webp":
+        wishes["method"] = 4 if image.width * image.height <= SEARCHED_PIXELS else 2
+    image.save(buffer, format.upper(), **wishes)
     return buffer.getvalue()

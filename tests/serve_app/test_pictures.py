@@ -114,7 +114,7 @@ def test_a_transparent_source_is_transparent_again_where_that_is_asked_for(
 
 @pytest.mark.parametrize(
     ("format", "background", "most"),
-    [("webp", "opaque", 40), ("webp", "transparent", 12), ("png", "transparent", 36)],
+    [("webp", "opaque", 28), ("webp", "transparent", 12), ("png", "transparent", 36)],
 )
 def test_what_a_process_has_no_memory_to_encode_is_refused(
     pocket: ModelSpec, format: OutputFormat, background: str, most: int
