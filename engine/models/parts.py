@@ -76,16 +76,18 @@ def tune_parts(
     denoiser: Any, convolutional: Sequence[Any], channels_last: bool, compile: bool
 ) -> None:
     """Make loaded parts faster: channels-last weights of those that convolve, compiled blocks, and
-    where nothing is compiled the products of a CPU."""
+    where nothing is compiled residual blocks in place and the products of a CPU."""
     if channels_last:
         for part in convolutional:
             part.to(memory_format=torch.channels_last)
     if compile:
         denoiser.compile_repeated_blocks()
     else:
-        from engine.models.upsampling import upsample_at_small_size  # diffusers is loaded by now
+        from engine.models.residuals import add_in_place  # diffusers is loaded by now
+        from engine.models.upsampling import upsample_at_small_size
 
         for part in (denoiser, *convolutional):
+            add_in_place(part)
             multiply_by_onednn(part)
             upsample_at_small_size(part)
 
