@@ -17,6 +17,11 @@ def size_of(picture: Picture) -> tuple[int, int]:
     return width, height
 
 
+def mode_of(picture: Picture) -> str:
+    """Return the mode, as Pillow names it."""
+    return picture.mode if isinstance(picture, Image.Image) else "RGB"
+
+
 def image_of(picture: Picture) -> Image.Image:
     """Return Pillow's image; of an array, a copy."""
     return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
