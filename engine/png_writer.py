@@ -19,6 +19,9 @@ from engine.png import KEYWORD, MAGIC
 
 COLOUR_TYPES = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}  # PNG 3rd edition, table 8
 LEVEL = 1  # of ISA-L: 0 makes a file larger by a third, 2 no smaller, 3 slower and no smaller
+# That are written by themselves: where ISA-L begins a stream with more than 16 bytes, what it finds
+# behind the first depends on its own address in memory (`.write_first_byte`, up to version 2.32).
+START_BYTES = 8
 BAND_BYTES = 2**18  # of pixels at a time: the second cache of a core holds them, and what they make
 _UP = 2  # the filter: each byte less the one above
 
@@ -44,12 +47,19 @@ def _chunks(picture: Picture, text: str) -> Iterator[tuple[bytes, bytes]]:
     if text:
         plain = f"{KEYWORD}\0\0\0\0\0{text}"  # not compressed, of no language
         yield b"iTXt", plain.encode("utf-8", "replace")
-    deflate = isal_zlib.compressobj(LEVEL)
-    for rows in _filtered(picture):
-        if packed := deflate.compress(rows):
+    for packed in _deflated(_filtered(picture)):
+        if packed:
             yield b"IDAT", packed
-    yield b"IDAT", deflate.flush()
     yield b"IEND", b""
+
+
+def _deflated(bands: Iterator[np.ndarray]) -> Iterator[bytes]:
+    deflate = isal_zlib.compressobj(LEVEL)
+    first = next(bands).reshape(-1)
+    start = deflate.compress(first[:START_BYTES]) + deflate.flush(isal_zlib.Z_SYNC_FLUSH)
+    yield start + deflate.compress(first[START_BYTES:])
+    yield from map(deflate.compress, bands)
+    yield deflate.flush()
 
 
 def _filtered(picture: Picture) -> Iterator[np.ndarray]:
