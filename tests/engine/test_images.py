@@ -240,13 +240,10 @@ def test_no_geometry_stretches(
         return
     options = EditOptions(resize=resize, restore_size=restore, size=size)
     geometry = plan_geometry(source, options, spec)
-    box_width, box_height = (
-        geometry.box[2] - geometry.box[0],
-        geometry.box[3] - geometry.box[1],
-    )
-    stretch = (geometry.inner[0] / box_width) / (geometry.inner[1] / box_height)
-    rounded = min(geometry.inner) - 0.5  # up at the most: 194 x 801 px to 15.5 x 64
-    assert abs(stretch - 1) <= 0.51 / rounded + 1e-9
+    scales = geometry.inner / np.subtract(geometry.box[2:], geometry.box[:2])
+    longer = np.argmax(geometry.inner)
+    exact = geometry.inner / scales * scales[longer]
+    assert abs(geometry.inner - exact).max() <= 0.51  # px: rounding to whole pixels
     canvas = np.add(geometry.inner, np.add(geometry.padding[:2], geometry.padding[2:]))
     assert not (canvas % spec.multiple).any()
     if size is None:
