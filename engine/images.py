@@ -34,8 +34,8 @@ MAX_PIXELS = 50_000_000  # imgproxy's default; a 61-megapixel camera is over it,
 MAX_SIDE_PX = 12_000  # Cloudflare Images
 MIN_SIDE_PX = 16
 MAX_ASPECT = 16
-# Of a WebP: up to so many libwebp tries several ways (method 4, its default), which takes 16 bytes
-# a pixel and more where there is noise; beyond, it does not (method 2).
+# Of a WebP: up to so many libwebp keeps what it tries for each block (method 4, its default); with
+# it 16 million of noise did not fit into 512 MiB. Beyond, it does not (method 2).
 SEARCHED_PIXELS = 12_000_000
 # What Pillow raises for files that are not as they should be, in their metadata too.
 BROKEN = (

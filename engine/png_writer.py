@@ -53,12 +53,12 @@ def _chunks(picture: Picture, text: str) -> Iterator[tuple[bytes, bytes]]:
     yield b"IEND", b""
 
 
-def _deflated(bands: Iterator[np.ndarray]) -> Iterator[bytes]:
+def _deflated(filtered: Iterator[np.ndarray]) -> Iterator[bytes]:
     deflate = isal_zlib.compressobj(LEVEL)
-    first = next(bands).reshape(-1)
+    first = next(filtered).reshape(-1)
     start = deflate.compress(first[:START_BYTES]) + deflate.flush(isal_zlib.Z_SYNC_FLUSH)
     yield start + deflate.compress(first[START_BYTES:])
-    yield from map(deflate.compress, bands)
+    yield from map(deflate.compress, filtered)
     yield deflate.flush()
 
 
